@@ -1,0 +1,5 @@
+"""``python -m mailtools``."""
+
+from mailtools.cli import main
+
+main()

@@ -1,0 +1,140 @@
+"""The one entry point: a lazy table of commands, the options that all of them share, and the exit code.
+
+A command's module is imported when the command runs, never before: start-up is a part of the run time.
+"""
+
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from mailtools import __version__
+from mailtools.commands import _exits
+
+# command -> (module, short help). The help stands here so that `mailtools --help` imports nothing.
+COMMANDS = {
+    "mbox": ("mailtools.commands.mbox.group", "Read and filter mbox files."),
+    "send": ("mailtools.commands.send", "Send a message, or every message of an mbox, over SMTP."),
+    "serve-smtp": ("mailtools.commands.serve_smtp", "Receive mail over SMTP into mbox files."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are named in a table and imported when asked for."""
+
+    table: dict[str, tuple[str, str]]
+
+    def __init__(self, *args: Any, table: dict[str, tuple[str, str]] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.table = table or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self.table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.table:
+            return None
+        from importlib import import_module
+
+        command: click.Command = import_module(self.table[cmd_name][0]).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.table and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], self.table, 1)
+            hint = f" Did you mean '{near[0]}'?" if near else f" See '{ctx.command_path} --help'."
+            ctx.fail(f"No such command '{args[0]}'.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.table[name][1]) for name in self.list_commands(ctx)])
+
+
+def _load_config(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    from mailtools.commands import _config
+
+    ctx.default_map = _config.load(ctx, value)
+    return value
+
+
+@click.command(
+    cls=LazyGroup,
+    table=COMMANDS,
+    context_settings={
+        "auto_envvar_prefix": "MAILTOOLS",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@click.option("-C", "config", metavar="FILE", callback=_load_config, help="Read the configuration from FILE.")
+@click.option("-v", "verbose", count=True, help="Say more; twice: with tracebacks.")
+@click.option("-q", "quiet", is_flag=True, help="Say only what went wrong.")
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Colour on a terminal; NO_COLOR is obeyed.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="The form of a server's log lines on stderr.",
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def command(
+    ctx: click.Context, config: str | None, verbose: int, quiet: bool, color: str, log_format: str
+) -> None:
+    """E-mail as Unix commands over plain mbox files."""
+    ctx.color = {"always": True, "never": False}.get(color)
+    if ctx.color is None and os.environ.get("NO_COLOR"):
+        ctx.color = False
+    ctx.obj = {"verbosity": -1 if quiet else verbose, "log_format": log_format}
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run one command line and leave with its exit code; no traceback reaches a user without ``-vv``."""
+    argv = sys.argv[1:] if args is None else args
+    try:
+        code = command.main(argv, prog_name="mailtools", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _closed_pipe()
+    except (KeyboardInterrupt, click.Abort):
+        code = _exits.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = _exits.USAGE
+    except Exception as error:
+        code = _report(error, traceback="-vv" in argv)
+    sys.exit(code if isinstance(code, int) else _exits.OK)
+
+
+def _closed_pipe() -> int:
+    """A reader that has seen enough, as `head`, is no failure; nothing more is written to it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _exits.OK
+
+
+def _report(error: Exception, traceback: bool) -> int:
+    if traceback:
+        import traceback as tb
+
+        tb.print_exception(error)
+    from mailtools.commands._output import warn
+
+    code = _exits.code_for(error)
+    if code is None:
+        warn(f"a bug: {type(error).__name__}: {error} (run again with -vv for the traceback)")
+        return _exits.SOFTWARE
+    warn(_exits.sentence_for(error))
+    return code

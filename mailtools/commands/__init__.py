@@ -1,0 +1,1 @@
+"""The door: options to one service call to output; no logic here."""

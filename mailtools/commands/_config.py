@@ -1,0 +1,124 @@
+"""The configuration file: TOML, one table for each command, one key for each option.
+
+``root = "/srv/mail"`` at the top serves every command that has the option; ``[send] host = "..."`` one
+command; ``[mbox.list] sort = "date"`` a command in a group. A key that no command knows is an error with its
+line and the nearest name.
+"""
+
+import os
+import re
+from typing import Any
+
+import click
+
+from mailtools.core.errors import ConfigurationError
+
+
+def load(ctx: click.Context, path: str | None) -> dict[str, Any]:
+    """Read the first configuration file there is; return Click's default_map.
+
+    Raises ConfigurationError where it cannot be read, is not TOML, or holds an unknown key.
+    """
+    found = path or next((p for p in _places() if os.path.exists(p)), None)
+    if found is None:
+        return {}
+    import tomllib
+
+    try:
+        with open(found, "rb") as file:
+            raw = file.read()
+        values = tomllib.loads(raw.decode())
+    except OSError as error:
+        raise ConfigurationError(f"{found}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{found}: not TOML: {error}") from error
+    return _Reader(found, raw.decode()).group(ctx.command, ctx, values, ())
+
+
+def _places() -> list[str]:
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return [f"{home}/mailtools/config.toml", "/etc/mailtools/config.toml"]
+
+
+class _Reader:
+    """One file: checks names against the commands and spreads the common keys over them."""
+
+    def __init__(self, path: str, text: str) -> None:
+        self.path = path
+        self.lines = text.splitlines()
+
+    def group(
+        self, group: click.Command, ctx: click.Context, values: dict[str, Any], where: tuple[str, ...]
+    ) -> dict[str, Any]:
+        assert isinstance(group, click.Group)
+        names = group.list_commands(ctx)
+        common = {key: value for key, value in values.items() if not isinstance(value, dict)}
+        result: dict[str, Any] = {}
+        commands = {name: group.get_command(ctx, name) for name in names} if values else {}
+        known = _keys(group) | set().union(*(_all_keys(c, ctx) for c in commands.values() if c))
+        for key in common:
+            self._check(key, known, where)
+        result.update({_param(group, key): common[key] for key in common if key in _keys(group)})
+        for key, value in values.items():
+            if isinstance(value, dict):
+                self._check(key, set(names), where, table=True)
+        for name, command in commands.items():
+            if command is None:
+                continue
+            own = values.get(name, {})
+            usable = {key: common[key] for key in common if key in _all_keys(command, ctx)} | own
+            if isinstance(command, click.Group):
+                result[name] = self.group(command, ctx, usable, (*where, name))
+                continue
+            for key in own:
+                self._check(key, _keys(command), (*where, name))
+            result[name] = {_param(command, key): usable[key] for key in usable}
+        return result
+
+    def _check(self, key: str, known: set[str], where: tuple[str, ...], table: bool = False) -> None:
+        if key in known:
+            return
+        from difflib import get_close_matches
+
+        near = get_close_matches(key, known, 1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        kind = "table" if table else "key"
+        full = ".".join((*where, key))
+        raise ConfigurationError(
+            f"{self.path}: line {self._line(key, where, table)}: unknown {kind} '{full}'{hint}"
+        )
+
+    def _line(self, key: str, where: tuple[str, ...], table: bool) -> int:
+        """The line where *key* stands; tomllib does not tell, so look in the right table first."""
+        header = re.compile(r"\s*\[\s*" + r"\s*\.\s*".join(re.escape(w) for w in (*where, key)))
+        plain = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[=.]")
+        start = 0
+        if where and not table:
+            opening = re.compile(r"\s*\[\s*" + r"\s*\.\s*".join(re.escape(w) for w in where) + r"\s*\]")
+            start = next((n for n, line in enumerate(self.lines) if opening.match(line)), 0)
+        for number, line in enumerate(self.lines[start:], start + 1):
+            if (header if table else plain).match(line):
+                return number
+        return start + 1
+
+
+def _keys(command: click.Command) -> set[str]:
+    """The long names of the options of *command*, without their dashes."""
+    return {
+        name.lstrip("-")
+        for param in command.params
+        for name in (*param.opts, *param.secondary_opts)
+        if name.startswith("--")
+    } - {"version", "help"}
+
+
+def _all_keys(command: click.Command, ctx: click.Context) -> set[str]:
+    if not isinstance(command, click.Group):
+        return _keys(command)
+    inner = (command.get_command(ctx, name) for name in command.list_commands(ctx))
+    return _keys(command).union(*(_all_keys(c, ctx) for c in inner if c))
+
+
+def _param(command: click.Command, key: str) -> str:
+    """Click keeps defaults by parameter name: ``max-size`` -> ``max_size``, ``json`` -> ``as_json``."""
+    return next(p.name or key for p in command.params if f"--{key}" in (*p.opts, *p.secondary_opts))

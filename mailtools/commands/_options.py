@@ -1,0 +1,61 @@
+"""Option types and decorators that commands share."""
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_OCTETS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+class Duration(click.ParamType[float]):
+    """``30s 5m 4h 5d`` to seconds; a bare number is seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|[smhdw]?)", str(value))
+        if not match:
+            self.fail(f"{value!r} is not a duration; write it as 30s, 5m, 4h or 5d", param, ctx)
+        return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+class Size(click.ParamType[int]):
+    """``10M`` to octets; a bare number is octets."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]{1,15})([KMGT]?)i?B?", str(value), re.IGNORECASE)
+        if not match:
+            self.fail(f"{value!r} is not a size; write it as 4096, 512K, 10M or 2G", param, ctx)
+        return int(match[1]) * _OCTETS[match[2].upper()]
+
+
+DURATION = Duration()
+SIZE = Size()
+
+
+def root_option(function: F) -> F:
+    """``--root DIR``: the mail root."""
+    return click.option(
+        "--root",
+        metavar="DIR",
+        envvar="MAILTOOLS_ROOT",
+        default="~/Mail",
+        show_default=True,
+        help="The mail root; mailboxes lie at DIR/USER/INBOX.mbox.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """``--json``: one object a line."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")(function)

@@ -1,0 +1,1 @@
+"""Shared and pure: octets and values in, octets and values out."""

@@ -1,0 +1,1 @@
+"""The mbox format (RFC 4155, mboxrd)."""

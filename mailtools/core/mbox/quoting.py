@@ -1,0 +1,49 @@
+"""Quoting: how an mbox keeps lines of a message from being read as its own.
+
+Two reversible rules, both "add one ``>``, take one away", over octets with LF line ends:
+
+* mboxrd: a line that matches ``^>*From `` is written with one more ``>``.
+* In the header, a field by which an mbox keeps its own state (Status, X-UID, Content-Length ...) is
+  written with a ``>`` before its name, so that a stranger's flags are never believed and still come back
+  octet for octet. ``>`` may stand in a field name (RFC 5322 §3.6.8), so other programs see an unknown field.
+
+Invariant: ``unquote(quote(x)) == x`` for whole lines x.
+
+Speed: never ``(?m)^`` on bulk data (8 times slower); a search for the plain octets first, since most
+messages hold none.
+"""
+
+import re
+
+_FROM = re.compile(rb"\n(>*From )")
+_QUOTED_FROM = re.compile(rb"\n>(>*From )")
+_STATE_NAMES = rb"(?:status|x-status|x-keywords|x-uid|x-imapbase|x-imap|content-length):"
+_STATE = re.compile(rb"\n(>*" + _STATE_NAMES + rb")", re.IGNORECASE)
+_QUOTED_STATE = re.compile(rb"\n>(>*" + _STATE_NAMES + rb")", re.IGNORECASE)
+
+
+def quote(lines: bytes) -> bytes:
+    """Quote From lines (mboxrd). *lines*: whole lines, LF, the first of which begins a line."""
+    if b"From " not in lines:
+        return lines
+    return _FROM.sub(rb"\n>\1", b"\n" + lines)[1:]
+
+
+def unquote(lines: bytes) -> bytes:
+    """The inverse of `quote`."""
+    if b">From " not in lines:
+        return lines
+    return _QUOTED_FROM.sub(rb"\n\1", b"\n" + lines)[1:]
+
+
+def quote_state(header: bytes) -> bytes:
+    """Quote the mbox's own fields in a stranger's *header* (LF, whole lines)."""
+    header = b"\n" + header
+    return _STATE.sub(rb"\n>\1", header)[1:] if _STATE.search(header) else header[1:]
+
+
+def unquote_state(header: bytes) -> bytes:
+    """The inverse of `quote_state`."""
+    if b"\n>" not in header and header[:1] != b">":
+        return header
+    return _QUOTED_STATE.sub(rb"\n\1", b"\n" + header)[1:]

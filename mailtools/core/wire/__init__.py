@@ -1,0 +1,1 @@
+"""What every line protocol shares: lines, line ends, transparency."""

@@ -1,0 +1,1 @@
+"""The stairs: events and store to decisions; plain functions and classes that never await."""

@@ -1,0 +1,1 @@
+"""The world: the only floor with sockets, files, clock and randomness."""
