@@ -1,0 +1,125 @@
+"""The grammar of SMTP commands: paths, parameters, HELO names.
+
+Octets of a peer come in, text or a `SyntaxProblem` comes out. Knows no session state. Owns RFC 5321 §4.1.2,
+RFC 5321 §4.1.3 (address literals, loosely), RFC 6531 §3.3 (UTF-8 in paths), RFC 1870 §3 (SIZE value).
+"""
+
+import re
+
+# RFC 5321 §4.1.2, with RFC 6531 §3.3: UTF8-non-ascii joins atext, qtextSMTP and sub-domain.
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]"
+_DOT_STRING = rf"{_ATEXT}+(?:\.{_ATEXT}+)*"
+_QUOTED_STRING = r'"(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*"'
+_LABEL = r"[A-Za-z0-9_\u0080-\U0010ffff](?:[A-Za-z0-9_\u0080-\U0010ffff-]*[A-Za-z0-9_\u0080-\U0010ffff])?"
+_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*\.?"
+_LITERAL = r"\[[!-Z^-~]{1,255}\]"
+_MAILBOX = rf"(?P<mailbox>(?P<local>{_DOT_STRING}|{_QUOTED_STRING})@(?P<domain>{_DOMAIN}|{_LITERAL}))"
+# "A-d-l ... MUST BE accepted, SHOULD NOT be generated, and SHOULD be ignored" (RFC 5321 §4.1.2).
+_ROUTE = rf"(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"
+_PATH = re.compile(rf"<{_ROUTE}{_MAILBOX}>")
+_MAILBOX_ONLY = re.compile(_MAILBOX)
+# C1 controls hide in UTF-8 and reach terminals; the line and paragraph separators read as line ends.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_HELO = re.compile(rb"[!-~]{1,255}")
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
+
+MAX_PATH = 1000  # octets; RFC 5321 §4.5.3.1.3 asks for 256 at least
+
+
+class SyntaxProblemError(Exception):
+    """A command's argument does not fit the grammar: the reply's code, enhanced status code and text."""
+
+    def __init__(self, code: int, enhanced: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.enhanced = enhanced
+        self.text = text
+
+
+def decode_argument(argument: bytes) -> str:
+    """A command's argument as text.
+
+    Raises SyntaxProblemError for controls and ill-formed UTF-8 (RFC 6531 §3.1).
+    """
+    try:
+        text = argument.decode("utf-8")
+    except UnicodeDecodeError:
+        raise SyntaxProblemError(501, "5.5.2", "Octets that are not UTF-8 in a command") from None
+    if _CONTROL.search(text):
+        raise SyntaxProblemError(501, "5.5.2", "Control characters in a command")
+    return text
+
+
+def parse_path_command(argument: str, keyword: str) -> tuple[str, dict[str, str | None]]:
+    """``FROM:<path> key=value ...`` to (mailbox, parameters); the mailbox is "" for the null path ``<>``.
+
+    Keys are in upper case, a parameter without "=" has the value None. The source route is dropped. A
+    recipient ``<postmaster>`` without domain is accepted (RFC 5321 §4.5.1). Raises SyntaxProblemError.
+    """
+    if argument[: len(keyword)].upper() != keyword or argument[len(keyword) : len(keyword) + 1] != ":":
+        raise SyntaxProblemError(501, "5.5.4", f"Syntax: {keyword}:<address>")
+    rest = argument[len(keyword) + 1 :].lstrip(" ")
+    mailbox, end = _path(rest, keyword)
+    tail = rest[end:]
+    if tail and not tail.startswith(" "):
+        raise SyntaxProblemError(501, "5.5.4", f"Syntax: {keyword}:<address> and parameters after a space")
+    return mailbox, _parameters(tail)
+
+
+def _path(text: str, keyword: str) -> tuple[str, int]:
+    bad = "5.1.7" if keyword == "FROM" else "5.1.3"
+    if text.startswith("<>") and keyword == "FROM":
+        return "", 2
+    if keyword == "TO" and text[:12].lower() == "<postmaster>":
+        return "postmaster", 12
+    match = _PATH.match(text)
+    if match is None:
+        if not text.startswith("<"):
+            raise SyntaxProblemError(501, bad, "Bad address syntax: write it as <local@domain>")
+        raise SyntaxProblemError(501 if keyword == "FROM" else 553, bad, "Bad address syntax")
+    if len(match["mailbox"].encode()) > MAX_PATH:
+        raise SyntaxProblemError(501, bad, "Address too long")
+    return match["mailbox"], match.end()
+
+
+def _parameters(text: str) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for word in text.split():
+        match = _PARAMETER.fullmatch(word)
+        if match is None:
+            raise SyntaxProblemError(501, "5.5.4", "Bad parameter syntax")
+        key = match[1].upper()
+        if key in found:
+            raise SyntaxProblemError(501, "5.5.4", f"Parameter {key} given twice")
+        found[key] = match[2]
+    return found
+
+
+def parse_size(value: str | None) -> int:
+    """The value of SIZE: 1 to 20 ASCII digits (RFC 1870 §3). Raises SyntaxProblemError."""
+    if value is None or not re.fullmatch(r"[0-9]{1,20}", value):
+        raise SyntaxProblemError(501, "5.5.4", "Bad SIZE parameter")
+    return int(value)
+
+
+def parse_helo(argument: bytes) -> str:
+    """The client's name: printable ASCII without spaces. Raises SyntaxProblemError."""
+    name = argument.strip(b" ")
+    if not _HELO.fullmatch(name):
+        raise SyntaxProblemError(501, "5.5.4", "Syntax: a host name or address literal after the command")
+    return name.decode("ascii")
+
+
+def is_mailbox(text: str) -> bool:
+    """Tell whether *text* is ``local@domain`` as an envelope may hold it: the guard before it is sent."""
+    return bool(_MAILBOX_ONLY.fullmatch(text)) and not _CONTROL.search(text)
+
+
+def split_mailbox(mailbox: str) -> tuple[str, str]:
+    """(local part without quoting, domain in lower case without final dot); the domain may be ""."""
+    local, at, domain = mailbox.rpartition("@")
+    if not at:
+        return mailbox, ""
+    if local.startswith('"') and local.endswith('"'):
+        local = re.sub(r"\\(.)", r"\1", local[1:-1])
+    return local, domain.lower().removesuffix(".")

@@ -1,0 +1,135 @@
+"""An SMTP server put together: sessions, group commit behind them, what is printed of each message."""
+
+import json
+import logging
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from mailtools.core.mbox import quoting
+from mailtools.core.mbox.record import make_postmark
+from mailtools.core.message import header, words
+from mailtools.core.smtp.server import SmtpServer
+from mailtools.services.receive import Accepted, Policy, Ports, ReceiveSession
+from mailtools.system import clock, serve
+from mailtools.system.commit import Committer
+
+log = logging.getLogger("mailtools")
+
+_SHOWN_WHOLE = 1 << 20  # octets; a larger message is left out of the JSON line
+
+
+class SmtpService(NamedTuple):
+    """What one server is told."""
+
+    host: str
+    policy: Policy
+    max_size: int
+    max_recipients: int
+    to_stdout: str = ""  # "", "raw", "mbox", "json"
+    exit_after: int = 0  # messages; 0: go on
+
+
+def run(
+    service: SmtpService,
+    sockets: Sequence[socket.socket],
+    settings: serve.Settings,
+    ready: Callable[[], None],
+) -> int:
+    """Serve until told to stop; return the exit code."""
+    committers: list[Committer] = []
+
+    def prepare(server: serve.Server, post: serve.Post) -> serve.OpenSession:
+        committer = Committer(post)
+        committers.append(committer)
+        accepted = _Accepted(service, server.stop)
+
+        def open_session(opening: serve.Opening) -> tuple[SmtpServer, ReceiveSession]:
+            engine = SmtpServer(
+                service.host, max_size=service.max_size, max_recipients=service.max_recipients
+            )
+            ports = Ports(committer.submit, opening.resume, accepted, log.info)
+            return engine, ReceiveSession(engine, service.policy, opening.peer, ports)
+
+        return open_session
+
+    try:
+        return serve.run("smtp", sockets, prepare, settings, ready)
+    finally:
+        for committer in committers:
+            committer.stop()
+
+
+class _Accepted:
+    """Tells of each durable message, and ends the server after enough of them."""
+
+    def __init__(self, service: SmtpService, stop: Callable[[], None]) -> None:
+        self._format = service.to_stdout
+        self._left = service.exit_after
+        self._stop = stop
+
+    def __call__(self, message: Accepted) -> None:
+        if log.isEnabledFor(logging.INFO):
+            recipients = ", ".join(f"<{recipient}>" for recipient in message.envelope.recipients)
+            log.info(
+                "accepted %s from <%s> to %s, %d octets",
+                message.identity,
+                message.envelope.reverse_path,
+                recipients,
+                message.body.size,
+            )
+        if self._format:
+            try:
+                _print(message, self._format)
+            except BrokenPipeError:
+                self._format = ""
+                self._stop()
+        if self._left:
+            self._left -= 1
+            if not self._left:
+                self._stop()
+
+
+def _print(message: Accepted, form: str) -> None:
+    out = sys.stdout.buffer
+    if form == "json":
+        out.write(json.dumps(describe(message)).encode() + b"\n")
+        out.flush()
+        return
+    if form == "mbox":
+        out.write(make_postmark(message.envelope.reverse_path, clock.asctime(clock.now())))
+    out.write(message.head.encode())
+    for block in message.body.blocks():
+        out.write(quoting.unquote(block) if form == "raw" else block)
+    if form == "mbox":
+        out.write(b"\n")
+    out.flush()
+
+
+def describe(message: Accepted) -> dict[str, object]:
+    """A message as the JSON line of ``--to-stdout json`` has it."""
+    whole = None
+    stored = b"".join(next(message.body.blocks(), b"").partition(b"\n\n")[:2])
+    head = quoting.unquote_state(stored)
+    if message.body.size <= _SHOWN_WHOLE:
+        rest = b"".join(message.body.blocks())[len(stored) :]
+        whole = (head + quoting.unquote(rest)).decode("utf-8", "replace")
+
+    def field(name: str) -> str:
+        value = header.value(head, name)
+        return words.decode(header.unfold(value)) if value is not None else ""
+
+    return {
+        "id": message.identity,
+        "reverse_path": message.envelope.reverse_path,
+        "recipients": list(message.envelope.recipients),
+        "helo": message.envelope.helo,
+        "size": message.body.size,
+        "from": field("From"),
+        "to": field("To"),
+        "subject": field("Subject"),
+        "date": field("Date"),
+        "message_id": field("Message-ID"),
+        "message": whole,
+    }

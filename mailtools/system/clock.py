@@ -1,0 +1,46 @@
+"""The clock, the host name and names that do not repeat: the world's answers that core takes as arguments."""
+
+import os
+import socket
+import time
+
+from mailtools.core.message.date import format_date
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def now() -> float:
+    """Seconds since the epoch."""
+    return time.time()
+
+
+def asctime(seconds: float) -> str:
+    """As a postmark writes it: UTC, never in the locale's words."""
+    t = time.gmtime(seconds)
+    return (
+        f"{_DAYS[t.tm_wday]} {_MONTHS[t.tm_mon - 1]} {t.tm_mday:2d} "
+        f"{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} {t.tm_year}"
+    )
+
+
+def date_field(seconds: float) -> str:
+    """As the Date field writes it (RFC 5322 §3.3): local time with its offset."""
+    return format_date(seconds, time.localtime(seconds).tm_gmtoff // 60)
+
+
+def identity(seconds: float) -> str:
+    """A name for a message: sorts by time, never twice (microseconds and 40 random bits, base 32)."""
+    number = int(seconds * 1_000_000) << 40 | int.from_bytes(os.urandom(5), "big")
+    letters = []
+    while number:
+        number, digit = divmod(number, 32)
+        letters.append(_ALPHABET[digit])
+    return "".join(reversed(letters))
+
+
+def host_name() -> str:
+    """This host's name as SMTP may say it; never asks the network."""
+    name = socket.gethostname()
+    return name if name.isascii() and name and all(c.isalnum() or c in "-._" for c in name) else "localhost"

@@ -1,0 +1,119 @@
+"""Locks on an mbox, in Debian's order: fcntl on the file, then the dotlock beside it.
+
+Never waits: `MboxLock.acquire` takes both or neither, and the caller decides when to try again. So a lock
+that another program holds keeps nobody but that mbox's mail waiting.
+
+The fcntl lock is an open-file-description lock where there is one (Linux): it excludes POSIX lockers, but
+is not dropped when some other descriptor of the same file is closed in this process.
+
+A dotlock is stale when the process it names is dead, or when it names none and is old (5 minutes, as
+liblockfile has it). While we judge it we hold the fcntl lock, so two of us never remove one together; and
+it is renamed before it is removed, so that a fresh lock which took its place meanwhile is put back.
+"""
+
+import fcntl
+import os
+import struct
+import time
+from contextlib import suppress
+
+STALE_AFTER = 300.0  # seconds, for a dotlock that names no process
+_SETLK = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
+
+
+class MboxLock:
+    """Both locks of one open mbox."""
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        self._descriptor = descriptor
+        self._dotlock = f"{path}.lock"
+
+    def acquire(self) -> bool:
+        """Take both locks, or neither. Raises OSError where the dotlock cannot be made."""
+        if not _set_fcntl(self._descriptor, fcntl.F_WRLCK):
+            return False
+        try:
+            if make_dotlock(self._dotlock):
+                return True
+        except OSError:
+            _set_fcntl(self._descriptor, fcntl.F_UNLCK)
+            raise
+        _set_fcntl(self._descriptor, fcntl.F_UNLCK)
+        return False
+
+    def release(self) -> None:
+        """Give both back."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._dotlock)
+        _set_fcntl(self._descriptor, fcntl.F_UNLCK)
+
+
+def _set_fcntl(descriptor: int, kind: int) -> bool:
+    # struct flock: l_type, l_whence, l_start, l_len (0: to the end), l_pid (0, as OFD locks demand).
+    request = struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
+    try:
+        fcntl.fcntl(descriptor, _SETLK, request)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def make_dotlock(path: str) -> bool:
+    """Make the dotlock *path*; False where another holds it. A stale one is removed first."""
+    for _ in range(2):
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            if not _remove_if_stale(path):
+                return False
+            continue
+        except PermissionError:
+            return True  # a folder we may not write in, as /var/mail: the fcntl lock has to do
+        with suppress(OSError):  # on a full disk it stays empty, and is judged by its age
+            os.write(descriptor, b"%d\n" % os.getpid())
+        os.close(descriptor)
+        return True
+    return False
+
+
+def _remove_if_stale(path: str) -> bool:
+    """Remove *path* where it is a stale dotlock; True where it is gone."""
+    try:
+        status = os.lstat(path)
+        with open(path, "rb", opener=_open_plain) as file:
+            content = file.read(32)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    if not _is_stale(content, time.time() - status.st_mtime):
+        return False
+    aside = f"{path}.stale-{os.getpid()}"
+    try:
+        os.rename(path, aside)
+        moved = os.lstat(aside)
+        if (moved.st_ino, moved.st_mtime_ns) != (status.st_ino, status.st_mtime_ns):
+            os.link(aside, path)  # a fresh lock had taken its place: back with it
+            os.unlink(aside)
+            return False
+        os.unlink(aside)
+    except FileNotFoundError:
+        pass
+    return True
+
+
+def _open_plain(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def _is_stale(content: bytes, age: float) -> bool:
+    pid = content.split(b"\n", 1)[0].strip(b" \0")
+    if not (pid.isdigit() and 0 < int(pid) < 1 << 22):
+        return age > STALE_AFTER
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
