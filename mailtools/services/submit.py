@@ -1,0 +1,135 @@
+"""Sending: messages from stdin or an mbox, their envelopes, the server they go to."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from mailtools.core.errors import BadDataError, ConfigurationError, MailError, MissingInputError
+from mailtools.core.mbox import scan
+from mailtools.core.smtp.client import SmtpClient
+from mailtools.services import outgoing
+from mailtools.services.outgoing import Outgoing, Stamps, Wishes
+from mailtools.services.transfer import Link, Outcome, transfer
+from mailtools.system import clock, pump, sources
+from mailtools.system.transcript import Transcript, open_transcript
+
+SMTP_PORT = 25
+
+
+class Route(NamedTuple):
+    """Where messages go: a host and port, or a unix socket."""
+
+    host: str = ""
+    port: int = SMTP_PORT
+    path: str = ""
+
+
+class Unsendable(NamedTuple):
+    """A message that could not be made ready."""
+
+    name: str
+    error: MailError
+
+
+def parse_route(text: str) -> Route:
+    """``smtp://HOST[:PORT]`` or ``unix:PATH`` to a Route. Raises ConfigurationError."""
+    if text.startswith("unix:") and len(text) > len("unix:"):
+        return Route(path=text.removeprefix("unix:"))
+    rest = text.removeprefix("smtp://").removesuffix("/")
+    if text.startswith("smtp://") and rest:
+        host, port = rest, str(SMTP_PORT)
+        if not rest.endswith("]") and ":" in rest:
+            host, _, port = rest.rpartition(":")
+        if port.isascii() and port.isdigit() and 0 < int(port) < 65536:
+            return Route(host.removeprefix("[").removesuffix("]"), int(port))
+    raise ConfigurationError(f"{text}: not a route; write smtp://HOST:PORT or unix:PATH")
+
+
+def default_sender() -> str:
+    """Who sends where neither option nor header tells: $EMAIL, else user and host."""
+    return os.environ.get("EMAIL") or f"{os.environ.get('USER') or 'root'}@{clock.host_name()}"
+
+
+@contextmanager
+def open_messages(mbox: str | None, wishes: Wishes) -> Iterator[Iterator[Outgoing | Unsendable]]:
+    """The message on stdin, or every message of *mbox* (``-``: stdin), made ready when it is its turn.
+
+    Raises MissingInputError, BadDataError.
+    """
+    if mbox in (None, sources.STDIN) and sources.stdin_is_terminal():
+        raise MissingInputError(
+            "no message: stdin is the terminal; redirect it, as in: mailtools send < msg.eml"
+        )
+    with _named(mbox), sources.Source(mbox or sources.STDIN) as source:
+        yield _from_mbox(source, wishes) if mbox else _from_stream(source, wishes)
+
+
+@contextmanager
+def _named(mbox: str | None) -> Iterator[None]:
+    """Errors of an mbox tell which one."""
+    try:
+        yield
+    except (MissingInputError, BadDataError) as error:
+        raise type(error)(f"{mbox}: {error}") if mbox else error from error
+
+
+def _from_stream(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | Unsendable]:
+    yield _prepare("standard input", outgoing.read_blocks(source.read), wishes)
+
+
+def _from_mbox(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | Unsendable]:
+    for record in scan.records(source.read):
+        yield _prepare(f"{source.name}: message {record.number}", record.message_chunks(), wishes)
+
+
+def _prepare(name: str, blocks: Iterable[bytes], wishes: Wishes) -> Outgoing | Unsendable:
+    now = clock.now()
+    stamps = Stamps(clock.date_field(now), f"<{clock.identity(now)}@{clock.host_name()}>")
+    try:
+        return outgoing.prepare(name, blocks, wishes, stamps)
+    except BadDataError as error:
+        return Unsendable(name, error)
+
+
+def send(
+    messages: Iterable[Outgoing | Unsendable], open_link: Callable[[], Link]
+) -> Iterator[list[Outcome] | Unsendable]:
+    """Send *messages*; yield what became of each, as it is known."""
+    unsendable: list[Unsendable] = []
+
+    def sendable() -> Iterator[Outgoing]:
+        for message in messages:
+            if isinstance(message, Unsendable):
+                unsendable.append(message)
+            else:
+                yield message
+
+    for outcomes in transfer(sendable(), open_link):
+        yield from unsendable
+        unsendable.clear()
+        yield outcomes
+        outcomes[0].message.body.close()
+    yield from unsendable
+
+
+def link_opener(route: Route, timeout: float, transcript: str) -> Callable[[], Link]:
+    """What opens a connection to *route* and greets."""
+    opened: list[Transcript] = []
+
+    def open_link() -> Link:
+        if transcript and not opened:
+            opened.append(open_transcript(transcript, "send"))
+        if route.path:
+            sock = pump.connect_unix(route.path, timeout)
+        else:
+            sock = pump.connect(route.host, route.port, timeout)
+        engine = SmtpClient()
+        connection = pump.Pump(engine, sock, timeout, opened[0] if opened else None)
+        try:
+            return Link(connection, engine, clock.host_name())
+        except MailError:
+            connection.close()
+            raise
+
+    return open_link
