@@ -159,14 +159,14 @@ class ReceiveSession:
 
     def _records(self, message: "_Incoming") -> tuple[Accepted, list[tuple[str, Record]]]:
         """One record for each mbox, however many of the recipients have their mail there."""
-        now = clock.now()
+        now = int(clock.now())
         envelope = message.envelope
         stamp = Stamp(
             helo=envelope.helo,
             peer=self._peer,
             host=self._engine.host,
             protocol=envelope.protocol,
-            identity=clock.identity(now),
+            identity=clock.identity(),
             date=clock.date_field(now),
         )
         postmark = make_postmark(envelope.reverse_path, clock.asctime(now))

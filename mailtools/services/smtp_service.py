@@ -13,7 +13,7 @@ from mailtools.core.message import header, words
 from mailtools.core.smtp.server import SmtpServer
 from mailtools.services.receive import Accepted, Policy, Ports, ReceiveSession
 from mailtools.system import clock, serve
-from mailtools.system.commit import Committer
+from mailtools.system.commit import Committer, Loop
 
 log = logging.getLogger("mailtools")
 
@@ -40,8 +40,8 @@ def run(
     """Serve until told to stop; return the exit code."""
     committers: list[Committer] = []
 
-    def prepare(server: serve.Server, post: serve.Post) -> serve.OpenSession:
-        committer = Committer(post)
+    def prepare(server: serve.Server, loop: Loop) -> serve.OpenSession:
+        committer = Committer(loop)
         committers.append(committer)
         accepted = _Accepted(service, server.stop)
 
@@ -98,7 +98,7 @@ def _print(message: Accepted, form: str) -> None:
         out.flush()
         return
     if form == "mbox":
-        out.write(make_postmark(message.envelope.reverse_path, clock.asctime(clock.now())))
+        out.write(make_postmark(message.envelope.reverse_path, clock.asctime(int(clock.now()))))
     out.write(message.head.encode())
     for block in message.body.blocks():
         out.write(quoting.unquote(block) if form == "raw" else block)

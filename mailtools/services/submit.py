@@ -84,8 +84,8 @@ def _from_mbox(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | Un
 
 
 def _prepare(name: str, blocks: Iterable[bytes], wishes: Wishes) -> Outgoing | Unsendable:
-    now = clock.now()
-    stamps = Stamps(clock.date_field(now), f"<{clock.identity(now)}@{clock.host_name()}>")
+    now = int(clock.now())
+    stamps = Stamps(clock.date_field(now), f"<{clock.identity()}@{clock.host_name()}>")
     try:
         return outgoing.prepare(name, blocks, wishes, stamps)
     except BadDataError as error:

@@ -3,11 +3,14 @@
 import os
 import socket
 import time
+from functools import lru_cache
+from itertools import count
 
 from mailtools.core.message.date import format_date
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_numbers = count(1)
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -16,7 +19,8 @@ def now() -> float:
     return time.time()
 
 
-def asctime(seconds: float) -> str:
+@lru_cache(maxsize=2)
+def asctime(seconds: int) -> str:
     """As a postmark writes it: UTC, never in the locale's words."""
     t = time.gmtime(seconds)
     return (
@@ -25,19 +29,29 @@ def asctime(seconds: float) -> str:
     )
 
 
-def date_field(seconds: float) -> str:
+@lru_cache(maxsize=2)
+def date_field(seconds: int) -> str:
     """As the Date field writes it (RFC 5322 §3.3): local time with its offset."""
     return format_date(seconds, time.localtime(seconds).tm_gmtoff // 60)
 
 
-def identity(seconds: float) -> str:
-    """A name for a message: sorts by time, never twice (microseconds and 40 random bits, base 32)."""
-    number = int(seconds * 1_000_000) << 40 | int.from_bytes(os.urandom(5), "big")
+def identity() -> str:
+    """A name for a message, never twice: the start of this process, 40 random bits, a number (base 32)."""
+    return f"{_origin()}{next(_numbers):x}"
+
+
+@lru_cache(maxsize=1)
+def _origin() -> str:
+    """What the names of one process share."""
+    number = int(time.time() * 1000) << 40 | int.from_bytes(os.urandom(5), "big")
     letters = []
     while number:
         number, digit = divmod(number, 32)
         letters.append(_ALPHABET[digit])
-    return "".join(reversed(letters))
+    return "".join(reversed(letters)) + "-"
+
+
+os.register_at_fork(after_in_child=_origin.cache_clear)
 
 
 def host_name() -> str:

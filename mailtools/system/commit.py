@@ -1,22 +1,35 @@
 """Group commit: whatever waits for the same mbox is appended together, under one lock, with one fdatasync.
 
 No timer is needed: while one batch syncs, the next gathers (9 to 34 messages a batch at 10 to 100 sessions).
-The threads never wait for another program's lock: its mbox is put aside and tried again a little later, so
-that one locked mbox delays nobody else's mail. Knows nothing of SMTP; records come in, outcomes go out.
+Nothing here waits: a locked mbox is put aside and tried again a little later, so that it delays nobody else's
+mail; the kernel syncs while we go on (system/aio), and what is large is written in a thread. Knows nothing of SMTP; records come in, outcomes go out.
 """
 
+import errno
+import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, NamedTuple
 
 from mailtools.core.errors import CannotWriteError, LockTimeoutError, MailError
-from mailtools.system import mboxfile
-from mailtools.system.mboxfile import Record
+from mailtools.system.aio import Syncer
+from mailtools.system.mboxfile import Append, Record
 
-Post = Callable[[Callable[[], None]], object]
 _THREADS = 4  # mboxes synced at the same time
+_QUIET_TURNS = 8  # of the loop, after which a batch is gathered
+_FULL = 1000  # messages in a batch
 _RETRY = 0.02  # seconds until a locked mbox is tried again
+
+
+class Loop(NamedTuple):
+    """The thread that owns sessions and this committer: how to have something run there."""
+
+    post: Callable[[Callable[[], None]], Any]  # from any thread
+    later: Callable[[float, Callable[[], None]], Any]  # after so many seconds
+    watch: Callable[[int, Callable[[], None]], Any]  # whenever a descriptor is readable
 
 
 class Delivery:
@@ -33,110 +46,148 @@ class Delivery:
         self.error: MailError | None = None
         self.deadline = 0.0
 
+    def settle(self, error: MailError | None) -> None:
+        """One of the mboxes is done."""
+        self.left -= 1
+        self.error = self.error or error
+        if self.left == 0:
+            self.done(self.error)
+
+
+Batch = list[tuple[Delivery, Record]]
+
 
 class Committer:
-    """Threads that append deliveries. *post* runs a callable in the thread that owns the sessions."""
+    """Appends deliveries. All methods belong to the loop's thread."""
 
-    def __init__(self, post: Post, lock_timeout: float = 30.0) -> None:
-        self._post = post
+    def __init__(self, loop: Loop, lock_timeout: float = 30.0) -> None:
+        self._loop = loop
         self._lock_timeout = lock_timeout
-        self._wake = threading.Condition()
-        self._waiting: dict[str, list[tuple[Delivery, Record]]] = {}
-        self._ready: deque[str] = deque()
-        self._locked: dict[str, float] = {}  # path -> when to try again
-        self._busy: set[str] = set()
-        self._stopping = False
+        self._waiting: dict[str, Batch] = {}
+        self._busy: set[str] = set()  # mboxes that are started, synced, or locked by others
+        self._syncing: dict[int, tuple[Append, Batch]] = {}  # by descriptor
+        self._syncer: Syncer | None = None
+        with suppress(OSError):
+            self._syncer = Syncer()
+            loop.watch(self._syncer.eventfd, self._synced)
+        self._work: SimpleQueue[tuple[Append, Batch] | None] = SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._run, name=f"commit-{n}", daemon=True) for n in range(_THREADS)
+            threading.Thread(target=self._write, name=f"commit-{n}", daemon=True) for n in range(_THREADS)
         ]
         for thread in self._threads:
             thread.start()
 
     def submit(self, delivery: Delivery) -> None:
-        """Take *delivery*; its `done` is posted when all of its mboxes are durable, or one failed."""
+        """Take *delivery*; its `done` is called when all of its mboxes are durable, or one failed."""
         delivery.deadline = time.monotonic() + self._lock_timeout
-        with self._wake:
-            for path, record in delivery.records:
-                batch = self._waiting.get(path)
-                if batch is None:
-                    self._waiting[path] = [(delivery, record)]
-                    if path not in self._busy:
-                        self._ready.append(path)
-                        self._wake.notify()
-                else:
-                    batch.append((delivery, record))
+        for path, record in delivery.records:
+            self._waiting.setdefault(path, []).append((delivery, record))
+            if path not in self._busy:
+                self._busy.add(path)
+                self._gather(path)
+
+    def _gather(self, path: str, known: int = 0, quiet: int = 0) -> None:
+        """Start when a few turns of the loop brought no more messages for *path*: sessions come in droves.
+
+        At 10 sessions 9.7 messages a batch instead of 4.6, and a quarter less time a message; at one
+        session the empty turns cost nothing that can be measured.
+        """
+        size = len(self._waiting.get(path, ()))
+        quiet = 0 if size > known else quiet + 1
+        if quiet < _QUIET_TURNS and size < _FULL:
+            self._loop.later(0, lambda: self._gather(path, size, quiet))
+        else:
+            self._start(path)
 
     def stop(self) -> None:
-        """Finish what waits, then end the threads."""
-        with self._wake:
-            self._stopping = True
-            self._wake.notify_all()
+        """End the threads, what they began first."""
+        for _ in self._threads:
+            self._work.put(None)
         for thread in self._threads:
             thread.join()
 
-    def _run(self) -> None:
-        while (path := self._next()) is not None:
-            with self._wake:
-                batch = self._waiting.pop(path)
-            left = self._commit(path, batch)
-            with self._wake:
-                self._busy.discard(path)
-                if left:
-                    self._waiting[path] = left + self._waiting.get(path, [])
-                    self._locked[path] = time.monotonic() + _RETRY
-                    self._busy.add(path)
-                elif path in self._waiting:
-                    self._ready.append(path)
-                    self._wake.notify()
-
-    def _next(self) -> str | None:
-        """The next mbox to work on, marked busy; None to end."""
-        with self._wake:
-            while True:
-                now = time.monotonic()
-                for path in [path for path, due in self._locked.items() if due <= now]:
-                    del self._locked[path]
-                    self._ready.append(path)
-                if self._ready:
-                    path = self._ready.popleft()
-                    self._busy.add(path)
-                    return path
-                if self._stopping and not self._waiting and not self._busy:
-                    self._wake.notify_all()
-                    return None
-                pause = min(self._locked.values()) - now if self._locked else None
-                self._wake.wait(pause if pause is None or pause > 0 else 0)
-
-    def _commit(self, path: str, batch: list[tuple[Delivery, Record]]) -> list[tuple[Delivery, Record]]:
-        """Append *batch*; return what must wait because the mbox is locked."""
+    def _start(self, path: str) -> None:
+        batch = self._waiting.pop(path, None)
+        if batch is None:
+            self._busy.discard(path)
+            return
+        append = Append(path, [record for _, record in batch])
         try:
-            done = mboxfile.append(path, [record for _, record in batch])
+            if not append.begin():
+                self._put_aside(path, batch)
+            elif not self._sync_here(append, batch):
+                self._work.put((append, batch))
         except MailError as error:
-            if len(batch) == 1:
-                self._finish(batch, error)
-                return []
-            # A batch shares no fate: one large message that finds no room must not fail the small ones.
-            return [left for one in batch for left in self._commit(path, [one])]
-        except Exception as error:
-            self._finish(batch, CannotWriteError(f"{path}: {type(error).__name__}: {error}"))
-            return []
-        if done:
-            self._finish(batch, None)
-            return []
+            append.end()
+            self._failed(path, batch, error)
+
+    def _sync_here(self, append: Append, batch: Batch) -> bool:
+        """Write now and have the kernel sync; False where a thread has to do both."""
+        if self._syncer is None or not append.is_quick:
+            return False
+        append.put()
+        if not self._syncer.start(append.descriptor):
+            raise append.undo(OSError(errno.EIO, "the kernel cannot sync this file"))
+        self._syncing[append.descriptor] = (append, batch)
+        return True
+
+    def _synced(self) -> None:
+        assert self._syncer is not None
+        for descriptor, number in self._syncer.finished():
+            append, batch = self._syncing.pop(descriptor)
+            error = append.undo(OSError(number, os.strerror(number))) if number else None
+            self._finish(append, batch, error)
+
+    def _put_aside(self, path: str, batch: Batch) -> None:
+        """Another program holds the lock."""
         now = time.monotonic()
-        late = [one for one in batch if one[0].deadline <= now]
-        if late:
-            self._finish(late, LockTimeoutError(f"{path}: locked by another program"))
-        return [one for one in batch if one[0].deadline > now]
+        self._waiting[path] = [one for one in batch if one[0].deadline > now]
+        self._loop.later(_RETRY, lambda: self._start(path))
+        for delivery, _ in batch:
+            if delivery.deadline <= now:
+                delivery.settle(LockTimeoutError(f"{path}: locked by another program"))
 
-    def _finish(self, batch: list[tuple[Delivery, Record]], error: MailError | None) -> None:
-        """One message to the sessions' thread for the whole batch."""
-        self._post(lambda: _settle(batch, error))
+    def _write(self) -> None:
+        """A thread: write and sync, nothing else."""
+        while (work := self._work.get()) is not None:
+            append, batch = work
+            error: MailError | None = None
+            try:
+                append.write()
+            except MailError as problem:
+                error = problem
+            except Exception as problem:
+                error = CannotWriteError(f"{append.path}: {type(problem).__name__}: {problem}")
+            self._loop.post(lambda a=append, b=batch, e=error: self._finish(a, b, e))  # type: ignore[misc]
 
+    def _finish(self, append: Append, batch: Batch, error: MailError | None) -> None:
+        append.end()
+        if error is not None:
+            self._failed(append.path, batch, error)
+            return
+        for delivery, _ in batch:
+            delivery.settle(None)
+        self._gather(append.path)
 
-def _settle(batch: list[tuple[Delivery, Record]], error: MailError | None) -> None:
-    for delivery, _ in batch:
-        delivery.left -= 1
-        delivery.error = delivery.error or error
-        if delivery.left == 0:
-            delivery.done(delivery.error)
+    def _failed(self, path: str, batch: Batch, error: MailError) -> None:
+        """A batch shares no fate: one large message that finds no room must not fail the small ones."""
+        if len(batch) == 1:
+            batch[0][0].settle(error)
+        else:
+            for one in batch:
+                self._alone(path, one)
+        self._start(path)
+
+    def _alone(self, path: str, one: tuple[Delivery, Record]) -> None:
+        append = Append(path, [one[1]])
+        error: MailError | None = LockTimeoutError(f"{path}: locked by another program")
+        try:
+            if append.begin():
+                try:
+                    append.write()
+                    error = None
+                finally:
+                    append.end()
+        except MailError as problem:
+            error = problem
+        one[0].settle(error)

@@ -14,6 +14,7 @@ from mailtools.core.errors import CannotWriteError
 from mailtools.system.mboxfile import sync_folder
 
 INBOX = "INBOX"
+_REMEMBERED = 10_000  # users whose folder is known to be there
 _ENCODED = re.compile(r"[\x00-\x1f\x7f-\x9f/%\\\u2028\u2029]|^\.|[\ud800-\udfff]")
 _LONGEST = 255 - len(".mbox.append")  # what filesystems take, less the endings we add
 
@@ -33,16 +34,19 @@ class MailRoot:
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(os.path.expanduser(path))
-        self._known: set[str] = set()
+        self._known: dict[str, str] = {}
 
     def inbox(self, user: str) -> str:
         """The path of *user*'s INBOX; makes its folders. Raises CannotWriteError, OSError, ValueError."""
-        folder = os.path.join(self.path, file_name(user))
-        if folder not in self._known:
+        path = self._known.get(user)
+        if path is None:
+            folder = os.path.join(self.path, file_name(user))
             self.make()
             _make_folder(folder)
-            self._known.add(folder)
-        return os.path.join(folder, f"{INBOX}.mbox")
+            path = os.path.join(folder, f"{INBOX}.mbox")
+            if len(self._known) < _REMEMBERED:
+                self._known[user] = path
+        return path
 
     def make(self) -> None:
         """Make the root itself, durably."""

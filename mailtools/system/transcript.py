@@ -3,12 +3,9 @@
 import os
 import sys
 from collections.abc import Callable
-from itertools import count
 
 from mailtools.core.errors import CannotWriteError
 from mailtools.system import clock
-
-_numbers = count(1)
 
 
 class Transcript:
@@ -53,7 +50,7 @@ def open_transcript(target: str, name: str) -> Transcript:
     path = target
     if os.path.isdir(target) or target.endswith("/"):
         os.makedirs(target, exist_ok=True)
-        path = os.path.join(target, f"{clock.identity(clock.now())}-{next(_numbers):06d}-{name}.txt")
+        path = os.path.join(target, f"{clock.identity()}-{name}.txt")
     try:
         file = open(path, "wb")  # noqa: SIM115 - it is closed with the session
     except OSError as error:

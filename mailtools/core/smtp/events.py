@@ -16,9 +16,11 @@ class Reply(NamedTuple):
     def octets(self) -> bytes:
         """The reply as it goes over the wire; a text of several lines becomes a multiline reply."""
         prefix = f"{self.enhanced} " if self.enhanced else ""
-        lines = self.text.split("\n")
-        head = "".join(f"{self.code}-{prefix}{line}\r\n" for line in lines[:-1])
-        return f"{head}{self.code} {prefix}{lines[-1]}\r\n".encode()
+        if "\n" not in self.text:
+            return f"{self.code} {prefix}{self.text}\r\n".encode()
+        *lines, last = self.text.split("\n")
+        head = "".join([f"{self.code}-{prefix}{line}\r\n" for line in lines])
+        return f"{head}{self.code} {prefix}{last}\r\n".encode()
 
     @property
     def is_positive(self) -> bool:

@@ -13,7 +13,7 @@ taken for a command.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 
 from mailtools.core.engine import LocalProtocolError
 from mailtools.core.smtp import grammar
@@ -38,6 +38,7 @@ from mailtools.core.wire.reader import BareNewlineError, LineTooLongError, Reade
 
 Steps = Generator[None, None, None]
 
+_MESSAGE_END = MessageEnd()
 _OK = Reply(250, "2.0.0", "Ok")
 _HELP = "Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\nSee RFC 5321"
 
@@ -91,11 +92,12 @@ class SmtpServer:
 
     def next_event(self) -> Event | None:
         """The next event; None where octets run short or a question waits for `reply`."""
-        if not self._events and self._question is None and not self.is_closed:
+        events = self._events
+        if not events and self._question is None and not self.is_closed:
             next(self._parser)
-            if self._eof and not self._events and self._question is None:
-                self._end_at_eof()
-        return self._events.popleft() if self._events else None
+            if self._eof and not events and self._question is None:
+                self._close("the client closed the connection")
+        return events.popleft() if events else None
 
     def data_to_send(self) -> bytes:
         """Replies that wait for being sent, each given once."""
@@ -197,9 +199,6 @@ class SmtpServer:
         self._reader.octets = b""
         self._events.append(Closed())
 
-    def _end_at_eof(self) -> None:
-        self._close("the client closed the connection")
-
     def _forget_transaction(self) -> None:
         self._reverse_path: str | None = None
         self._recipients: list[str] = []
@@ -233,7 +232,7 @@ class SmtpServer:
             raise SyntaxProblemError(503, "5.5.1", "Say HELO or EHLO first")
         if self._reverse_path is not None:
             raise SyntaxProblemError(503, "5.5.1", "Nested MAIL command")
-        reverse_path, parameters = grammar.parse_path_command(grammar.decode_argument(argument), "FROM")
+        reverse_path, parameters = grammar.parse_path_command(argument, "FROM")
         size = self._take_mail_parameters(parameters)
         self._check_ascii(reverse_path, "SMTPUTF8" in parameters)
         yield from self._ask(MailFrom(reverse_path, size))
@@ -242,7 +241,7 @@ class SmtpServer:
             self._body = (parameters.get("BODY") or "").upper()
             self._smtputf8 = "SMTPUTF8" in parameters
 
-    def _take_mail_parameters(self, parameters: dict[str, str | None]) -> int:
+    def _take_mail_parameters(self, parameters: Mapping[str, str | None]) -> int:
         """Check them; return the declared size. Raises SyntaxProblemError."""
         for key, value in parameters.items():
             if not self._extended or key not in ("SIZE", "BODY", "SMTPUTF8"):
@@ -263,7 +262,7 @@ class SmtpServer:
     def _do_rcpt(self, argument: bytes) -> Steps | None:
         if self._reverse_path is None:
             raise SyntaxProblemError(503, "5.5.1", "Need MAIL before RCPT")
-        recipient, parameters = grammar.parse_path_command(grammar.decode_argument(argument), "TO")
+        recipient, parameters = grammar.parse_path_command(argument, "TO")
         if parameters:
             raise SyntaxProblemError(555, "5.5.4", f"Parameter {next(iter(parameters))} not recognized")
         self._check_ascii(recipient, self._smtputf8)
@@ -294,7 +293,7 @@ class SmtpServer:
         self._in_message = True
         problem = yield from self._read_message()
         if problem is None:
-            yield from self._ask(MessageEnd())
+            yield from self._ask(_MESSAGE_END)
         else:
             self._send(problem)
         self._forget_transaction()

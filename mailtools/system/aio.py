@@ -1,0 +1,78 @@
+"""fdatasync that the kernel does while we go on: Linux AIO, io_submit(2) with IOCB_CMD_FDSYNC.
+
+A thread would do it too (and does, where this is not to be had), but each time it starts and ends it waits for the
+interpreter's lock, which a busy event loop seldom lets go: at 10 sessions 0.3 ms before and 0.1 ms after
+a sync of 0.5 ms. Completions are counted in an eventfd, which an event loop watches like a socket.
+"""
+
+import ctypes
+import os
+import platform
+
+# io_setup, io_submit, io_getevents: numbers of the machine's system calls.
+_CALLS = {"x86_64": (206, 209, 208), "aarch64": (0, 2, 4)}
+_FDSYNC = 3  # IOCB_CMD_FDSYNC: fdatasync
+_RESFD = 1  # IOCB_FLAG_RESFD: count the completion in an eventfd
+_AT_ONCE = 64
+
+
+class _Request(ctypes.Structure):
+    """struct iocb, <linux/aio_abi.h>, little endian."""
+
+    _fields_ = (
+        ("data", ctypes.c_uint64),
+        ("key", ctypes.c_uint32),
+        ("rw_flags", ctypes.c_int32),
+        ("opcode", ctypes.c_uint16),
+        ("priority", ctypes.c_int16),
+        ("descriptor", ctypes.c_uint32),
+        ("buffer", ctypes.c_uint64),
+        ("size", ctypes.c_uint64),
+        ("offset", ctypes.c_int64),
+        ("reserved", ctypes.c_uint64),
+        ("flags", ctypes.c_uint32),
+        ("eventfd", ctypes.c_uint32),
+    )
+
+
+class _Completion(ctypes.Structure):
+    """struct io_event."""
+
+    _fields_ = (
+        ("data", ctypes.c_uint64),
+        ("request", ctypes.c_uint64),
+        ("result", ctypes.c_int64),
+        ("result2", ctypes.c_int64),
+    )
+
+
+class Syncer:
+    """Starts syncs, tells of their ends. Raises OSError where the kernel does not offer it."""
+
+    def __init__(self) -> None:
+        numbers = _CALLS.get(platform.machine())
+        if numbers is None:
+            raise OSError(38, "no asynchronous sync on this machine")
+        setup, self._submit, self._getevents = numbers
+        self._call = ctypes.CDLL(None, use_errno=True).syscall
+        self._context = ctypes.c_ulong(0)
+        if self._call(setup, _AT_ONCE, ctypes.byref(self._context)) != 0:
+            raise OSError(ctypes.get_errno(), "no asynchronous sync here")
+        self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._request = _Request(opcode=_FDSYNC, flags=_RESFD, eventfd=self.eventfd)
+        self._requests = (ctypes.POINTER(_Request) * 1)(ctypes.pointer(self._request))
+        self._completions = (_Completion * _AT_ONCE)()
+
+    def start(self, descriptor: int) -> bool:
+        """Begin to sync *descriptor*, which stays open until it is done; False where that cannot be."""
+        self._request.data = self._request.descriptor = descriptor
+        return bool(self._call(self._submit, self._context, 1, self._requests) == 1)
+
+    def finished(self) -> list[tuple[int, int]]:
+        """What ended since: (descriptor, errno or 0)."""
+        try:
+            os.eventfd_read(self.eventfd)
+        except BlockingIOError:
+            return []
+        count = self._call(self._getevents, self._context, 0, _AT_ONCE, self._completions, None)
+        return [(int(done.data), max(0, -int(done.result))) for done in self._completions[: max(count, 0)]]

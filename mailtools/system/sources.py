@@ -1,0 +1,213 @@
+"""Sources: files and stdin to read from, compressed or not.
+
+It knows the compressed formats by their first octets, not by a file's name, so that stdin works too. It does
+not know what the octets mean.
+
+Invariants: reading is in blocks and nothing is mapped, for a file that another program truncates would kill
+us; nothing is written; memory is bounded whatever a compressed file inflates to.
+"""
+
+import io
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import IO, Any
+
+from mailtools.core.errors import BadDataError, ConfigurationError, MissingInputError
+
+STDIN = "-"
+_MAGIC = 6  # octets that tell a format
+_ZST_PIECE = 1 << 11
+
+
+class Source:
+    """An open source: `read` gives up to so many octets, b"" at the end. Closes with a ``with`` statement.
+
+    Raises MissingInputError where there is no such file, BadDataError where its compression is broken,
+    ConfigurationError where a format needs an extra, OSError from the disk.
+    """
+
+    def __init__(self, name: str, progress: Callable[[int], None] | None = None) -> None:
+        self.name = "standard input" if name == STDIN else name
+        self._file: Any = None
+        self._progress = progress
+        raw = self._open(name)
+        self.read: Callable[[int], bytes] = raw
+        first = raw(1 << 16)
+        while first and len(first) < _MAGIC and (more := raw(_MAGIC)):
+            first += more
+        opener = _opener(first)
+        if opener:
+            packed = io.BufferedReader(_Raw(first, raw), 1 << 16)
+            self.read = self._guarded(self._start(opener, packed))
+        elif first:
+            self.read = _after(first, raw)
+
+    def __enter__(self) -> "Source":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _open(self, name: str) -> Callable[[int], bytes]:
+        if name == STDIN:
+            stream = sys.stdin.buffer
+            # read1 gives what there is, as a pipe's reader expects.
+            return self._watched(getattr(stream, "read1", stream.read))
+        try:
+            self._file = open(name, "rb", buffering=0)  # noqa: SIM115 - closed by __exit__
+        except FileNotFoundError as error:
+            raise MissingInputError("no such file") from error
+        except IsADirectoryError as error:
+            raise BadDataError("a directory; name the mbox files in it") from error
+        return self._watched(self._file.read)
+
+    def _watched(self, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+        progress = self._progress
+        if progress is None:
+            return read
+
+        def watched(size: int) -> bytes:
+            octets = read(size)
+            progress(len(octets))
+            return octets
+
+        return watched
+
+    def _start(self, opener: "_Opener", packed: IO[bytes]) -> Callable[[int], bytes]:
+        try:
+            return opener(packed)
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                "zstandard compression needs an extra: pip install 'mailtools[zst]'"
+            ) from error
+
+    def _guarded(self, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+        import zlib
+        from lzma import LZMAError
+
+        def guarded(size: int) -> bytes:
+            try:
+                return read(size)
+            except (EOFError, zlib.error, LZMAError) as error:
+                raise BadDataError(f"the compressed data is cut off or damaged ({error})") from error
+            except OSError as error:
+                if error.errno is None:  # bz2 and gzip say so of their format
+                    raise BadDataError(f"the compressed data is damaged ({error})") from error
+                raise
+            except Exception as error:
+                if type(error).__name__ == "ZstdError":
+                    raise BadDataError(f"the compressed data is damaged ({error})") from error
+                raise
+
+        return guarded
+
+
+def size_of(names: list[str]) -> int | None:
+    """Octets of all the files together, as they lie on disk; None where one is no regular file."""
+    total = 0
+    for name in names:
+        if name == STDIN or not os.path.isfile(name):
+            return None
+        total += os.path.getsize(name)
+    return total
+
+
+def stdin_is_terminal() -> bool:
+    """Whether reading stdin would wait for a person's typing."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+_Opener = Callable[[IO[bytes]], Callable[[int], bytes]]
+
+
+def _gzip(packed: IO[bytes]) -> Callable[[int], bytes]:
+    import gzip
+
+    return gzip.GzipFile(fileobj=packed).read1
+
+
+def _bz2(packed: IO[bytes]) -> Callable[[int], bytes]:
+    import bz2
+
+    return bz2.BZ2File(packed).read1
+
+
+def _xz(packed: IO[bytes]) -> Callable[[int], bytes]:
+    import lzma
+
+    return lzma.LZMAFile(packed).read1
+
+
+def _zst(packed: IO[bytes]) -> Callable[[int], bytes]:
+    import zstandard
+
+    def frames() -> Iterator[bytes]:
+        # In small pieces, for one octet may inflate to 32 KiB; zstandard's own reader does not tell of a
+        # stream that was cut off.
+        frame = None
+        while piece := packed.read(_ZST_PIECE):
+            while piece:
+                frame = frame or zstandard.ZstdDecompressor().decompressobj()
+                yield frame.decompress(piece)
+                piece = frame.unused_data if frame.eof else b""
+                frame = None if frame.eof else frame
+        if frame is not None:
+            raise EOFError("the last frame does not end")
+
+    octets = filter(None, frames())
+    return lambda size: next(octets, b"")
+
+
+_FORMATS: tuple[tuple[bytes, _Opener], ...] = (
+    (b"\x1f\x8b", _gzip),
+    (b"BZh", _bz2),
+    (b"\xfd7zXZ\x00", _xz),
+    (b"\x28\xb5\x2f\xfd", _zst),
+)
+
+
+def _opener(first: bytes) -> _Opener | None:
+    return next((opener for magic, opener in _FORMATS if first.startswith(magic)), None)
+
+
+def _after(first: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """A read function that gives *first* before what *read* gives."""
+    waiting = [first]
+
+    def joined(size: int) -> bytes:
+        return waiting.pop() if waiting else read(size)
+
+    return joined
+
+
+class _Raw(io.RawIOBase):
+    """A read function as a file, for the modules that want one; *first* was read already."""
+
+    def __init__(self, first: bytes, read: Callable[[int], bytes]) -> None:
+        self._read = _after(first, read)
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        octets = self._rest or self._read(len(buffer))
+        given, self._rest = octets[: len(buffer)], octets[len(buffer) :]
+        buffer[: len(given)] = given
+        return len(given)
+
+
+def spill(chunks: Iterable[bytes]) -> IO[bytes]:
+    """*chunks* in a temporary file without a name: for what is too large to hold and is read twice."""
+    import tempfile
+
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller keeps it
+    for chunk in chunks:
+        file.write(chunk)
+    file.seek(0)
+    return file
