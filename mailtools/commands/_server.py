@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from mailtools.commands._options import DURATION, root_option
-from mailtools.core.errors import CannotWriteError, ConfigurationError
+from mailtools.core.errors import CannotWriteError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,15 +82,6 @@ def open_sockets(host: str, port: int, listen: Sequence[str]) -> list[socket.soc
 
     shown = f"[{host}]" if ":" in host else host
     return [open_listener(address) for address in listen or [f"{shown}:{port}"]]
-
-
-def require_loopback(sockets: Sequence[socket.socket], why: str) -> None:
-    """Raise ConfigurationError where a socket can be reached from elsewhere."""
-    from mailtools.system.serve import is_loopback, shown_address
-
-    for sock in sockets:
-        if not is_loopback(sock):
-            raise ConfigurationError(f"{shown_address(sock)} can be reached from other machines: {why}")
 
 
 def announce(name: str, sockets: Sequence[socket.socket], port_file: str | None) -> None:

@@ -8,6 +8,7 @@ import click
 from mailtools.commands import _exits
 from mailtools.commands._options import DURATION, json_option
 from mailtools.commands._output import json_line, print_rows, warn
+from mailtools.core.smtp import grammar
 from mailtools.services import submit
 from mailtools.services.outgoing import Outgoing, Wishes
 from mailtools.services.submit import Unsendable
@@ -48,6 +49,9 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       mailtools send --host 127.0.0.1 --port 2525 < msg.eml
       mailtools send --route smtp://127.0.0.1:2525 --mbox archive.mbox bob@localhost
     """
+    for recipient in options["recipients"]:
+        if not grammar.is_mailbox(recipient):
+            raise click.UsageError(f"not an address: {recipient!r}; write local@domain")
     route = None if options["dry_run"] else _route(options)
     report = _Report(options["as_json"], quiet=ctx.obj["verbosity"] < 0)
     with submit.open_messages(options["mbox"], _wishes(options)) as messages:

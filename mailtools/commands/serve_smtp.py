@@ -1,13 +1,12 @@
 """``mailtools serve-smtp``: receive mail over SMTP into mbox files."""
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from mailtools.commands._options import DURATION, SIZE
-from mailtools.commands._server import announce, open_sockets, require_loopback, server_options
+from mailtools.commands._server import announce, open_sockets, server_options
 
 
 @click.command("serve-smtp")
@@ -60,12 +59,20 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
     log = set_up(ctx.obj["verbosity"], ctx.obj["log_format"])
     sockets = open_sockets(options["host"], options["port"], options["listen"])
-    if options["dev"]:
-        require_loopback(sockets, "--dev accepts any recipient; leave it out, or listen on 127.0.0.1")
     host = clock.host_name()
+    door = smtp_service.Door(
+        root=options["root"],
+        mbox=options["mbox"],
+        domains=options["domains"],
+        users=options["users"],
+        dev=options["dev"],
+    )
+    policy = smtp_service.choose_policy(door, host, sockets)
+    if policy.users is None:
+        log.warning("no users file: mail for every recipient is accepted")
     service = smtp_service.SmtpService(
         host=host,
-        policy=_policy(options, host, sockets, log.warning if ctx.obj["verbosity"] >= 0 else None),
+        policy=policy,
         max_size=options["max_size"],
         max_recipients=options["max_recipients"],
         to_stdout=options["to_stdout"] or "",
@@ -86,29 +93,3 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         announce("smtp", sockets, options["port_file"])
 
     ctx.exit(smtp_service.run(service, sockets, settings, ready))
-
-
-def _policy(options: dict[str, Any], host: str, sockets: Sequence[Any], warn: Any) -> Any:
-    """Who gets mail here: users and domains where they are named, everybody on loopback where not."""
-    from mailtools.services.receive import Policy
-    from mailtools.system.mailroot import MailRoot
-    from mailtools.system.users import read_names
-
-    root = MailRoot(options["root"])
-    mbox = os.path.realpath(os.path.expanduser(options["mbox"])) if options["mbox"] else ""
-    users_file = options["users"] or os.path.join(root.path, "users")
-    domains = frozenset(domain.lower() for domain in options["domains"])
-    if options["dev"]:
-        return Policy(root, mbox, domains)
-    if options["users"] or os.path.exists(users_file):
-        return Policy(root, mbox, domains or frozenset({host.lower(), "localhost"}), read_names(users_file))
-    if not mbox:
-        require_loopback(
-            sockets,
-            f"say who has mail here with 'NAME:' lines in {users_file}, or give --users FILE or --mbox FILE",
-        )
-    elif not domains:
-        require_loopback(sockets, "say for which domains mail is taken: give --domain NAME")
-    if warn:
-        warn(f"no users file {users_file}: mail for every recipient is accepted")
-    return Policy(root, mbox, domains)

@@ -2,11 +2,13 @@
 
 import json
 import logging
+import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from mailtools.core.errors import CannotWriteError, ConfigurationError
 from mailtools.core.mbox import quoting
 from mailtools.core.mbox.record import make_postmark
 from mailtools.core.message import header, words
@@ -14,10 +16,53 @@ from mailtools.core.smtp.server import SmtpServer
 from mailtools.services.receive import Accepted, Policy, Ports, ReceiveSession
 from mailtools.system import clock, serve
 from mailtools.system.commit import Committer, Loop
+from mailtools.system.mailroot import MailRoot
+from mailtools.system.users import read_names
 
 log = logging.getLogger("mailtools")
 
 _SHOWN_WHOLE = 1 << 20  # octets; a larger message is left out of the JSON line
+
+
+class Door(NamedTuple):
+    """Who shall get mail here, as the options say it."""
+
+    root: str
+    mbox: str = ""
+    domains: Sequence[str] = ()
+    users: str | None = None  # the users file; None: ROOT/users if there is one
+    dev: bool = False  # any recipient
+
+
+def choose_policy(door: Door, host: str, sockets: Sequence[socket.socket]) -> Policy:
+    """Users and domains where they are named; everybody on loopback where not.
+
+    Raises ConfigurationError where strangers could leave mail for anybody, CannotWriteError where an mbox
+    could never be written.
+    """
+    root = MailRoot(door.root)
+    mbox = os.path.realpath(os.path.expanduser(door.mbox)) if door.mbox else ""
+    if mbox and not os.path.isdir(os.path.dirname(mbox)):
+        raise CannotWriteError(f"{os.path.dirname(mbox)}: no such folder for {door.mbox}")
+    domains = frozenset(domain.lower() for domain in door.domains)
+    users = os.path.expanduser(door.users) if door.users else os.path.join(root.path, "users")
+    if door.dev:
+        _require_loopback(sockets, "--dev accepts any recipient; leave it out, or listen on 127.0.0.1")
+        return Policy(root, mbox, domains)
+    if door.users or os.path.exists(users):
+        return Policy(root, mbox, domains or frozenset({host.lower(), "localhost"}), read_names(users))
+    if not (mbox and domains):
+        _require_loopback(
+            sockets,
+            f"say who has mail here, with 'NAME:' lines in {users}, or --users FILE, or --mbox and --domain",
+        )
+    return Policy(root, mbox, domains)
+
+
+def _require_loopback(sockets: Sequence[socket.socket], why: str) -> None:
+    for sock in sockets:
+        if not serve.is_loopback(sock):
+            raise ConfigurationError(f"{serve.shown_address(sock)} can be reached from other machines: {why}")
 
 
 class SmtpService(NamedTuple):
@@ -43,6 +88,7 @@ def run(
     def prepare(server: serve.Server, loop: Loop) -> serve.OpenSession:
         committer = Committer(loop)
         committers.append(committer)
+        server.is_busy = lambda: committer.is_busy
         accepted = _Accepted(service, server.stop)
 
         def open_session(opening: serve.Opening) -> tuple[SmtpServer, ReceiveSession]:

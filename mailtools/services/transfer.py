@@ -128,7 +128,7 @@ class Link:
         mail = self.reply()
         if self.pipelining:
             replies = [self.reply() for _ in rest]
-        elif mail.code == 250:
+        elif mail.is_completed:
             replies = [self._ask(verb, argument) for verb, argument in rest if verb == "RCPT"]
         else:
             replies = []
@@ -152,7 +152,7 @@ class Link:
         if data is not None and data.code == 354:
             self._engine.end_message()
             self.reply()
-        if mail.code == 250:
+        if mail.is_completed:
             self._ask("RSET", "")
 
     def body(self, message: Outgoing) -> None:
@@ -278,15 +278,15 @@ def failed_outcomes(message: Outgoing, error: MailError) -> list[Outcome]:
 
 
 def _outcome(message: Outgoing, recipient: str, command: str, reply: Reply) -> Outcome:
-    good = 200 <= reply.code < 300
-    return Outcome(message, recipient, reply, None if good else failure(command, reply))
+    error = None if reply.is_completed else failure(command, reply)
+    return Outcome(message, recipient, reply, error)
 
 
 def _envelope_outcomes(message: Outgoing, mail: Reply, replies: list[Reply]) -> list[Outcome]:
     """[] where MAIL and every RCPT were accepted; else an outcome for each recipient."""
-    if mail.code != 250:
+    if not mail.is_completed:
         return [_outcome(message, recipient, "MAIL", mail) for recipient in message.recipients]
-    refused = [reply for reply in replies if reply.code not in (250, 251)]
+    refused = [reply for reply in replies if not reply.is_completed]
     if not refused:
         return []
     # One refused recipient fails the others too; they are to be tried again if that one is.

@@ -6,18 +6,21 @@ that another program holds keeps nobody but that mbox's mail waiting.
 The fcntl lock is an open-file-description lock where there is one (Linux): it excludes POSIX lockers, but
 is not dropped when some other descriptor of the same file is closed in this process.
 
-A dotlock is stale when the process it names is dead, or when it names none and is old (5 minutes, as
-liblockfile has it). While we judge it we hold the fcntl lock, so two of us never remove one together; and
-it is renamed before it is removed, so that a fresh lock which took its place meanwhile is put back.
+A dotlock is stale when the process it names is dead; when it names none, or one on another host, and is old
+(5 minutes, as liblockfile has it); or when it is very old (an hour: its process died, the number was taken).
+While we judge it we hold the fcntl lock, so two of us never remove one together; and it is renamed before it
+is removed, so that a fresh lock which took its place meanwhile is put back.
 """
 
 import fcntl
 import os
+import socket
 import struct
 import time
 from contextlib import suppress
 
-STALE_AFTER = 300.0  # seconds, for a dotlock that names no process
+STALE_AFTER = 300.0  # seconds, for a dotlock that names no process here
+STALE_ANYHOW = 3600.0  # seconds
 _SETLK = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
 
 
@@ -81,7 +84,7 @@ def _remove_if_stale(path: str) -> bool:
     try:
         status = os.lstat(path)
         with open(path, "rb", opener=_open_plain) as file:
-            content = file.read(32)
+            content = file.read(300)
     except FileNotFoundError:
         return True
     except OSError:
@@ -107,13 +110,15 @@ def _open_plain(path: str, flags: int) -> int:
 
 
 def _is_stale(content: bytes, age: float) -> bool:
-    pid = content.split(b"\n", 1)[0].strip(b" \0")
-    if not (pid.isdigit() and 0 < int(pid) < 1 << 22):
+    """*content*: a process number (liblockfile), ``number:host`` (Dovecot), ``0`` (procmail) or nothing."""
+    number, _, host = content.split(b"\n", 1)[0].strip(b" \0").partition(b":")
+    here = not host or host.split(b":")[0] == socket.gethostname().encode()
+    if not (number.isdigit() and 0 < int(number) < 1 << 22 and here):
         return age > STALE_AFTER
     try:
-        os.kill(int(pid), 0)
+        os.kill(int(number), 0)
     except ProcessLookupError:
         return True
     except PermissionError:
         pass
-    return False
+    return age > STALE_ANYHOW

@@ -99,6 +99,7 @@ class Server:
         self.by_address: Counter[str] = Counter()
         self.stopped = asyncio.Event()
         self.exit_code = 0
+        self.is_busy: Callable[[], bool] = lambda: False  # work that no connection waits for any more
         self._listeners: list[asyncio.AbstractServer] = []
         self._paths: list[str] = []
         self._max = _raise_file_limit(limits.connections)
@@ -136,7 +137,7 @@ class Server:
             with suppress(OSError):
                 os.unlink(path)
         deadline = asyncio.get_running_loop().time() + GRACE
-        while self.connections:
+        while self.connections or self.is_busy():
             late = asyncio.get_running_loop().time() > deadline
             for connection in list(self.connections):
                 connection.finish(now=late)
@@ -205,7 +206,7 @@ class Connection(asyncio.Protocol):
         """A client is there: let it in or turn it away."""
         self._transport = cast(asyncio.Transport, transport)
         name = transport.get_extra_info("peername")
-        self.peer = name[0] if isinstance(name, tuple) else ""
+        self.peer = name[0].removeprefix("::ffff:") if isinstance(name, tuple) else ""
         self.last_progress = time.monotonic()
         self._engine, self._session = self._server.open_session(Opening(self.peer, self.advance))
         if self._server.transcript:
@@ -317,7 +318,7 @@ class Connection(asyncio.Protocol):
 
 
 def _is_local(address: str) -> bool:
-    return not address or address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1")
+    return not address or address.startswith("127.") or address == "::1"
 
 
 def _raise_file_limit(wanted: int) -> int:

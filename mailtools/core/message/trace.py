@@ -1,7 +1,10 @@
 """Trace: the fields a server puts at the head of a message it takes (RFC 5321 §4.4, RFC 5322 §3.6.7)."""
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
+
+_NOT_IN_NAME = re.compile(r"[^A-Za-z0-9._:\[\]-]")  # a name the client chose must not end the clause it is in
 
 
 class Stamp(NamedTuple):
@@ -20,7 +23,7 @@ def received(stamp: Stamp, recipient: str) -> str:
     origin = f" ([{_literal(stamp.peer)}])" if stamp.peer else ""
     target = f"\n\tfor <{recipient}>" if recipient else ""
     return (
-        f"Received: from {stamp.helo}{origin}\n"
+        f"Received: from {_NOT_IN_NAME.sub('?', stamp.helo)}{origin}\n"
         f"\tby {stamp.host} (mailtools) with {stamp.protocol} id {stamp.identity}{target};\n"
         f"\t{stamp.date}\n"
     )

@@ -28,6 +28,11 @@ class Reply(NamedTuple):
         return 200 <= self.code < 400
 
     @property
+    def is_completed(self) -> bool:
+        """Tell whether it is 2yz: the command did what it is for."""
+        return 200 <= self.code < 300
+
+    @property
     def is_transient(self) -> bool:
         """Tell whether it is 4yz: the same again may work later."""
         return 400 <= self.code < 500

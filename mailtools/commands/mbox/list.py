@@ -1,0 +1,139 @@
+"""``mailtools mbox list``."""
+
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import click
+
+from mailtools.commands._options import json_option
+from mailtools.commands._output import json_line
+from mailtools.commands.mbox import _select
+from mailtools.commands.mbox._text import clean, fit, write_lines
+from mailtools.services import filters
+from mailtools.services import threads as threads_
+from mailtools.services.entries import Clock
+from mailtools.services.filters import Row
+
+_LETTERS = (("answered", "A"), ("flagged", "F"), ("deleted", "D"), ("draft", "T"))
+_FIXED = (6, 16, 5, 6)  # cells of number, date, flags, size
+_RIGHT = (True, False, False, False, False, True)
+_WRITTEN = "%04d-%02d-%02d %02d:%02d"  # twice as fast as str.format
+_MAX_INDENT = 20  # levels of a thread
+
+
+@click.command()
+@_select.select_options
+@click.option(
+    "--sort", "sort", type=click.Choice(filters.SORTS), help="Order by this; default: as they stand."
+)
+@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option("--threads", is_flag=True, help="Answers below what they answer.")
+@click.option("--limit", type=click.IntRange(0), metavar="N", help="No more than N messages.")
+@json_option
+@click.argument("source", nargs=-1)
+def command(
+    sort: str | None,
+    reverse: bool,
+    threads: bool,
+    limit: int | None,
+    as_json: bool,
+    source: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """List messages, a line each: number, date, flags, from, subject, size.
+
+    The number counts messages over all SOURCEs, from 1; the date is that of the sender's clock. Flags: N
+    unread, A answered, F flagged, D deleted, T draft. Exits 1 if nothing matched.
+
+    \b
+        mailtools mbox list inbox.mbox
+        mailtools mbox list --from alice --sort date --limit 10 inbox.mbox
+        mailtools mbox list --json inbox.mbox | jq -r .subject
+    """
+    predicate = _select.predicate_of(options)
+    names = _select.source_names(source)
+    complaints = _select.Complaints()
+    progress = _select.Progress(names)
+    fields = filters.JSON_FIELDS if as_json else filters.ROW_FIELDS
+    if threads:
+        fields = (*fields, *threads_.THREAD_FIELDS)
+    found = filters.selected(names, predicate, fields, complaints, progress.watch)
+    make = filters.full_row if as_json else filters.row
+    rows: Iterable[Row]
+    if threads:
+        rows = threads_.in_threads(found, make, sort, reverse)
+    elif sort or reverse:
+        rows = filters.order(map(make, found), sort, reverse)
+    else:
+        rows = map(make, found)
+    matched = write_lines(_lines(islice(rows, limit), as_json))
+    progress.finish()
+    complaints.exit(matched)
+
+
+def _lines(rows: Iterable[Row], as_json: bool) -> Iterator[str]:
+    if as_json:
+        return (json_line(filters.as_json(row)) for row in rows)
+    if sys.stdout.isatty():
+        return _table(rows, shutil.get_terminal_size().columns)
+    return map(_tabbed, rows)
+
+
+def _tabbed(row: Row) -> str:
+    number, clock, flags, sender, subject, size, depth, _ = row
+    if depth:
+        subject = "  " * min(depth, _MAX_INDENT) + subject
+    if not (sender.isprintable() and subject.isprintable()):
+        sender, subject = clean(sender), clean(subject)
+    written = _WRITTEN % clock[:5] if clock else "-"
+    return f"{number}\t{written}\t{_flags(flags) if flags else 'N'}\t{sender}\t{subject}\t{size}"
+
+
+def _table(rows: Iterable[Row], width: int) -> Iterator[str]:
+    """Lines that fit a terminal of *width* cells, with a headline."""
+    room = max(width - sum(_FIXED) - 2 * 5, 16)
+    senders = min(max(room // 3, 8), 24)
+    widths = (*_FIXED[:3], senders, room - senders, _FIXED[3])
+    head = ("number", "date", "flags", "from", "subject", "size")
+    first = True
+    for row in rows:
+        values = (
+            str(row.number),
+            _date(row.clock),
+            _flags(row.flags),
+            clean(row.sender),
+            row.subject,
+            _short(row.size),
+        )
+        for line in (head, values) if first else (values,):
+            subject = clean(line[4])
+            if line is values and row.depth:
+                subject = "  " * min(row.depth - 1, _MAX_INDENT) + "└ " + subject
+            cells = (*line[:4], subject, line[5])
+            yield "  ".join([fit(*cell) for cell in zip(cells, widths, _RIGHT, strict=True)])
+        first = False
+
+
+def _date(clock: Clock | None) -> str:
+    return _WRITTEN % clock[:5] if clock else "-"
+
+
+def _flags(flags: frozenset[str]) -> str:
+    if not flags:
+        return "N"
+    letters = "" if "read" in flags else "N"
+    return letters + "".join([letter for name, letter in _LETTERS if name in flags]) or "-"
+
+
+def _short(size: int) -> str:
+    """*size* for a person, in at most six cells."""
+    if size < 10_000:
+        return str(size)
+    for unit in "KMGT":
+        size /= 1024  # type: ignore[assignment]
+        if size < 1000:
+            return f"{size:.1f}{unit}" if size < 100 else f"{size:.0f}{unit}"
+    return f"{size:.0f}P"

@@ -1,0 +1,141 @@
+"""``mailtools mbox show``."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import click
+
+from mailtools.commands._options import json_option
+from mailtools.commands._output import json_line, visible_lines
+from mailtools.commands.mbox import _select
+from mailtools.services import filters
+from mailtools.services.entries import Entry
+
+_NUMBERS = re.compile(r"[0-9]{1,18}(?:-[0-9]{1,18})?")
+_WHOLE = 1 << 62  # octets: no limit
+
+
+@click.command()
+@_select.select_options
+@click.option(
+    "--raw", is_flag=True, help="The message itself, octet for octet as it was before it was quoted."
+)
+@click.option("--headers", is_flag=True, help="All header fields, decoded, and nothing else.")
+@click.option("--part", metavar="N.N", help="The content of this part, its transfer encoding undone.")
+@click.option("--html", is_flag=True, help="The HTML of the message, as UTF-8.")
+@json_option
+@click.argument("arguments", metavar="[SOURCE]... [N]...", nargs=-1)
+def command(
+    raw: bool,
+    headers: bool,
+    part: str | None,
+    html: bool,
+    as_json: bool,
+    arguments: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Show messages, decoded for reading: main header fields, text, and a list of what is attached.
+
+    N is a number as `list` shows it, or a range, 3-5; a file of that name is a SOURCE. Exits 1 if nothing
+    matched. On a terminal the text goes through $PAGER.
+
+    \b
+        mailtools mbox show inbox.mbox 3
+        mailtools mbox show --part 2 inbox.mbox 3 > picture.png
+        mailtools mbox show -q 'from:alice and subject:lunch' inbox.mbox
+    """
+    if sum((raw, headers, part is not None, html, as_json)) > 1:
+        raise click.UsageError("--raw, --headers, --part, --html and --json exclude each other")
+    numbers = [argument for argument in arguments if _is_number(argument)]
+    names = _select.source_names(tuple(argument for argument in arguments if not _is_number(argument)))
+    predicate = _select.predicate_of(options)
+    complaints = _select.Complaints()
+    found = _Counter(_numbered(filters.selected(names, predicate, ("from",), complaints), numbers))
+    if raw or part is not None or html:
+        _write_octets(found, _octets_of(raw, part))
+    elif as_json:
+        from mailtools.services import reading
+
+        for entry in found:
+            sys.stdout.write(json_line({"number": entry.number, **reading.as_json(entry.message())}) + "\n")
+    else:
+        _write_text(_texts(found, headers))
+    complaints.exit(found.count > 0)
+
+
+def _is_number(argument: str) -> bool:
+    return bool(_NUMBERS.fullmatch(argument)) and not os.path.exists(argument)
+
+
+class _Counter:
+    """Passes entries on and counts them."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries = entries
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        for entry in self.entries:
+            self.count += 1
+            yield entry
+
+
+def _numbered(found: Iterable[Entry], numbers: list[str]) -> Iterator[Entry]:
+    """Those of *found* whose number is in *numbers* ("3", "3-5"); all if none is given."""
+    if not numbers:
+        yield from found
+        return
+    pairs = [number.partition("-") for number in numbers]
+    ranges = [(int(first), int(last or first)) for first, _, last in pairs]
+    end = max(last for _, last in ranges)
+    for entry in found:
+        if any(first <= entry.number <= last for first, last in ranges):
+            yield entry
+        if entry.number >= end:
+            return
+
+
+def _octets_of(raw: bool, part: str | None) -> Callable[[Entry], Iterable[bytes]]:
+    from mailtools.services import reading
+
+    if raw:
+        return lambda entry: entry.record.message_chunks()
+    if part is not None:
+        return lambda entry: [reading.part_content(entry.message(_WHOLE), part)]
+    return lambda entry: [reading.html_of(entry.message()) or b""]
+
+
+def _write_octets(found: Iterable[Entry], octets_of: Callable[[Entry], Iterable[bytes]]) -> None:
+    """To a pipe or a file the octets themselves; to a terminal nothing that could drive it."""
+    if sys.stdout.isatty():
+        from mailtools.core.message.words import decode_raw
+
+        click.echo_via_pager(visible_lines(decode_raw(b"".join(octets_of(entry)))) for entry in found)
+        return
+    for entry in found:
+        for chunk in octets_of(entry):
+            sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
+
+
+def _texts(found: Iterable[Entry], headers: bool) -> Iterator[str]:
+    from mailtools.services import reading
+
+    first = True
+    for entry in found:
+        text = (reading.all_headers if headers else reading.rendered)(entry.message())
+        yield visible_lines(text if first else "\n" + text)
+        first = False
+
+
+def _write_text(texts: Iterator[str]) -> None:
+    if sys.stdout.isatty():
+        click.echo_via_pager(texts)
+        return
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    for text in texts:
+        sys.stdout.write(text)

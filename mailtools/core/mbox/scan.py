@@ -1,0 +1,347 @@
+"""Records of an mbox, one after another, out of a stream of octets.
+
+Owns RFC 4155 (a record is a postmark, a message and an empty line) and mboxrd on reading. It does not know
+what a message says, nor where the octets come from: it is given a function that reads.
+
+Terms, with offsets into one buffer:
+
+    start        body of record                                     stop  end
+    | From bob@example.org Thu Aug 22 12:00:00 2002\\n | message ... | \\n |
+
+Invariants: memory stays bounded whatever the stream holds (a record of up to `HEAD` octets is held whole; of
+a larger one the head is held and the rest handed out in pieces); records put together are the stream, octet
+for octet; nothing is written, and nothing but BadDataError raised. Reading is in blocks: no line-by-line
+loop, and no mmap, for a file that another program truncates would kill us (SIGBUS).
+
+Speed, on 1 GiB in the page cache, `grep -c '^From '` = 1.0: the search with `re` 1.1, with a loop of
+`bytes.find` 1.4, `count` 1.25, `records` 1.35. A usual date is matched within the search, so that `count` is
+one call of `findall` a block; asking `is_postmark` at every hit instead made it 1.7.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+
+from mailtools.core.errors import BadDataError
+from mailtools.core.mbox import quoting
+from mailtools.core.mbox.postmark import LOOK, USUAL_DATE, is_postmark
+
+Read = Callable[[int], bytes]  # reads up to so many octets; b"" at the end of the stream
+
+BLOCK = 1 << 16  # octets a read: of larger ones malloc asks the kernel each time, and they leave the cache
+HEAD = 1 << 20  # octets of a record held at once; twice as many where its end comes with one read
+_KEPT = 8  # octets kept back: what can be the beginning of a postmark, and the empty line before it
+_LONG_LINE = 1 << 16  # octets of a line after which it is handed on in pieces
+
+# What may be a postmark; with a group where the line's usual date says at once that it is one.
+_HIT = re.compile(rb"\nFrom (?:[^\n]{0,1000} " + USUAL_DATE + rb"(?=(\r?\n)))?")
+_hits = _HIT.finditer
+_EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
+
+
+class Record:
+    """One record: octets ``buffer[start:end]``, and for a large one what `chunks` reads on.
+
+    A large record's chunks can be taken once, and only until the next record is asked for; what was not taken
+    by then is passed over.
+    """
+
+    __slots__ = ("_stream", "buffer", "end", "line_end", "number", "start")
+
+    def __init__(self, buffer: bytes, start: int, end: int, number: int, stream: "_Stream | None") -> None:
+        self.buffer = buffer
+        self.start = start  # offset of the postmark
+        self.end = end  # offset behind the octets held
+        stop = buffer.find(b"\n", start, end)
+        self.line_end = end if stop < 0 else stop  # offset of the LF that ends the postmark
+        self.number = number  # from 1, in its stream
+        self._stream = stream
+
+    @property
+    def whole(self) -> bool:
+        """Whether ``buffer[start:end]`` is all there is."""
+        return self._stream is None
+
+    @property
+    def head(self) -> bytes:
+        """The octets held: of a record that is not large, all of it."""
+        return self.buffer[self.start : self.end]
+
+    @property
+    def postmark(self) -> bytes:
+        """The "From " line, without its line end."""
+        return self.buffer[self.start : self.line_end].removesuffix(b"\r")
+
+    @property
+    def crlf(self) -> bool:
+        """Whether the record was written with CRLF line ends: its postmark tells."""
+        return self.buffer[self.line_end - 1 : self.line_end] == b"\r"
+
+    @property
+    def stop(self) -> int:
+        """The offset behind the message in a whole record: the empty line is the mbox's, not its own."""
+        return _message_stop(self.buffer, min(self.line_end + 1, self.end), self.end)
+
+    def chunks(self) -> Iterator[bytes]:
+        """The record verbatim."""
+        yield self.head
+        if self._stream is not None:
+            while piece := self._stream.more(self):
+                yield piece
+
+    def size(self) -> int:
+        """Octets of the message as the mbox holds them: without postmark and last empty line.
+
+        For a large record this reads to its end: its chunks are gone then.
+        """
+        first = min(self.line_end + 1, self.end)
+        if self._stream is None:
+            if self.buffer.endswith(b"\n\n", first, self.end):
+                return self.end - 1 - first  # nearly always, and quicker to tell
+            return self.stop - first
+        size = self.end - first
+        tail = self.buffer[self.end - 4 : self.end]
+        while piece := self._stream.more(self):
+            size += len(piece)
+            tail = (tail + piece)[-4:]
+        return size - (len(tail) - _message_stop(tail, 0, len(tail)))
+
+    def message(self) -> bytes:
+        """The message with LF and unquoted; of a large record the part that is held."""
+        first = min(self.line_end + 1, self.end)
+        octets = self.buffer[first : self.stop if self._stream is None else self.end]
+        if self.crlf:
+            octets = octets.replace(b"\r\n", b"\n")
+        return unquoted(octets)
+
+    def message_chunks(self) -> Iterator[bytes]:
+        """The message with LF and unquoted, in one chunk or, of a large record, many."""
+        if self._stream is None:
+            yield self.message()
+        else:
+            yield from _message_chunks(self)
+
+
+def _message_stop(octets: bytes, start: int, end: int) -> int:
+    """Where the message ends that began at *start*: before the empty line that the mbox added."""
+    tail = octets[max(end - 4, start) : end]
+    if tail.endswith(b"\n\n") or tail == b"\n":
+        return end - 1
+    if tail.endswith(b"\n\r\n") or tail == b"\r\n":
+        return end - 2
+    return end
+
+
+def unquoted(message: bytes) -> bytes:
+    """A message with LF as it was before it was put into the mbox: From lines, state fields in its header."""
+    message = quoting.unquote(message)
+    if b"\n>" in message[:HEAD] or message.startswith(b">"):
+        stop = message.find(b"\n\n") + 1 or len(message)
+        message = quoting.unquote_state(message[:stop]) + message[stop:]
+    return message
+
+
+def _message_chunks(record: Record) -> Iterator[bytes]:
+    """Cuts at line ends, for quoting and CRLF to be seen whole; keeps back what may be the last empty line.
+
+    A line of more than `_LONG_LINE` octets is handed on in pieces, so that a gigabyte without a line end is
+    bounded too; such a line is not looked at for quoting if its first 64 KiB are nothing but ">".
+    """
+    crlf = record.crlf
+    pieces = record.chunks()
+    head = next(pieces)
+    held = head[min(record.line_end + 1, record.end) - record.start :]
+    first = True
+    inside = False  # whether held begins within a line
+    while True:
+        piece = next(pieces, b"")
+        if not piece:
+            break
+        held += piece
+        cut = held.rfind(b"\n", 0, max(len(held) - 4, 0)) + 1
+        long_line = cut == 0 and len(held) > _LONG_LINE
+        if long_line:
+            cut = len(held) - 4
+            cut -= held[cut - 1] == 13  # the CR of a CRLF stays with its LF
+        if cut:
+            yield _unquoted_lines(held[:cut], crlf, inside, first)
+            held = held[cut:]
+            inside = long_line
+            first = False
+    held = held[: _message_stop(held, 0, len(held))]
+    if held:
+        yield _unquoted_lines(held, crlf, inside, first)
+
+
+def _unquoted_lines(octets: bytes, crlf: bool, inside: bool, first: bool) -> bytes:
+    rest = octets.find(b"\n") + 1 or len(octets) if inside else 0
+    begun = octets[:rest]
+    lines = octets[rest:]
+    if crlf:
+        begun = begun.replace(b"\r\n", b"\n")
+        lines = lines.replace(b"\r\n", b"\n")
+    return begun + (unquoted(lines) if first else quoting.unquote(lines))
+
+
+def records(read: Read, head: int = HEAD) -> Iterator[Record]:
+    """Every record of the mbox that *read* gives. *head*: octets of a record held at most.
+
+    Raises BadDataError where the stream does not begin as an mbox. An empty stream is an empty mbox.
+    """
+    return _Stream(read, head).records()
+
+
+def count(read: Read) -> int:
+    """How many records the mbox holds. Raises BadDataError where the stream does not begin as an mbox.
+
+    Without making records: 1.25 times `grep -c '^From '` on 1 GiB.
+    """
+    stream = _Stream(read, HEAD)
+    if not stream.begin():
+        return 0
+    number = 1
+    buffer = stream.buffer
+    at = stream.start
+    whole = stream.done
+    while True:
+        usual = _HIT.findall(buffer, at)
+        number += len(usual)
+        kept = max(len(buffer) - _KEPT, at)
+        if b"" in usual:
+            extra, kept = _doubtful(buffer, at, whole)
+            number += extra - len(usual)
+        if whole:
+            return number
+        block = read(BLOCK)
+        whole = not block
+        buffer = buffer[kept:] + block
+        at = 0
+
+
+def _doubtful(buffer: bytes, at: int, whole: bool) -> tuple[int, int]:
+    """(postmarks from *at* on, offset to go on from) where the usual date does not tell them all."""
+    number = 0
+    kept = max(len(buffer) - _KEPT, at)
+    for hit in _hits(buffer, at):
+        found = hit.lastindex or is_postmark(buffer, hit.start() + 1, whole)
+        if found:
+            number += 1
+            kept = max(hit.end(), kept)
+        elif found is None:
+            return number, max(hit.start() - _KEPT, at)
+    return number, kept
+
+
+class _Stream:
+    """The octets not yet given out, and the search for the next postmark in them.
+
+    ``buffer[start:]`` is the record begun and not finished; up to ``searched`` it holds no other postmark.
+    """
+
+    __slots__ = ("buffer", "done", "ended", "large", "limit", "number", "read", "searched", "start")
+
+    def __init__(self, read: Read, limit: int) -> None:
+        self.read = read
+        self.limit = max(limit, 2 * LOOK)
+        self.buffer = b""
+        self.start = 0
+        self.searched = 0
+        self.number = 0
+        self.done = False  # nothing follows the buffer
+        self.large: Record | None = None  # the record that `more` goes on with
+        self.ended = False  # whether its end is at `searched`
+
+    def records(self) -> Iterator[Record]:
+        """One pass over each block; 0.5 µs for a record on top of the search."""
+        if not self.begin():
+            return
+        while self.start < len(self.buffer):
+            buffer = self.buffer
+            start = self.start
+            for hit in _hits(buffer, self.searched):
+                at = hit.start() + 1
+                found = hit.lastindex or is_postmark(buffer, at, self.done)
+                if found:
+                    self.number += 1
+                    yield Record(buffer, start, at, self.number, None)
+                    self.start = start = self.searched = at
+                elif found is None:
+                    self.searched = at - 1
+                    break
+            else:
+                self.searched = max(len(buffer) - _KEPT, self.searched)
+            if self.done:
+                self.number += 1
+                yield Record(buffer, start, len(buffer), self.number, None)
+                return
+            if len(buffer) - start > self.limit:
+                yield from self._large()
+            else:
+                self._fill()
+
+    def begin(self) -> bool:
+        """Read the first block and find the first postmark; False for an empty mbox."""
+        while not self.done and len(self.buffer) < LOOK:
+            self._fill()
+        match = _EMPTY_LINES.match(self.buffer)
+        assert match
+        self.start = self.searched = match.end()
+        if self.start == len(self.buffer) and self.done:
+            return False
+        if not self.buffer.startswith(b"From ", self.start):
+            raise BadDataError("not an mbox: it does not begin with a 'From ' line")
+        return True
+
+    def _fill(self) -> None:
+        """Read on: at least as much as is kept, so that small reads do not make copying quadratic."""
+        pieces = [self.buffer[self.start :]]
+        missing = max(len(pieces[0]), 1)
+        while missing > 0:
+            piece = self.read(BLOCK)
+            if not piece:
+                self.done = True
+                break
+            pieces.append(piece)
+            missing -= len(piece)
+        self.buffer = b"".join(pieces)
+        self.searched -= self.start
+        self.start = 0
+
+    def _large(self) -> Iterator[Record]:
+        """Give out a record whose end is not in sight, then pass over what the caller left of it."""
+        self.number += 1
+        safe = self.searched - _KEPT
+        self.large = record = Record(self.buffer, self.start, safe, self.number, self)
+        self.ended = False
+        self.start = self.searched = safe
+        yield record
+        while self.more(record):
+            pass
+
+    def more(self, record: Record) -> bytes:
+        """The next octets of the large *record*, b"" at its end."""
+        while self.large is record:
+            if self.searched > self.start:
+                piece = self.buffer[self.start : self.searched]
+                self.start = self.searched
+                return piece
+            if self.ended:
+                self.large = None
+            else:
+                self._fill()
+                self._look()
+        return b""
+
+    def _look(self) -> None:
+        """Move `searched` on to the end of the large record, or as far as is certain to be its own."""
+        buffer = self.buffer
+        for hit in _hits(buffer, self.searched):
+            found = hit.lastindex or is_postmark(buffer, hit.start() + 1, self.done)
+            if found is None:
+                self.searched = max(hit.start() - _KEPT, self.searched)
+                return
+            if found:
+                self.searched = hit.start() + 1
+                self.ended = True
+                return
+        self.ended = self.done
+        self.searched = len(buffer) if self.done else max(len(buffer) - _KEPT, self.searched)

@@ -1,0 +1,43 @@
+"""Flags of a message, from the fields in which an mbox keeps them.
+
+Owns the unwritten standard of Status, X-Status, X-Keywords (Alpine, mutt, Dovecot) and X-Mozilla-Status. It
+does not say who may believe them: in an mbox they are the owner's, in a message that arrives they are a
+stranger's.
+
+Invariant: never raises on any octets.
+"""
+
+READ = "read"
+ANSWERED = "answered"
+FLAGGED = "flagged"
+DELETED = "deleted"
+DRAFT = "draft"
+
+FIELDS = ("status", "x-status", "x-keywords", "x-mozilla-status")  # the order of `flags`' arguments
+
+# Status: R read, O seen in the list (no flag of IMAP), D deleted (Alpine)
+_STATUS = {82: READ, 68: DELETED}
+_X_STATUS = {65: ANSWERED, 70: FLAGGED, 84: DRAFT, 68: DELETED}
+_KEYWORDS = {
+    b"\\seen": READ, b"\\answered": ANSWERED, b"\\flagged": FLAGGED, b"\\deleted": DELETED, b"\\draft": DRAFT
+}  # fmt: skip
+_MOZILLA = ((0x1, READ), (0x2, ANSWERED), (0x4, FLAGGED), (0x8, DELETED))
+_NONE: frozenset[str] = frozenset()
+
+
+def flags(
+    status: bytes | None, x_status: bytes | None, keywords: bytes | None, mozilla: bytes | None
+) -> frozenset[str]:
+    """The flags that the values of `FIELDS` give (None: no such field)."""
+    if not (status or x_status or keywords or mozilla):
+        return _NONE
+    found = {_STATUS[octet] for octet in (status or b"")[:32] if octet in _STATUS}
+    found |= {_X_STATUS[octet] for octet in (x_status or b"")[:32] if octet in _X_STATUS}
+    found |= {_KEYWORDS[word] for word in (keywords or b"")[:1000].lower().split() if word in _KEYWORDS}
+    if mozilla:
+        try:
+            bits = int(mozilla[:8], 16)
+        except ValueError:
+            bits = 0
+        found |= {name for bit, name in _MOZILLA if bits & bit}
+    return frozenset(found)

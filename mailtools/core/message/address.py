@@ -1,0 +1,230 @@
+"""Address lists: who a message is from and to, and where it must go.
+
+Owns RFC 5322 §3.4 (mailboxes and groups), §4.4 (obsolete: routes, empty entries, white space around dots),
+the addresses of RFC 6532 (UTF-8), and the broken lists that real headers hold. Encoded words of names are
+decoded *after* the list was split. It does not judge an address: that is for the one who sends to it.
+
+Invariants: nothing raises on any octets; time is linear in the value, with no recursion: each octet is looked
+at a bounded number of times, so a million addresses, or nested comments, take seconds.
+
+An entry in the usual form is one match of `_USUAL` (1.5 µs); others go token by token (about 1 µs each).
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from mailtools.core.message import words
+
+
+class Address(NamedTuple):
+    """One mailbox of a list."""
+
+    name: str  # for display, decoded; "" where there is none
+    spec: str  # addr-spec: local@domain, the local part quoted where it must be; "" where none was found
+
+
+_Token = tuple[str, str]  # (kind, text)
+
+_FOLD = re.compile(r"\r?\n(?=[ \t])")
+# atext and dots, with every letter beyond ASCII (RFC 6532 §3.2)
+_DOTTED = r'[^\s"(),:;<>@\[\]\\\x00-\x1f\x7f]'
+_USUAL = re.compile(
+    r'[ \t]*+(?:(?:"([^"\\]*+)"|((?:' + _DOTTED + r"|[ \t])*+))[ \t]*+"
+    rf"<({_DOTTED}++@{_DOTTED}++)>|({_DOTTED}++@{_DOTTED}++))[ \t\r\n]*+(?:,|$)"
+)
+_TOKEN = re.compile(
+    r"(?P<space>[\s\x00-\x1f\x7f]++)|(?P<literal>\[[^\[\]\\]{0,255}+\])"
+    r'|(?P<atom>[^\s"(),.:;<>@\[\]\\\x00-\x1f\x7f]++)|(?P<open>["(])|(?P<special>.)'
+)
+_QUOTED = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_PAREN = re.compile(r"\\.|[()]", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_DOT_ATOM = re.compile(r'[^\s"(),.:;<>@\[\]\\\x00-\x1f\x7f]++(?:\.[^\s"(),.:;<>@\[\]\\\x00-\x1f\x7f]++)*+')
+_SPACES = re.compile(r"[\s\x00-\x1f\x7f]+")
+
+
+def addresses(header_value: bytes | str) -> list[Address]:
+    """The mailboxes of a From, To, Cc ... value (folded or not), groups opened, in order.
+
+    An entry without addr-spec ("undisclosed recipients", "Bob <>") has spec ""; a single word ("root") is an
+    addr-spec of this host.
+    """
+    text = words.decode_raw(header_value) if isinstance(header_value, bytes) else header_value
+    if "\n" in text:
+        text = _FOLD.sub("", text)
+    found: list[Address] = []
+    usual = _USUAL.match
+    at = 0
+    end = len(text)
+    parser = _Parser(text)
+    while at < end:
+        match = usual(text, at)
+        if match:
+            at = match.end()
+            quoted, plain, spec, bare = match.groups()
+            found.append(Address(_named(quoted or plain or ""), spec or bare))
+        else:
+            at = parser.entry(at, found)
+    return found
+
+
+def addr_specs(header_value: bytes | str) -> list[str]:
+    """The addr-specs alone: what an envelope is made of. Entries without one are left out."""
+    return [address.spec for address in addresses(header_value) if address.spec]
+
+
+def first_name(header_value: bytes) -> str:
+    """How a line names the first mailbox of a list: its display name, else its addr-spec, else the text."""
+    return _first_name(header_value) if len(header_value) < 200 else _first_name.__wrapped__(header_value)
+
+
+@lru_cache(maxsize=2048)  # the same people write again and again
+def _first_name(header_value: bytes) -> str:
+    text = words.decode_raw(header_value[:2000])
+    match = _USUAL.match(text)
+    if match:
+        quoted, plain, spec, bare = match.groups()
+        return _named(quoted or plain or "") or spec or bare
+    found = addresses(text)
+    return (found[0].name or found[0].spec) if found else words.decode(header_value[:2000]).strip()
+
+
+def _named(name: str) -> str:
+    if "=?" in name:
+        name = words.decode(name.encode("utf-8", "replace"))
+    return name.strip()
+
+
+class _Parser:
+    """Reads one entry at a time out of *text*; keeps what it learnt about the rest of it.
+
+    A quote or comment that is never closed is taken as white space; that it is not closed is remembered, or a
+    list of such would be searched to its end again and again.
+    """
+
+    __slots__ = ("open_comment", "open_quote", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.open_quote = False
+        self.open_comment = False
+
+    def entry(self, at: int, found: list[Address]) -> int:
+        """Read the entry at *at*, add what it holds to *found*; return the offset of the next."""
+        before: list[_Token] = []
+        angle: list[_Token] | None = None
+        current = before
+        comment = ""
+        for kind, text, after in self._tokens(at):
+            at = after
+            if kind == "comment":
+                comment = comment or text[1:-1]
+            elif kind == "space":
+                if current and current[-1][0] != "space":
+                    current.append((kind, text))
+            elif kind != "special" or text in "@.\\[]":
+                current.append((kind, text))
+            elif text == "<":
+                angle = current = []
+            elif text == ">" and current is angle:
+                current = []  # what stands behind the address is nobody's name
+            elif text == ":" and current is angle:
+                current.clear()  # a route: <@a,@b:user@host>
+            elif text == ":" and ("special", "@") not in before:
+                before.clear()  # the name of a group
+                comment = ""
+            elif text == ";" or (text == "," and not (current is angle and _is_route(current))):
+                break
+        _add(before, angle, comment, found)
+        return at
+
+    def _tokens(self, at: int) -> Iterator[tuple[str, str, int]]:
+        """``(kind, text, offset behind)`` of each token from *at* on."""
+        text = self.text
+        token = _TOKEN.match
+        while match := token(text, at):
+            kind = match.lastgroup or ""
+            at = match.end()
+            if kind != "open":
+                yield kind, match[0], at
+            elif match[0] == "(" and not self.open_comment and (after := self._comment(at)) > 0:
+                yield "comment", text[at - 1 : after], after
+                at = after
+            elif match[0] == '"' and not self.open_quote and (quoted := _QUOTED.match(text, at - 1)):
+                at = quoted.end()
+                yield "quoted", quoted[0], at
+            else:
+                self.open_quote |= match[0] == '"'
+                self.open_comment |= match[0] == "("
+                yield "space", " ", at
+
+    def _comment(self, at: int) -> int:
+        """The offset behind the comment whose text is at *at*, or -1. Nesting is counted, not followed."""
+        depth = 1
+        for match in _PAREN.finditer(self.text, at):
+            if match[0] == "(":
+                depth += 1
+            elif match[0] == ")":
+                depth -= 1
+                if depth == 0:
+                    return match.end()
+        return -1
+
+
+def _is_route(angle: list[_Token]) -> bool:
+    """Tell whether a comma here parts the domains of a route and not two mailboxes."""
+    return not angle or angle[0] == ("special", "@")
+
+
+def _add(before: list[_Token], angle: list[_Token] | None, comment: str, found: list[Address]) -> None:
+    comment = _named(_ESCAPED.sub(r"\1", comment))
+    if angle is not None:
+        specs = _specs(angle)
+        name = _phrase(before)
+        if specs or name:
+            found.append(Address(name or comment, specs[0] if specs else ""))
+        return
+    specs = _specs(before)
+    with_domain = [spec for spec in specs if "@" in spec]
+    if with_domain:
+        found.extend(Address(comment, spec) for spec in with_domain)
+    elif len(specs) == 1:
+        found.append(Address(comment, specs[0]))
+    elif specs:
+        found.append(Address(_phrase(before), ""))
+
+
+def _specs(tokens: list[_Token]) -> list[str]:
+    """The words of *tokens*, white space around @ and dots taken away (RFC 5322 §4.4)."""
+    specs: list[list[str]] = []
+    glue = False
+    space = True
+    for kind, text in tokens:
+        if kind == "space":
+            space = True
+            continue
+        joins = kind == "special" and text in "@."
+        piece = _requoted(text) if kind == "quoted" else text
+        if specs and (not space or joins or glue):
+            specs[-1].append(piece)
+        else:
+            specs.append([piece])
+        glue = joins
+        space = False
+    return ["".join(pieces) for pieces in specs]
+
+
+def _requoted(quoted: str) -> str:
+    """A quoted local part without quotes where it needs none (RFC 5321 §4.1.2: the simplest form)."""
+    text = _ESCAPED.sub(r"\1", quoted[1:-1].replace("\r", "").replace("\n", ""))
+    if _DOT_ATOM.fullmatch(text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _phrase(tokens: list[_Token]) -> str:
+    """The display name that *tokens* spell."""
+    text = "".join(_ESCAPED.sub(r"\1", text[1:-1]) if kind == "quoted" else text for kind, text in tokens)
+    return _named(_SPACES.sub(" ", text))

@@ -1,0 +1,180 @@
+"""The header of a message: where it ends, what its fields say, and how to take a field out.
+
+Owns RFC 5322 §2.1 (header, empty line, body) and §2.2 (fields, folding), over octets. It does not know
+what a field means (`address`, `date`, `words` and `mime` do), nor where the message is kept.
+
+Invariants: line ends may be LF or CRLF, even mixed; nothing raises on any octets; every function takes time
+linear in the header. A line that is no field belongs to the header all the same, for servers of every age
+have put odd lines there; only where the very first line is no field is there no header at all.
+
+An *offset* is counted in octets from the start of the buffer given; a *range* is a pair of them, end
+excluded. Names are given without colon, in any case.
+
+Speed: one compiled pattern finds every wanted field and the end of the header in one pass over the buffer,
+without slicing: 6 µs for a header of 2.3 KB, against 11 µs for lower() and a find() for each name, and 8 µs
+for the same pattern with `re.IGNORECASE`.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+# A line that can open a header: it has a colon, or is the "From " line that some programs leave there.
+_OPENS = re.compile(rb"[^\n:]*:|>?From ")
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
+_NEXT_FIELD = re.compile(rb"\n(?![ \t])")
+_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
+_FOLD = re.compile(rb"\r?\n(?=[ \t])")
+
+
+def body_offset(octets: bytes, start: int = 0, end: int | None = None) -> int:
+    """The offset of the body of the message at *start*: behind the empty line, or *end* if there is none."""
+    end = len(octets) if end is None else end
+    if octets.startswith(b"\n", start, end):
+        return start + 1
+    if octets.startswith(b"\r\n", start, end):
+        return start + 2
+    if not _OPENS.match(octets, start, end):
+        return start
+    found = octets.find(b"\n\n", start, end)
+    near = end if found < 0 else found + 1
+    # Two searches for plain octets are faster than one for \n\r?\n; the second stops where the first did.
+    if octets.find(b"\n\r\n", start, near) >= 0:
+        match = _EMPTY_LINE.search(octets, start, end)
+        assert match
+        return match.end()
+    return end if found < 0 else found + 2
+
+
+def fields(octets: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int, int, int]]:
+    """Each field of a header as ``(name, start, value, end)``.
+
+    *start* to *end* is the field with its folded lines and line end, *value* the offset behind the colon; the
+    name is in lower case. Lines that are no field are passed over. *octets* from *start* is one header.
+    """
+    end = len(octets) if end is None else end
+    while start < end:
+        match = _NEXT_FIELD.search(octets, start, end)
+        after = match.end() if match else end
+        field = _FIELD.match(octets, start, after)
+        if field:
+            yield field[1].lower(), start, field.end(), after
+        start = after
+
+
+def unfold(value: bytes) -> bytes:
+    """A field's value as one line: without the line ends of folding (RFC 5322 §2.2.3) and space around it."""
+    if b"\n" in value:
+        value = _FOLD.sub(b"", value)
+    return value.strip(b" \t\r\n")
+
+
+def values(header: bytes, name: str) -> list[bytes]:
+    """The unfolded value of every field *name* in *header*, in order."""
+    return [unfold(header[value:end]) for _, value, end in _ranges(header, name)]
+
+
+def value(header: bytes, name: str) -> bytes | None:
+    """The unfolded value of the first field *name* in *header*; None where there is none."""
+    for _, start, end in _ranges(header, name):
+        return unfold(header[start:end])
+    return None
+
+
+def remove(header: bytes, *names: str) -> bytes:
+    """*header* without any field of these *names*, folded lines included; all other octets as they were."""
+    kept = []
+    at = 0
+    cut = sorted((start, end) for name in names for start, _, end in _ranges(header, name))
+    for start, end in cut:
+        kept.append(header[at:start])
+        at = end
+    return b"".join(kept) + header[at:] if cut else header
+
+
+def _ranges(header: bytes, name: str) -> Iterator[tuple[int, int, int]]:
+    """(field, value, end) of every field *name*; the search is one pattern, so absent fields cost little."""
+    here, later = _finders(name)
+    end = len(header)
+    at = 0
+    match = here.match(header)
+    while match := match or later.search(header, at):
+        start = match.start() + (header[match.start()] == 10)
+        after = value_end(header, match.end(), end)
+        yield start, match.end(), after
+        at = after - 1  # the line end that stands before the next field
+        match = None
+
+
+@lru_cache(maxsize=64)
+def _finders(name: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    pattern = _any_case(name) + rb"[ \t]*:"
+    return re.compile(pattern), re.compile(rb"\n" + pattern)
+
+
+def value_end(octets: bytes, at: int, end: int) -> int:
+    """The offset behind the line end of the field whose value holds offset *at*: folded lines included."""
+    while True:
+        at = octets.find(b"\n", at, end) + 1
+        if not at:
+            return end
+        if at >= end or octets[at] not in b" \t":
+            return at
+
+
+def _any_case(name: str) -> bytes:
+    """A pattern for *name* in any case: sets are faster than re.IGNORECASE."""
+    return b"".join(
+        b"[%c%c]" % (ord(char.upper()), ord(char.lower())) if char.isalpha() else re.escape(char.encode())
+        for char in name
+    )
+
+
+class Picker:
+    """Finds the first field of each of some names, and the end of the header, in one pass over a buffer.
+
+    ``pick(octets, start, end)`` returns the values, unfolded, in the order of the names (None where absent),
+    and the offset of the body. *start* must be the offset of the line end before the first field: in an mbox
+    that of the postmark.
+    """
+
+    __slots__ = ("_finditer", "_numbers", "_width")
+
+    def __init__(self, *names: str) -> None:
+        by_letter: dict[str, list[int]] = {}
+        for number, name in enumerate(names):
+            by_letter.setdefault(name[0].lower(), []).append(number)
+        # One branch for each first letter, one group for each name: other lines fail at once.
+        branches = [
+            _any_case(letter)
+            + b"(?:"
+            + b"|".join(_any_case(names[number][1:]) + rb"[ \t]*:([^\n]*)" for number in numbers)
+            + b")"
+            for letter, numbers in by_letter.items()
+        ]
+        self._finditer = re.compile(rb"\n(?:" + b"|".join(branches) + rb"|\r?\n)").finditer
+        self._numbers = [
+            0,
+            *(number for numbers in by_letter.values() for number in numbers),
+        ]  # of each group
+        self._width = len(names)
+
+    def pick(self, octets: bytes, start: int, end: int) -> tuple[list[bytes | None], int]:
+        found: list[bytes | None] = [None] * self._width
+        if not _OPENS.match(octets, start + 1, end):
+            return found, body_offset(octets, start + 1, end)
+        numbers = self._numbers
+        for match in self._finditer(octets, start, end):
+            group = match.lastindex
+            if not group:
+                end = match.end()
+                break
+            number = numbers[group]
+            if found[number] is None:
+                after = match.end() + 1
+                if after < end and octets[after] in b" \t":
+                    at = match.start(group)
+                    found[number] = unfold(octets[at : value_end(octets, at, end)])
+                else:
+                    found[number] = match[group].strip()
+        return found, end

@@ -1,0 +1,42 @@
+"""What tests of every floor share."""
+
+import lzma
+import os
+import sys
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OWN_CORPUS = ROOT / "tests" / "corpus"
+
+
+@pytest.fixture
+def own() -> Path:
+    """The folder of messages written for these tests."""
+    return OWN_CORPUS
+
+
+@pytest.fixture(scope="session")
+def easy_ham(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,400 messages of real lists. MAILTOOLS_CORPUS names their folder; else it is beside the repository."""
+    folder = Path(os.environ.get("MAILTOOLS_CORPUS") or ROOT.parent / "shared" / "corpus")
+    packed = folder / "easy-ham-2.mbox.xz"
+    if not packed.exists():
+        pytest.skip(f"no corpus: {packed} is missing (MAILTOOLS_CORPUS names its folder)")
+    plain = tmp_path_factory.mktemp("corpus") / "easy-ham-2.mbox"
+    plain.write_bytes(lzma.decompress(packed.read_bytes()))
+    return plain
+
+
+@pytest.fixture
+def reader() -> Callable[..., Callable[[int], bytes]]:
+    """A read function over octets, that gives no more than *most* at a time."""
+
+    def over(octets: bytes, most: int = sys.maxsize) -> Callable[[int], bytes]:
+        file = BytesIO(octets)
+        return lambda size: file.read(min(size, most))
+
+    return over

@@ -1,0 +1,69 @@
+"""Which "From " lines are postmarks."""
+
+import pytest
+
+from mailtools.core.mbox.postmark import LOOK, is_postmark
+
+DATED = [
+    b"From MAILER-DAEMON Thu Aug 22 12:00:00 2002",
+    b"From a@b  Thu Aug  2 12:00:00 2002\r",
+    b"From a@b Thu Aug 22 12:00 2002",
+    b"From a@b Thu Aug 22 12:00:00 EDT 2002",
+    b"From a@b Thu Aug 22 12:00:00 MET DST 2002",
+    b"From a@b Thu Aug 22 12:00:00 2002 +0200",
+    b"From 1234@xxx Thu Aug 22 12:00:00 +0000 2024",
+    b"From a@b Thu Aug 22 12:00:00 02",
+    b"From joe at example.com  Thu Aug 22 12:00:00 2002",
+    b"From - Thu Aug 22 12:00:00 2002",
+    b"From Thu Aug 22 12:00:00 2002",
+    b'From "a b"@c Thu Aug 22 12:00:00 2002',
+    b"From a@b Thu, 22 Aug 2002 12:00:00 +0100",
+    b"From a@b 22 Aug 2002 12:00",
+    b"From a@b 2002-08-22T12:00:00+02:00",
+    b"From a@b 2002-08-22 12:00:00",
+    b"From uucp Thu Aug 22 12:00:00 2002 remote from host",
+]
+TEXT = [
+    b"From here on we speak plainly",
+    b"From what I heard on Thu Aug 22 12:00:00 2002 it was fine",
+    b"From Monday to Friday",
+    b"From 12:00 on",
+    b"From ",
+    b"From -",
+    b"From a@b " + b"x" * 2000 + b" Thu Aug 22 12:00:00 2002",
+]
+
+
+@pytest.mark.parametrize("line", DATED)
+@pytest.mark.parametrize("before", [b"", b"text\n", b"text\n\n"])
+@pytest.mark.parametrize("behind", [b"", b"\n", b"\ntext\n", b"\nA: b\n"])
+def test_a_dated_line_is_one_wherever_it_stands(line: bytes, before: bytes, behind: bytes) -> None:
+    assert is_postmark(before + line + behind, len(before)) is True
+
+
+@pytest.mark.parametrize("line", TEXT)
+@pytest.mark.parametrize("behind", [b"", b"\n", b"\nmore text\n", b"\n\nA: b\n"])
+def test_text_is_none(line: bytes, behind: bytes) -> None:
+    assert is_postmark(b"text\n\n" + line + behind, 6) is False
+
+
+@pytest.mark.parametrize("line", [b"From x@y", b"From x@y\r", b"From somebody on some day"])
+def test_an_undated_line_needs_an_empty_line_and_a_field(line: bytes) -> None:
+    assert is_postmark(b"t\n\n" + line + b"\nSubject: x\n", 3) is True
+    assert is_postmark(b"t\r\n\r\n" + line + b"\nSubject: x\n", 5) is True
+    assert is_postmark(b"t\n" + line + b"\nSubject: x\n", 2) is False
+    assert is_postmark(b"t\n\n" + line + b"\nno field\n", 3) is False
+
+
+@pytest.mark.parametrize("line", [b"From ", b"From \r", b"From - ", b"From -\r"])
+def test_mozillas_bare_line_needs_a_field(line: bytes) -> None:
+    assert is_postmark(b"t\n" + line + b"\nX-Mozilla-Status: 0001\n", 2) is True
+    assert is_postmark(b"t\n" + line + b"\ntext\n", 2) is False
+
+
+def test_it_asks_for_more_where_it_cannot_tell() -> None:
+    assert is_postmark(b"\n\nFrom x@y Thu Aug", 2, whole=False) is None
+    assert is_postmark(b"\n\nFrom x@y\nSubj", 2, whole=False) is None
+    assert is_postmark(b"\n\nFrom x@y\nSubj", 2, whole=True) is False
+    assert is_postmark(b"\n\nFrom " + b"x" * LOOK, 2, whole=False) is False
+    assert is_postmark(b"\n\nFrom x\n" + b"x" * LOOK, 2, whole=False) is False

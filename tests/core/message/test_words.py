@@ -1,0 +1,82 @@
+"""Encoded words, charsets, parameters."""
+
+import base64
+
+import pytest
+
+from mailtools.core.message import words
+
+
+def b64(octets: bytes) -> bytes:
+    return base64.b64encode(octets)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"plain", "plain"),
+        (b"=?iso-8859-1?q?a=E9_b?=", "aé b"),
+        (b"x =?utf-8?b?w6k=?= y", "x é y"),
+        (b"=?utf-8?q?a?= =?utf-8?q?b?= c", "ab c"),
+        (b"=?utf-8?q?a?=  =?iso-8859-1?q?=E9?=", "aé"),
+        (b"=?utf-8*en?q?a?=", "a"),
+        (b"=?x-unknown?q?=C3=A9?=", "é"),
+        (b"=?us-ascii?q?=E9?=", "é"),
+        (b"=?gb2312?b?" + b64("会议".encode("gb18030")) + b"?=", "会议"),
+        (b"=?iso-2022-jp?b?" + b64("日本".encode("iso-2022-jp")) + b"?=", "日本"),
+        (b"=?utf-8?b?w6k?=", "é"),  # padding missing
+        (b"=?utf-8?b?!?=", ""),
+        (b"=?utf-8?q?=C3?=", "\ufffd"),
+        (b"=?utf-8?x?abc?=", "=?utf-8?x?abc?="),
+        (b"=?utf-8?q?unfinished", "=?utf-8?q?unfinished"),
+        (b"caf\xc3\xa9", "café"),
+        (b"caf\xe9", "café"),
+        (b"\x80\x81", "€\ufffd"),
+        (b"=?punycode?q?a-b?= =?unicode_escape?q?=5Cu0041?=", "a-b\\u0041"),
+        (b"=?zlib?q?x?= =?../../x?q?y?= =?\x00?q?z?=", "xyz"),
+    ],
+)
+def test_decode(value: bytes, text: str) -> None:
+    assert words.decode(value) == text
+
+
+def test_a_letter_cut_in_two_words_is_joined() -> None:
+    octets = "你好世界".encode()
+    value = b" ".join(b"=?utf-8?B?" + b64(piece) + b"?=" for piece in (octets[:4], octets[4:7], octets[7:]))
+    assert words.decode(value) == "你好世界"
+
+
+def test_no_lone_surrogates() -> None:
+    words.decode(b"=?utf-7?q?+2AA-?=").encode()
+    words.decode_charset(b"\x00\xd8a\x00", "utf-16-le").encode()
+
+
+@pytest.mark.parametrize("value", [b"=?a?q?", b"=?utf-8?q?x?= ", b"=?", b"=?a*", b"=?a?b?=", b"="])
+def test_floods_take_linear_time(value: bytes) -> None:
+    words.decode(value * (1_000_000 // len(value)))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b'Text/HTML; Charset="utf-8" ; x = y', ("text/html", {"charset": "utf-8", "x": "y"})),
+        (b"a/b; filename*=iso-8859-1'en'%A3%20rates", ("a/b", {"filename": "£ rates"})),
+        (
+            b"attachment; filename*1=\"b;c.txt\"; filename*0*=utf-8''%e4%bd%a0",
+            ("attachment", {"filename": "你b;c.txt"}),
+        ),
+        (b"a/b; name==?utf-8?b?5L2g?=", ("a/b", {"name": "你"})),
+        (b'a/b; name="a\\"b"', ("a/b", {"name": 'a"b'})),
+        (b'a/b; name="open', ("a/b", {"name": '"open'})),
+        (b"a/b;;; =x; y", ("a/b", {})),
+        (b"", ("", {})),
+    ],
+)
+def test_parameters(value: bytes, expected: tuple[str, dict[str, str]]) -> None:
+    assert words.parameters(value) == expected
+
+
+def test_base64_takes_what_it_can() -> None:
+    assert words.base64(b"YWJj\nZA") == b"abcd"
+    assert words.base64(b"YWJjZA==\nfooter") == b"abcd"
+    assert words.base64(b"Y") == b""
