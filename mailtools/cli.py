@@ -5,12 +5,13 @@ A command's module is imported when the command runs, never before: start-up is 
 
 import os
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from mailtools import __version__
 from mailtools.commands import _exits
+from mailtools.commands._lazy import LazyGroup
 
 # command -> (module, short help). The help stands here so that `mailtools --help` imports nothing.
 COMMANDS = {
@@ -18,42 +19,6 @@ COMMANDS = {
     "send": ("mailtools.commands.send", "Send a message, or every message of an mbox, over SMTP."),
     "serve-smtp": ("mailtools.commands.serve_smtp", "Receive mail over SMTP into mbox files."),
 }
-
-
-class LazyGroup(click.Group):
-    """A group whose commands are named in a table and imported when asked for."""
-
-    table: dict[str, tuple[str, str]]
-
-    def __init__(self, *args: Any, table: dict[str, tuple[str, str]] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.table = table or {}
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(self.table)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.table:
-            return None
-        from importlib import import_module
-
-        command: click.Command = import_module(self.table[cmd_name][0]).command
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.table and not args[0].startswith("-"):
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], self.table, 1)
-            hint = f" Did you mean '{near[0]}'?" if near else f" See '{ctx.command_path} --help'."
-            ctx.fail(f"No such command '{args[0]}'.{hint}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, self.table[name][1]) for name in self.list_commands(ctx)])
 
 
 def _load_config(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -105,7 +70,7 @@ def main(args: list[str] | None = None) -> NoReturn:
     """Run one command line and leave with its exit code; no traceback reaches a user without ``-vv``."""
     argv = sys.argv[1:] if args is None else args
     try:
-        code = command.main(argv, prog_name="mailtools", standalone_mode=False)
+        code = _run(argv)
         sys.stdout.flush()
     except BrokenPipeError:
         code = _closed_pipe()
@@ -116,7 +81,19 @@ def main(args: list[str] | None = None) -> NoReturn:
         code = _exits.USAGE
     except Exception as error:
         code = _report(error, traceback="-vv" in argv)
-    sys.exit(code if isinstance(code, int) else _exits.OK)
+    sys.exit(code)
+
+
+def _run(argv: list[str]) -> int:
+    """As `command.main`, which would take a closed pipe for a failure."""
+    if "_MAILTOOLS_COMPLETE" in os.environ:
+        command.main(argv, prog_name="mailtools")
+    try:
+        with command.make_context("mailtools", argv) as ctx:
+            command.invoke(ctx)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    return _exits.OK
 
 
 def _closed_pipe() -> int:

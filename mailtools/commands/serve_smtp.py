@@ -24,7 +24,7 @@ from mailtools.commands._server import announce, open_sockets, server_options
 @click.option(
     "--max-recipients",
     metavar="N",
-    type=click.IntRange(100),
+    type=click.IntRange(1),
     default=1000,
     show_default=True,
     help="Recipients of one message; RFC 5321 wants at least 100.",

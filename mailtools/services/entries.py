@@ -112,31 +112,25 @@ def entries(
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Entry]:
     """Every record of *sources*, with its fields *names*. *progress* is told octets as they are read."""
-    names = list(dict.fromkeys(names))  # in lower case
-    numbers = {name: number for number, name in enumerate(names)}
-    pick = Picker(*names).pick
     count = 0
     for source in sources:
         try:
             with Source(source, progress) as opened:
-                for record in scan.records(opened.read):
-                    count += 1
-                    found, _ = pick(record.buffer, record.line_end, record.end)
-                    yield Entry(record, count, found, numbers)
+                for entry in of_stream(opened.read, names, count):
+                    count = entry.number
+                    yield entry
         except (MailError, OSError) as error:
             complain(source, error)
 
 
-def count(
-    sources: Sequence[str], complain: Complain, progress: Callable[[int], None] | None = None
-) -> Iterator[tuple[str, int]]:
-    """(source, number of records) of each source that can be read; nothing is made of the records."""
-    for source in sources:
-        try:
-            with Source(source, progress) as opened:
-                yield source, scan.count(opened.read)
-        except (MailError, OSError) as error:
-            complain(source, error)
+def of_stream(read: scan.Read, names: Sequence[str], before: int = 0) -> Iterator[Entry]:
+    """Every record of one mbox, with its fields *names* (lower case); *before* were counted already."""
+    names = list(dict.fromkeys(names))
+    numbers = {name: number for number, name in enumerate(names)}
+    pick = Picker(*names, written_so=status.FIELDS).pick
+    for number, record in enumerate(scan.records(read), before + 1):
+        found, _ = pick(record.buffer, record.line_end, record.end)
+        yield Entry(record, number, found, numbers)
 
 
 _WEEKDAYS = (b" Mon", b" Tue", b" Wed", b" Thu", b" Fri", b" Sat", b" Sun")

@@ -3,18 +3,21 @@
 It neither prints nor parses options. Rows and octets come one at a time, and memory stays bounded, except
 where an order over all messages is asked for (`order`): then the rows are held, never the messages.
 
-Speed: `rows` of 100,000 messages, 741 MB, takes 1/14 of what Python's `mailbox` and `email.header` take for
-the same sender, subject and date.
+Speed: `list` of 100,000 messages, 741 MB, takes about 1/13 of the time of Python's `mailbox` with
+`email.header` for the same sender, subject and date.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mailtools.core.mbox import status
+from mailtools.core.errors import MailError
+from mailtools.core.mbox import scan, status
 from mailtools.core.message import address, date, words
 from mailtools.services import entries as entries_
 from mailtools.services.entries import Clock, Complain, Entry
+from mailtools.system import parallel
+from mailtools.system.sources import Source
 
 if TYPE_CHECKING:
     from mailtools.services.select import Predicate
@@ -47,13 +50,62 @@ def selected(
     progress: Progress = None,
 ) -> Iterator[Entry]:
     """The entries that *predicate* is true of (None: all), with their header *fields* (lower case)."""
+    return _chosen(entries_.entries(sources, _needed(fields, predicate), complain, progress), predicate)
+
+
+def _needed(fields: Sequence[str], predicate: "Predicate | None") -> Sequence[str]:
+    return fields if predicate is None else (*fields, *sorted(predicate.fields))
+
+
+def _chosen(found: Iterator[Entry], predicate: "Predicate | None") -> Iterator[Entry]:
     if predicate is None:
-        return entries_.entries(sources, fields, complain, progress)
-    found = entries_.entries(sources, (*fields, *sorted(predicate.fields)), complain, progress)
+        return found
     test = predicate.test
     if predicate.rest:
         return (entry for entry in found if test(entry.settled()))
     return filter(test, found)
+
+
+def parallel_lines(
+    source: str,
+    predicate: "Predicate | None",
+    fields: Sequence[str],
+    line: Callable[[Entry], str],
+    progress: Progress = None,
+) -> Iterator[tuple[int, str]] | None:
+    """(number, *line* of it) of each entry of one large mbox, made by several processes.
+
+    None where one process does as well (system/parallel). A line holds no LF.
+    """
+    needed = _needed(fields, predicate)
+
+    def work(read: scan.Read) -> bytes:
+        total = 0
+
+        def counted() -> Iterator[Entry]:
+            nonlocal total
+            for entry in entries_.of_stream(read, needed):
+                total = entry.number
+                yield entry
+
+        lines = [f"{entry.number} {line(entry)}" for entry in _chosen(counted(), predicate)]
+        return "\n".join([str(total), *lines]).encode("utf-8", "surrogatepass")
+
+    results = parallel.map_shares(source, work)
+    return None if results is None else _numbered(results, progress)
+
+
+def _numbered(results: Iterator[tuple[int, bytes]], progress: Progress) -> Iterator[tuple[int, str]]:
+    """Number through: a share's process counts from 1."""
+    before = 0
+    for octets, result in results:
+        total, *lines = result.decode("utf-8", "surrogatepass").split("\n")
+        for text in lines:
+            number, _, rest = text.partition(" ")
+            yield before + int(number), rest
+        before += int(total)
+        if progress is not None:
+            progress(octets)
 
 
 def row(entry: Entry) -> Row:
@@ -137,20 +189,31 @@ def _bare_subject(subject: str) -> str:
 def count(
     sources: Sequence[str], predicate: "Predicate | None", complain: Complain, progress: Progress = None
 ) -> Iterator[tuple[str, int]]:
-    """(source, number of messages) for each source that can be read; all where *predicate* is None."""
-    if predicate is None:
-        yield from entries_.count(sources, complain, progress)
-        return
+    """(source, number of messages that *predicate* is true of) for each source that can be read."""
+
+    def counted(read: scan.Read) -> int:
+        if predicate is None:
+            return scan.count(read)
+        return sum(1 for _ in _chosen(entries_.of_stream(read, _needed((), predicate)), predicate))
+
     for source in sources:
-        failed: list[str] = []
+        try:
+            yield source, _count_one(source, counted, progress)
+        except (MailError, OSError) as error:
+            complain(source, error)
 
-        def note(name: str, error: Any, failed: list[str] = failed) -> None:
-            failed.append(name)
-            complain(name, error)
 
-        number = sum(1 for _ in selected([source], predicate, (), note, progress))
-        if number or not failed:
-            yield source, number
+def _count_one(source: str, counted: Callable[[scan.Read], int], progress: Progress) -> int:
+    shares = parallel.map_shares(source, lambda read: b"%d" % counted(read))
+    if shares is None:
+        with Source(source, progress) as opened:
+            return counted(opened.read)
+    total = 0
+    for octets, result in shares:
+        total += int(result)
+        if progress is not None:
+            progress(octets)
+    return total
 
 
 def cat(found: Iterable[Entry]) -> Iterator[bytes]:

@@ -21,6 +21,7 @@ _LETTERS = (("answered", "A"), ("flagged", "F"), ("deleted", "D"), ("draft", "T"
 _FIXED = (6, 16, 5, 6)  # cells of number, date, flags, size
 _RIGHT = (True, False, False, False, False, True)
 _WRITTEN = "%04d-%02d-%02d %02d:%02d"  # twice as fast as str.format
+TAB = "\t"
 _MAX_INDENT = 20  # levels of a thread
 
 
@@ -60,6 +61,13 @@ def command(
     fields = filters.JSON_FIELDS if as_json else filters.ROW_FIELDS
     if threads:
         fields = (*fields, *threads_.THREAD_FIELDS)
+    if len(names) == 1 and not (threads or sort or reverse or limit is not None or sys.stdout.isatty()):
+        lines = _parallel(names[0], predicate, as_json, progress.watch)
+        if lines is not None:
+            matched = write_lines(lines)
+            progress.finish()
+            complaints.exit(matched)
+            return
     found = filters.selected(names, predicate, fields, complaints, progress.watch)
     make = filters.full_row if as_json else filters.row
     rows: Iterable[Row]
@@ -74,9 +82,28 @@ def command(
     complaints.exit(matched)
 
 
+def _parallel(source: str, predicate: Any, as_json: bool, progress: filters.Progress) -> Iterator[str] | None:
+    """Lines of a large mbox; the number, which its processes do not know, is put before the rest here."""
+    fields, make = (
+        (filters.JSON_FIELDS, lambda entry: _json(filters.full_row(entry)))
+        if as_json
+        else (filters.ROW_FIELDS, lambda entry: _tabbed(filters.row(entry)))
+    )
+    made = filters.parallel_lines(source, predicate, fields, make, progress)
+    if made is None:
+        return None
+    if as_json:  # {"number": 1, "date": ... : what stands behind the first comma
+        return (f'{{"number": {number}, {line.partition(", ")[2]}' for number, line in made)
+    return (f"{number}\t{line.partition(TAB)[2]}" for number, line in made)
+
+
+def _json(row: Row) -> str:
+    return json_line(filters.as_json(row))
+
+
 def _lines(rows: Iterable[Row], as_json: bool) -> Iterator[str]:
     if as_json:
-        return (json_line(filters.as_json(row)) for row in rows)
+        return map(_json, rows)
     if sys.stdout.isatty():
         return _table(rows, shutil.get_terminal_size().columns)
     return map(_tabbed, rows)

@@ -217,6 +217,29 @@ def count(read: Read) -> int:
         at = 0
 
 
+def next_postmark(read: Read) -> int | None:
+    """The offset of the first postmark behind a line end in a stream that begins anywhere, or None."""
+    buffer = b""
+    passed = 0
+    searched = 0
+    whole = False
+    while not whole:
+        block = read(BLOCK)
+        whole = not block
+        kept = max(min(searched, len(buffer)) - _KEPT, 0)
+        passed += kept
+        buffer = buffer[kept:] + block
+        searched = len(buffer)
+        for hit in _hits(buffer):
+            found = hit.lastindex or is_postmark(buffer, hit.start() + 1, whole)
+            if found:
+                return passed + hit.start() + 1
+            if found is None:
+                searched = hit.start()
+                break
+    return None
+
+
 def _doubtful(buffer: bytes, at: int, whole: bool) -> tuple[int, int]:
     """(postmarks from *at* on, offset to go on from) where the usual date does not tell them all."""
     number = 0

@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-# RFC 5321 §4.1.2, with RFC 6531 §3.3: UTF8-non-ascii joins atext, qtextSMTP and sub-domain.
-_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]"
+# RFC 5321 §4.1.2, with RFC 6531 §3.3: UTF8-non-ascii joins atext, qtextSMTP and sub-domain. Classes are written
+# as what they leave out: compiling one that names the range up to U+10FFFF takes 20 ms.
+_ATEXT = r'[^\x00-\x20"(),.:;<>@\[\\\]\x7f]'
 _DOT_STRING = rf"{_ATEXT}+(?:\.{_ATEXT}+)*"
-_QUOTED_STRING = r'"(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*"'
-_LABEL = r"[A-Za-z0-9_\u0080-\U0010ffff](?:[A-Za-z0-9_\u0080-\U0010ffff-]*[A-Za-z0-9_\u0080-\U0010ffff])?"
+_QUOTED_STRING = r'"(?:[^\x00-\x1f"\\\x7f]|\\[ -~])*"'
+_LET_DIG = r"[^\x00-/:-@\[-^`{-\x7f]"
+_LABEL = rf"{_LET_DIG}(?:(?:{_LET_DIG}|-)*{_LET_DIG})?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*\.?"
 _LITERAL = r"\[[!-Z^-~]{1,255}\]"
 _MAILBOX = rf"(?P<mailbox>(?P<local>{_DOT_STRING}|{_QUOTED_STRING})@(?P<domain>{_DOMAIN}|{_LITERAL}))"
@@ -23,7 +25,7 @@ _MAILBOX_ONLY = re.compile(_MAILBOX)
 # C1 controls hide in UTF-8 and reach terminals; the line and paragraph separators read as line ends.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HELO = re.compile(rb"[!-~]{1,255}")
-_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?")
 
 MAX_PATH = 1000  # octets; RFC 5321 §4.5.3.1.3 asks for 256 at least
 
