@@ -2,7 +2,6 @@
 
 import errno
 import os
-import socket
 
 from mailtools.core import errors
 
@@ -36,7 +35,6 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.ProtocolError, PROTOCOL),
     (errors.PolicyError, NO_PERMISSION),
     (errors.ConfigurationError, CONFIG),
-    (socket.gaierror, NO_HOST),
     (TimeoutError, TEMP_FAIL),
     (FileNotFoundError, NO_INPUT),
     (PermissionError, OS_ERROR),

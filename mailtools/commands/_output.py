@@ -1,16 +1,20 @@
 """How results reach a person or a program: a table on a terminal, tabs in a pipe, JSON lines for programs."""
 
-import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 # C0, DEL, C1, and the bidi and line controls of Unicode: octets of a stranger that could drive a terminal
 # or make text read as what it is not (CVE-2003-0063).
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
+_UNSAFE = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+
+
+@cache
+def _unsafe() -> re.Pattern[str]:
+    """Compiled when a text needs it: most do not."""
+    return re.compile(_UNSAFE)
 
 
 def _spelled(match: re.Match[str]) -> str:
@@ -22,18 +26,20 @@ def _spelled(match: re.Match[str]) -> str:
 
 def visible(text: str) -> str:
     """*text* as one line with every control and bidi character made visible."""
-    return _UNSAFE.sub(_spelled, text)
+    return text if text.isprintable() else _unsafe().sub(_spelled, text)
 
 
 def visible_lines(text: str) -> str:
     """The same for a text of many lines: LF and TAB stay."""
-    return _UNSAFE.sub(lambda m: m.group() if m.group() in "\n\t" else _spelled(m), text)
+    return _unsafe().sub(lambda m: m.group() if m.group() in "\n\t" else _spelled(m), text)
 
 
 def json_line(record: dict[str, Any]) -> str:
     """One object on one line; text readable, controls and bidi characters escaped."""
+    import json
+
     text = json.dumps(record, ensure_ascii=False, separators=(", ", ": "))
-    return _UNSAFE.sub(lambda m: f"\\u{ord(m.group()):04x}", text)
+    return _unsafe().sub(lambda m: f"\\u{ord(m.group()):04x}", text)
 
 
 def print_rows(headers: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> None:

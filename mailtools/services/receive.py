@@ -17,7 +17,8 @@ from mailtools.core.mbox import quoting
 from mailtools.core.mbox.record import make_postmark
 from mailtools.core.message.trace import Stamp, delivery_fields, received
 from mailtools.core.smtp import events, grammar
-from mailtools.core.smtp.events import Envelope, Event, Reply
+from mailtools.core.smtp.events import Envelope, Event
+from mailtools.core.smtp.reply import Reply
 from mailtools.core.smtp.server import SmtpServer
 from mailtools.core.wire import eol
 from mailtools.system import clock

@@ -3,16 +3,17 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mailtools.core.errors import BadDataError, ConfigurationError, MailError, MissingInputError
-from mailtools.core.mbox import scan
 from mailtools.core.smtp.client import SmtpClient
 from mailtools.services import outgoing
 from mailtools.services.outgoing import Outgoing, Stamps, Wishes
 from mailtools.services.transfer import Link, Outcome, transfer
 from mailtools.system import clock, pump, sources
-from mailtools.system.transcript import Transcript, open_transcript
+
+if TYPE_CHECKING:
+    from mailtools.system.transcript import Transcript
 
 SMTP_PORT = 25
 
@@ -79,6 +80,8 @@ def _from_stream(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | 
 
 
 def _from_mbox(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | Unsendable]:
+    from mailtools.core.mbox import scan  # one message on stdin needs none of it
+
     for record in scan.records(source.read):
         yield _prepare(f"{source.name}: message {record.number}", record.message_chunks(), wishes)
 
@@ -119,6 +122,8 @@ def link_opener(route: Route, timeout: float, transcript: str) -> Callable[[], L
 
     def open_link() -> Link:
         if transcript and not opened:
+            from mailtools.system.transcript import open_transcript
+
             opened.append(open_transcript(transcript, "send"))
         if route.path:
             sock = pump.connect_unix(route.path, timeout)

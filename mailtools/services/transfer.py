@@ -22,7 +22,7 @@ from mailtools.core.errors import (
     UnknownRecipientError,
 )
 from mailtools.core.smtp.client import SmtpClient
-from mailtools.core.smtp.events import Reply
+from mailtools.core.smtp.reply import Reply
 from mailtools.services.outgoing import Outgoing
 from mailtools.system.pump import LostConnectionError, Pump
 

@@ -1,8 +1,8 @@
 """fdatasync that the kernel does while we go on: Linux AIO, io_submit(2) with IOCB_CMD_FDSYNC.
 
-A thread would do it too (and does, where this is not to be had), but each time it starts and ends it waits for
-the interpreter's lock, which a busy event loop seldom lets go: at 10 sessions 0.3 ms before and 0.1 ms after a
-sync of 0.5 ms. Completions are counted in an eventfd, which an event loop watches like a socket.
+A thread would do it too (and does, where this is not to be had), but each time it starts and ends it waits
+for the interpreter's lock, which a busy event loop seldom lets go: at 10 sessions 0.3 ms before and 0.1 ms
+after a sync of 0.5 ms. Completions are counted in an eventfd, which an event loop watches like a socket.
 """
 
 import ctypes

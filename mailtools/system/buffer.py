@@ -5,7 +5,6 @@ is gone with the process. Spilling at 256 KiB keeps 1,000 sessions within 256 Mi
 """
 
 import os
-import tempfile
 from collections.abc import Iterator
 
 SPILL_AT = 256 << 10  # octets
@@ -61,6 +60,8 @@ class Buffer:
 
 
 def _nameless_file(directory: str | None) -> int:
+    import tempfile  # takes 4 ms to import, and few messages are so large
+
     place = directory or tempfile.gettempdir()
     try:
         return os.open(place, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)

@@ -360,9 +360,7 @@ def run(
 
     import uvloop
 
-    # What start-up made stays; sessions make few cycles. Collecting as eagerly as the default costs 2 %.
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.freeze()  # what start-up made stays
     return uvloop.run(main())
 
 

@@ -137,9 +137,9 @@ class Picker:
     and the offset of the body. *start* must be the offset of the line end before the first field: in an mbox
     that of the postmark.
 
-    The names are looked for as nearly everybody writes them (``Message-ID``) and, where one is missing, in any
-    case. The names in *written_so* are believed to be missing then: the fields by which an mbox keeps its state
-    are written by programs, not by people. (3.3 µs a header instead of 5.4.)
+    The names are looked for as nearly everybody writes them (``Message-ID``) and, where one is missing, in
+    any case. The names in *written_so* are believed to be missing then: the fields by which an mbox keeps
+    its state are written by programs, not by people. (4.2 µs a header instead of 5.4.)
     """
 
     __slots__ = ("_any_case", "_as_usual", "_expected", "_width")

@@ -35,6 +35,6 @@ def _literal(address: str) -> str:
 
 
 def delivery_fields(reverse_path: str, recipients: Iterable[str]) -> str:
-    """Return-Path, and a Delivered-To for each recipient, LF: what the final delivery adds (RFC 5321 §4.4)."""
+    """Return-Path, and a Delivered-To for each recipient, LF: what final delivery adds (RFC 5321 §4.4)."""
     delivered = "".join([f"Delivered-To: {recipient}\n" for recipient in recipients])
     return f"Return-Path: <{reverse_path}>\n{delivered}"

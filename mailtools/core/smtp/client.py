@@ -15,7 +15,7 @@ from collections.abc import Generator
 from typing import NamedTuple
 
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
-from mailtools.core.smtp.events import Reply
+from mailtools.core.smtp.reply import Reply
 from mailtools.core.wire import dots
 from mailtools.core.wire.reader import Reader
 

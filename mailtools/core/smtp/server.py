@@ -29,10 +29,10 @@ from mailtools.core.smtp.events import (
     MessageEnd,
     MessageStart,
     RcptTo,
-    Reply,
     Verify,
 )
 from mailtools.core.smtp.grammar import SyntaxProblemError
+from mailtools.core.smtp.reply import Reply
 from mailtools.core.wire import dots, eol
 from mailtools.core.wire.reader import BareNewlineError, LineTooLongError, Reader
 
