@@ -82,6 +82,7 @@ class Ports(NamedTuple):
     resume: Callable[[], None]
     accepted: Callable[[Accepted], None]
     log: Callable[[str], None]
+    warn: Callable[[str], None] = lambda _: None  # what an operator has to see to
 
 
 class ReceiveSession:
@@ -116,7 +117,7 @@ class ReceiveSession:
             self._engine.reply(refused.reply)
             return
         except (MailError, OSError) as error:
-            self._ports.log(f"cannot deliver to <{event.recipient}>: {error}")
+            self._ports.warn(f"cannot deliver to <{event.recipient}>: {error}")
             self._engine.reply(_failure(error))
             return
         self._targets.setdefault(target, []).append(event.recipient)
@@ -151,7 +152,7 @@ class ReceiveSession:
                 self._ports.accepted(accepted)
                 self._engine.reply(Reply(250, "2.0.0", f"Ok: {accepted.identity}"))
             else:
-                self._ports.log(f"message {accepted.identity} not stored: {error}")
+                self._ports.warn(f"message {accepted.identity} not stored: {error}")
                 self._engine.reply(_failure(error))
             accepted.body.close()
             self._ports.resume()

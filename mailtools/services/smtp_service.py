@@ -95,7 +95,7 @@ def run(
             engine = SmtpServer(
                 service.host, max_size=service.max_size, max_recipients=service.max_recipients
             )
-            ports = Ports(committer.submit, opening.resume, accepted, log.info)
+            ports = Ports(committer.submit, opening.resume, accepted, log.info, log.warning)
             return engine, ReceiveSession(engine, service.policy, opening.peer, ports)
 
         return open_session
