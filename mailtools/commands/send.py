@@ -23,7 +23,9 @@ _LONG_LINE = "a line of more than 998 octets goes out as it is; a server may ref
 @click.option("-t", "from_header", is_flag=True, help="Send to To, Cc and Bcc as well as to ADDR.")
 @click.option("-f", "sender", metavar="ADDR", help="The envelope sender; '' or '<>' is the null one.")
 @click.option("--host", metavar="HOST", help="The server.")
-@click.option("--port", metavar="N", type=click.IntRange(1, 65535), default=25, show_default=True)
+@click.option(
+    "--port", metavar="N", type=click.IntRange(1, 65535), default=25, show_default=True, help="Its port."
+)
 @click.option("--route", metavar="URL", help="smtp://HOST:PORT or unix:PATH, instead of --host and --port.")
 @click.option(
     "--timeout",

@@ -1,0 +1,200 @@
+"""Servers for tests: ours as a process, and a scripted one that misbehaves as told."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+DEADLINE = 20.0  # seconds, for anything that should happen at once
+
+
+def eventually(condition: Callable[[], object], what: str, deadline: float = DEADLINE) -> None:
+    """Wait until *condition* holds."""
+    end = time.monotonic() + deadline
+    while not condition():
+        assert time.monotonic() < end, f"not within {deadline} seconds: {what}"
+        time.sleep(0.01)
+
+
+class Server:
+    """``mailtools serve-smtp`` on a free port, with its mail root; stopped by its own number."""
+
+    def __init__(self, root: Path, *options: str, **popen: object) -> None:
+        self.root = root
+        self.port_file = root.parent / f"{root.name}.port"
+        self.port_file.unlink(missing_ok=True)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mailtools", "serve-smtp", "--port", "0", "--port-file", str(self.port_file),
+             "--root", str(root), *options],
+            stderr=subprocess.PIPE, text=True, **popen,  # type: ignore[call-overload]
+        )  # fmt: skip
+        eventually(lambda: self.port_file.exists() or self.process.poll() is not None, "the port file")
+        assert self.process.poll() is None, self.process.stderr and self.process.stderr.read()
+        self.port = int(self.port_file.read_text().split()[0])
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, wait for the end; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            self.process.communicate(timeout=DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self.process.kill()
+        self.process.communicate()
+
+    def inbox(self, user: str) -> Path:
+        return self.root / user / "INBOX.mbox"
+
+    def connect(self, timeout: float = DEADLINE) -> "Dialogue":
+        return Dialogue(socket.create_connection(("127.0.0.1", self.port), timeout))
+
+    def memory(self) -> int:
+        """The most octets it ever had in memory."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("no VmHWM")
+
+
+class Dialogue:
+    """A client that says what it is told and reads replies."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.file = sock.makefile("rb")
+
+    def say(self, octets: bytes) -> None:
+        self.sock.sendall(octets)
+
+    def reply(self) -> bytes:
+        """One reply, whole."""
+        lines = b""
+        while line := self.file.readline():
+            lines += line
+            if line[3:4] != b"-":
+                break
+        return lines
+
+    def ask(self, line: str) -> bytes:
+        self.say(line.encode() + b"\r\n")
+        return self.reply()
+
+    def envelope(self, *recipients: str) -> None:
+        """From the greeting to a 354."""
+        assert self.reply().startswith(b"220")
+        assert self.ask("EHLO test").startswith(b"250")
+        assert self.ask("MAIL FROM:<a@example.org>").startswith(b"250")
+        for recipient in recipients:
+            assert self.ask(f"RCPT TO:<{recipient}>").startswith(b"250")
+        assert self.ask("DATA").startswith(b"354")
+
+    def deliver(self, message: bytes, *recipients: str) -> bytes:
+        """A whole session; the reply to the message."""
+        self.envelope(*recipients)
+        self.say(message + b".\r\n")
+        return self.reply()
+
+    def close(self) -> None:
+        self.file.close()
+        self.sock.close()
+
+
+class Scripted:
+    """A server that plays a script for each connection: what to answer to each command.
+
+    A script maps a verb ("", for the greeting; "." for the end of a message) to replies given one after
+    another, the last one again and again. ``None`` closes, a callable gets the socket.
+    """
+
+    EHLO = b"250-test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 0\r\n"
+
+    def __init__(self, **answers: object) -> None:
+        self.answers: dict[str, list[object]] = {
+            "": [b"220 test\r\n"], "EHLO": [self.EHLO], "HELO": [b"250 test\r\n"], "MAIL": [b"250 2.1.0 ok\r\n"],
+            "RCPT": [b"250 2.1.5 ok\r\n"], "DATA": [b"354 go\r\n"], ".": [b"250 2.0.0 done\r\n"],
+            "RSET": [b"250 ok\r\n"], "QUIT": [b"221 bye\r\n"],
+        }  # fmt: skip
+        for verb, answer in answers.items():
+            name = {"greeting": "", "end": "."}.get(verb, verb)
+            self.answers[name] = answer if isinstance(answer, list) else [answer]
+        self.commands: list[bytes] = []
+        self.messages: list[bytes] = []
+        self.connections = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def __enter__(self) -> "Scripted":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._session, args=(sock,), daemon=True).start()
+
+    def _answer(self, sock: socket.socket, verb: str) -> bytes | None:
+        queue = self.answers.get(verb, [b"500 what?\r\n"])
+        answer = queue.pop(0) if len(queue) > 1 else queue[0]
+        if callable(answer):
+            answer = answer(sock)
+        if answer is None:
+            return None
+        assert isinstance(answer, bytes)
+        sock.sendall(answer)
+        return answer
+
+    def _session(self, sock: socket.socket) -> None:
+        with sock, sock.makefile("rb") as file:
+            try:
+                if self._answer(sock, "") is None:
+                    return
+                while line := file.readline():
+                    self.commands.append(line)
+                    verb = line[:4].upper().strip().decode("latin-1")
+                    answer = self._answer(sock, verb)
+                    if answer is None:
+                        return
+                    if verb == "DATA" and answer.startswith(b"354"):
+                        message = b""
+                        while (line := file.readline()) not in (b".\r\n", b""):
+                            message += line
+                        self.messages.append(message)
+                        if self._answer(sock, ".") is None:
+                            return
+                    if verb == "QUIT":
+                        return
+            except OSError:
+                return
+
+
+def mailtools(*args: str, stdin: bytes = b"", cwd: Path | None = None, env: dict[str, str] | None = None,
+              prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[bytes]:  # fmt: skip
+    """One command, run to its end."""
+    return subprocess.run(
+        [*prefix, sys.executable, "-m", "mailtools", *args], input=stdin, capture_output=True, check=False,
+        cwd=cwd, env=os.environ | (env or {}), timeout=120,
+    )  # fmt: skip
