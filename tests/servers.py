@@ -29,8 +29,8 @@ class Server:
         self.port_file = root.parent / f"{root.name}.port"
         self.port_file.unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mailtools", "serve-smtp", "--port", "0", "--port-file", str(self.port_file),
-             "--root", str(root), *options],
+            [sys.executable, "-m", "mailtools", "serve-smtp", "--port", "0", "--port-file",
+             str(self.port_file), "--root", str(root), *options],
             stderr=subprocess.PIPE, text=True, **popen,  # type: ignore[call-overload]
         )  # fmt: skip
         eventually(lambda: self.port_file.exists() or self.process.poll() is not None, "the port file")
@@ -127,8 +127,9 @@ class Scripted:
 
     def __init__(self, **answers: object) -> None:
         self.answers: dict[str, list[object]] = {
-            "": [b"220 test\r\n"], "EHLO": [self.EHLO], "HELO": [b"250 test\r\n"], "MAIL": [b"250 2.1.0 ok\r\n"],
-            "RCPT": [b"250 2.1.5 ok\r\n"], "DATA": [b"354 go\r\n"], ".": [b"250 2.0.0 done\r\n"],
+            "": [b"220 test\r\n"], "EHLO": [self.EHLO], "HELO": [b"250 test\r\n"],
+            "MAIL": [b"250 2.1.0 ok\r\n"], "RCPT": [b"250 2.1.5 ok\r\n"],
+            "DATA": [b"354 go\r\n"], ".": [b"250 2.0.0 done\r\n"],
             "RSET": [b"250 ok\r\n"], "QUIT": [b"221 bye\r\n"],
         }  # fmt: skip
         for verb, answer in answers.items():
