@@ -177,7 +177,7 @@ class Scripted:
                     self.commands.append(line)
                     verb = line[:4].upper().strip().decode("latin-1")
                     answer = self._answer(sock, verb)
-                    if answer is None:
+                    if answer is None or answer.startswith(b"421"):
                         return
                     if verb == "DATA" and answer.startswith(b"354"):
                         message = b""

@@ -138,7 +138,8 @@ class Link:
         if not failed and data is None:
             data = self._ask("DATA", "")
         if not failed and data is not None and data.code != 354:
-            failed = [_outcome(message, recipient, "DATA", data) for recipient in message.recipients]
+            error = failure("DATA", data)
+            failed = [Outcome(message, recipient, data, error) for recipient in message.recipients]
         if failed:
             self._leave(mail, data)
         return failed
