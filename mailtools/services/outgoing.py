@@ -37,10 +37,13 @@ class Outgoing(NamedTuple):
     has_long_line: bool
 
     def blocks(self) -> Iterator[bytes]:
-        """The message as sent: CRLF, whole lines but for the last and for very long ones."""
+        """The message as sent: CRLF, its last line ended, whole lines but for very long ones."""
         yield self.head
+        block = b"\n"
         for block in _whole_lines(self.body.blocks()):
             yield eol.to_crlf(block)
+        if not block.endswith(b"\n"):
+            yield b"\r\n"
 
 
 class Wishes(NamedTuple):

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from mailtools.core.errors import BadDataError, ConfigurationError, MailError, MissingInputError
+from mailtools.core.message import address
+from mailtools.core.smtp import grammar
 from mailtools.core.smtp.client import SmtpClient
 from mailtools.services import outgoing
 from mailtools.services.outgoing import Outgoing, Stamps, Wishes
@@ -49,7 +51,10 @@ def parse_route(text: str) -> Route:
 
 def default_sender() -> str:
     """Who sends where neither option nor header tells: $EMAIL, else user and host."""
-    return os.environ.get("EMAIL") or f"{os.environ.get('USER') or 'root'}@{clock.host_name()}"
+    for spec in address.addr_specs(os.environ.get("EMAIL", "")):
+        if grammar.is_mailbox(spec):
+            return spec
+    return f"{os.environ.get('USER') or 'root'}@{clock.host_name()}"
 
 
 @contextmanager
@@ -82,8 +87,12 @@ def _from_stream(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | 
 def _from_mbox(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | Unsendable]:
     from mailtools.core.mbox import scan  # one message on stdin needs none of it
 
-    for record in scan.records(source.read):
-        yield _prepare(f"{source.name}: message {record.number}", record.message_chunks(), wishes)
+    try:
+        for record in scan.records(source.read):
+            yield _prepare(f"{source.name}: message {record.number}", record.message_chunks(), wishes)
+    except (MailError, OSError) as error:
+        # Told when it is its turn: the message before is under way when this one is read.
+        yield Unsendable(source.name, type(error)(f"{source.name}: {error}"))
 
 
 def _prepare(name: str, blocks: Iterable[bytes], wishes: Wishes) -> Outgoing | Unsendable:
@@ -121,10 +130,10 @@ def link_opener(route: Route, timeout: float, transcript: str) -> Callable[[], L
     opened: list[Transcript] = []
 
     def open_link() -> Link:
-        if transcript and not opened:
+        if transcript:
             from mailtools.system.transcript import open_transcript
 
-            opened.append(open_transcript(transcript, "send"))
+            opened[:] = [open_transcript(transcript, "send", again=bool(opened))]
         if route.path:
             sock = pump.connect_unix(route.path, timeout)
         else:

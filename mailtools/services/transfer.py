@@ -149,12 +149,18 @@ class Link:
         return self.reply()
 
     def _leave(self, mail: Reply, data: Reply | None) -> None:
-        """Get back to where MAIL may come; after a 354 that means an empty message (RFC 2920 §3.1)."""
-        if data is not None and data.code == 354:
-            self._engine.end_message()
-            self.reply()
-        if mail.is_completed:
-            self._ask("RSET", "")
+        """Get back to where MAIL may come; after a 354 that means an empty message (RFC 2920 §3.1).
+
+        A server that closes instead changes nothing of its refusal; it sets `broken`.
+        """
+        try:
+            if data is not None and data.code == 354:
+                self._engine.end_message()
+                self.reply()
+            if mail.is_completed:
+                self._ask("RSET", "")
+        except MailError as error:
+            self.broken = error
 
     def body(self, message: Outgoing) -> None:
         """Send the message and its end."""
@@ -174,8 +180,9 @@ class Link:
             reply = self.reply()
         except MailError as error:
             # Delivered or not: only the server knows (RFC 1047). Trying again may double, never lose.
-            self.broken = TemporaryError(f"{error}; the message may have been delivered")
-            return failed_outcomes(message, self.broken)
+            self.broken = TemporaryError(str(error))
+            doubt = TemporaryError(f"{error}; the message may have been delivered")
+            return failed_outcomes(message, doubt)
         self.answered += 1
         return [_outcome(message, recipient, ".", reply) for recipient in message.recipients]
 

@@ -39,10 +39,10 @@ class Transcript:
         self._close()
 
 
-def open_transcript(target: str, name: str) -> Transcript:
+def open_transcript(target: str, name: str, again: bool = False) -> Transcript:
     """A transcript on stdout (``-``), in a new file in the folder *target*, or in the file *target*.
 
-    Raises CannotWriteError.
+    *again*: the file holds our sessions before this one; they stay. Raises CannotWriteError.
     """
     if target == "-":
         out = sys.stdout.buffer
@@ -52,7 +52,7 @@ def open_transcript(target: str, name: str) -> Transcript:
         os.makedirs(target, exist_ok=True)
         path = os.path.join(target, f"{clock.identity()}-{name}.txt")
     try:
-        file = open(path, "wb")  # noqa: SIM115 - it is closed with the session
+        file = open(path, "ab" if again else "wb")  # noqa: SIM115 - it is closed with the session
     except OSError as error:
         raise CannotWriteError(f"{path}: {error.strerror}: no transcript can be written") from error
     return Transcript(file.write, file.close)

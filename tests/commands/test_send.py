@@ -11,9 +11,10 @@ import pytest
 
 from tests.servers import DEADLINE, Scripted, Server, mailtools
 
-MESSAGE = b"From: ann@example.org\nTo: bob@example.org\nDate: Thu, 22 Aug 2002 12:00:00 +0000\nMessage-ID: <1@x>\nSubject: hi\n\nbody\n"
-WIRE = MESSAGE.replace(b"\n", b"\r\n")
-PLAIN_EHLO = b"250 test\r\n"
+MESSAGE = (
+    b"From: alice@example.org\nTo: bob@example.net\nDate: Thu, 22 Aug 2002 12:00:00 +0000\n"
+    b"Message-ID: <1@x>\n\nHi\n"
+)
 
 
 def send(server: Scripted, *args: str, message: bytes = MESSAGE, **env: str):  # type: ignore[no-untyped-def]
@@ -77,7 +78,9 @@ def test_exit_codes(stage: str, ehlo: bytes) -> None:
     with Scripted(**({"EHLO": ehlo} | answers)) as server:  # type: ignore[dict-item]
         done = send(server)
     assert (done.returncode, b"Traceback" in done.stderr) == (code, False), done.stderr
-    assert done.stdout.startswith(b"sent\tbob@example.org\t250" if code == 0 else b"failed\tbob@example.org\t")
+    assert done.stdout.startswith(
+        b"sent\tbob@example.org\t250" if code == 0 else b"failed\tbob@example.org\t"
+    )
     assert done.stdout.count(b"\n") == 1
     if answers not in ({}, {"QUIT": None}, {"QUIT": b"500 what?\r\n"}) and not stage.startswith(
         ("after DATA", "closed after the final")
@@ -174,7 +177,9 @@ def test_temporary_failures_win(tmp_path: Path) -> None:
 
 def test_a_bad_message_does_not_keep_the_others_back(tmp_path: Path) -> None:
     one, two = numbered(1, 2)
-    mbox = an_mbox(tmp_path / "m", one, b"To: a@x\n\nn\0l\n", b"To: a@x\n\nbare\rcr\n", b"Subject: x\n\ny\n", two)
+    mbox = an_mbox(
+        tmp_path / "m", one, b"To: a@x\n\nn\0l\n", b"To: a@x\n\nbare\rcr\n", b"Subject: x\n\ny\n", two
+    )
     with Scripted() as server:
         done = send(server, "--mbox", mbox)
     assert done.returncode == 65
@@ -453,7 +458,7 @@ def test_a_field_that_only_begins_as_bcc_stays() -> None:
     [
         (b"To: a@x\nCc: b@x\nBcc: c@x\n", (), "a@x b@x c@x"),
         (b"To: a@x, A <a@x>\nTo: d@x\n", (), "a@x d@x"),
-        (b"To: friends: a@x, \"B, b\" <b@x>; , c@x\n", (), "a@x b@x c@x"),
+        (b'To: friends: a@x, "B, b" <b@x>; , c@x\n', (), "a@x b@x c@x"),
         (b'To: "Doe, John" <"john doe"@x>\n', (), '"john doe"@x'),
         (b"To: =?utf-8?q?Bob=2C_b=40y?= <b@x>\n", (), "b@x"),
         (b"To: a@x (comment, not@here)\n", (), "a@x"),
@@ -471,7 +476,9 @@ def test_recipients(header: bytes, args: tuple[str, ...], recipients: str) -> No
     assert b" ".join(sent(server)[1]) == recipients.encode()
 
 
-@pytest.mark.parametrize("header", [b"Subject: x\n", b"To: undisclosed-recipients:;\n", b"To: root\n", b"To: a@b@c\n"])
+@pytest.mark.parametrize(
+    "header", [b"Subject: x\n", b"To: undisclosed-recipients:;\n", b"To: root\n", b"To: a@b@c\n"]
+)
 def test_nobody_to_send_to(header: bytes) -> None:
     with Scripted() as server:
         done = send(server, message=header + b"\nx\n")
@@ -508,7 +515,9 @@ def test_the_sender(args: tuple[str, ...], header: bytes, env: dict[str, str], p
 def test_without_any_sender_it_is_the_user_at_this_host() -> None:
     for wrong in ("", "not an address", "a@x>\r\nDATA"):
         with Scripted() as server:
-            assert send(server, "bob@x", message=b"Subject: s\n\nx\n", EMAIL=wrong, USER="ann").returncode == 0
+            assert (
+                send(server, "bob@x", message=b"Subject: s\n\nx\n", EMAIL=wrong, USER="ann").returncode == 0
+            )
         assert sent(server)[0].startswith(b"ann@")
 
 
@@ -537,7 +546,9 @@ def test_the_added_fields_are_well_formed_and_differ(tmp_path: Path) -> None:
     mbox = an_mbox(tmp_path / "m", b"To: a@x\n\n1\n", b"To: a@x\n\n2\n")
     with Scripted() as server:
         assert send(server, "--mbox", mbox).returncode == 0
-    found = [re.search(rb"\r\nDate: (.*)\r\nMessage-ID: (<[^<>\s@]+@[^<>\s@]+>)\r\n", m) for m in server.messages]
+    found = [
+        re.search(rb"\r\nDate: (.*)\r\nMessage-ID: (<[^<>\s@]+@[^<>\s@]+>)\r\n", m) for m in server.messages
+    ]
     assert all(found)
     assert found[0][2] != found[1][2]  # type: ignore[index]
     when = email.utils.parsedate_to_datetime(found[0][1].decode())  # type: ignore[index]

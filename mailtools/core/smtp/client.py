@@ -65,8 +65,14 @@ class SmtpClient:
         self.command("RCPT", f"TO:<{recipient}>")
 
     def message_chunk(self, octets: bytes) -> None:
-        """A part of the message after a 354: whole canonical CRLF lines, dots not stuffed."""
-        self._out.append(dots.stuff(octets))
+        """A part of the message after a 354, canonical, dots not stuffed.
+
+        Whole lines, or pieces of one: a dot that begins a piece in the middle of a line is no line's first.
+        """
+        stuffed = dots.stuff(octets)
+        if not self._at_line_start and stuffed.startswith(b"."):
+            stuffed = stuffed[1:]
+        self._out.append(stuffed)
         self._at_line_start = octets.endswith(b"\r\n")
 
     def end_message(self) -> None:
