@@ -12,9 +12,11 @@ import pytest
 from tests.servers import DEADLINE, Scripted, Server, mailtools
 
 MESSAGE = (
-    b"From: alice@example.org\nTo: bob@example.net\nDate: Thu, 22 Aug 2002 12:00:00 +0000\n"
-    b"Message-ID: <1@x>\n\nHi\n"
+    b"From: ann@example.org\nTo: bob@example.org\nDate: Thu, 22 Aug 2002 12:00:00 +0000\n"
+    b"Message-ID: <1@x>\nSubject: hi\n\nbody\n"
 )
+WIRE = MESSAGE.replace(b"\n", b"\r\n")
+PLAIN_EHLO = b"250 test\r\n"
 
 
 def send(server: Scripted, *args: str, message: bytes = MESSAGE, **env: str):  # type: ignore[no-untyped-def]
