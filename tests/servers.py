@@ -154,6 +154,7 @@ class Scripted:
                 sock, _ = self.listener.accept()
             except OSError:
                 return
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connections += 1
             threading.Thread(target=self._session, args=(sock,), daemon=True).start()
 
