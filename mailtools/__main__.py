@@ -1,5 +1,5 @@
 """``python -m mailtools``."""
 
-from mailtools.cli import main
+from mailtools.cli import run
 
-main()
+run()

@@ -18,11 +18,12 @@ FLOORS = {
 # Inside core: a room may import itself and the rooms named here; `errors` and `engine` belong to all.
 ROOMS = {
     "errors": set(),
+    "patterns": set(),
     "engine": {"errors"},
-    "wire": {"errors", "engine"},
-    "message": {"wire", "errors"},
-    "mbox": {"wire", "errors"},
-    "smtp": {"message", "mbox", "auth", "wire", "errors", "engine"},
+    "wire": {"errors", "engine", "patterns"},
+    "message": {"wire", "errors", "patterns"},
+    "mbox": {"wire", "errors", "patterns"},
+    "smtp": {"message", "mbox", "auth", "wire", "errors", "engine", "patterns"},
 }
 IMPURE = {
     "asyncio", "uvloop", "socket", "ssl", "select", "selectors", "threading", "multiprocessing", "subprocess",

@@ -65,7 +65,8 @@ class _Reader:
         for name, command in commands.items():
             if command is None:
                 continue
-            own = values.get(name, {})
+            own = values.get(name)
+            own = own if isinstance(own, dict) else {}  # `mbox` is a table of commands and an option too
             usable = {key: common[key] for key in common if key in _all_keys(command, ctx)} | own
             if isinstance(command, click.Group):
                 result[name] = self.group(command, ctx, usable, (*where, name))

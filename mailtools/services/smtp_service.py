@@ -6,11 +6,12 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from mailtools.core.errors import CannotWriteError, ConfigurationError
-from mailtools.core.mbox import quoting
-from mailtools.core.mbox.record import make_postmark
+from mailtools.core.mbox import quoting, scan
+from mailtools.core.mbox.record import SEPARATOR, make_postmark
 from mailtools.core.message import header, words
 from mailtools.core.smtp.server import SmtpServer
 from mailtools.services.receive import Accepted, Policy, Ports, ReceiveSession
@@ -21,6 +22,7 @@ from mailtools.system.users import read_names
 
 log = logging.getLogger("mailtools")
 
+_IO_ERROR = 74  # EX_IOERR of sysexits.h
 _SHOWN_WHOLE = 1 << 20  # octets; a larger message is left out of the JSON line
 
 
@@ -110,7 +112,7 @@ def run(
 class _Accepted:
     """Tells of each durable message, and ends the server after enough of them."""
 
-    def __init__(self, service: SmtpService, stop: Callable[[], None]) -> None:
+    def __init__(self, service: SmtpService, stop: Callable[..., None]) -> None:
         self._format = service.to_stdout
         self._left = service.exit_after
         self._stop = stop
@@ -131,6 +133,10 @@ class _Accepted:
             except BrokenPipeError:
                 self._format = ""
                 self._stop()
+            except OSError as error:  # the message is stored all the same
+                log.error("standard output: %s", error.strerror)
+                self._format = ""
+                self._stop(_IO_ERROR)
         if self._left:
             self._left -= 1
             if not self._left:
@@ -143,13 +149,11 @@ def _print(message: Accepted, form: str) -> None:
         out.write(json.dumps(describe(message)).encode() + b"\n")
         out.flush()
         return
-    if form == "mbox":
-        out.write(make_postmark(message.envelope.reverse_path, clock.asctime(int(clock.now()))))
-    out.write(message.head.encode())
-    for block in message.body.blocks():
-        out.write(quoting.unquote(block) if form == "raw" else block)
-    if form == "mbox":
-        out.write(b"\n")
+    postmark = make_postmark(message.envelope.reverse_path, clock.asctime(int(clock.now())))
+    stored = chain([postmark + message.head.encode()], message.body.blocks(), [SEPARATOR])
+    pieces = stored if form == "mbox" else next(scan.records(lambda _: next(stored, b""))).message_chunks()
+    for piece in pieces:
+        out.write(piece)
     out.flush()
 
 

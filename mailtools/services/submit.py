@@ -29,10 +29,10 @@ class Route(NamedTuple):
 
 
 class Unsendable(NamedTuple):
-    """A message that could not be made ready."""
+    """A message that could not be made ready, or the rest of a source that could not be read."""
 
     name: str
-    error: MailError
+    error: MailError | OSError
 
 
 def parse_route(text: str) -> Route:

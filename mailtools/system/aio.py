@@ -74,5 +74,10 @@ class Syncer:
             os.eventfd_read(self.eventfd)
         except BlockingIOError:
             return []
-        count = self._call(self._getevents, self._context, 0, _AT_ONCE, self._completions, None)
-        return [(int(done.data), max(0, -int(done.result))) for done in self._completions[: max(count, 0)]]
+        ended: list[tuple[int, int]] = []
+        count = _AT_ONCE
+        while count == _AT_ONCE:  # the kernel holds more than it was asked for, and the eventfd tells once
+            count = self._call(self._getevents, self._context, 0, _AT_ONCE, self._completions, None)
+            found = self._completions[: max(count, 0)]
+            ended += [(int(done.data), max(0, -int(done.result))) for done in found]
+        return ended

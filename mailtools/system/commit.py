@@ -113,7 +113,7 @@ class Committer:
 
     def _start(self, path: str) -> None:
         batch = self._waiting.pop(path, None)
-        if batch is None:
+        if not batch:  # none came, or all that was put aside waited too long
             self._busy.discard(path)
             return
         append = Append(path, [record for _, record in batch])

@@ -14,6 +14,7 @@ from mailtools.core.errors import CannotWriteError
 from mailtools.system.mboxfile import sync_folder
 
 INBOX = "INBOX"
+_USERS = "users"  # the users file has this name in the root
 _REMEMBERED = 10_000  # users whose folder is known to be there
 _ENCODED = re.compile(r"[\x00-\x1f\x7f-\x9f/%\\\u2028\u2029]|^\.|[\ud800-\udfff]")
 _LONGEST = 255 - len(".mbox.append")  # what filesystems take, less the endings we add
@@ -40,7 +41,7 @@ class MailRoot:
         """The path of *user*'s INBOX; makes its folders. Raises CannotWriteError, OSError, ValueError."""
         path = self._known.get(user)
         if path is None:
-            folder = os.path.join(self.path, file_name(user))
+            folder = os.path.join(self.path, "%75sers" if user == _USERS else file_name(user))
             self.make()
             _make_folder(folder)
             path = os.path.join(folder, f"{INBOX}.mbox")

@@ -31,6 +31,7 @@ STATE_FOLDER = ".mailtools"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _JOIN_UP_TO = 4 << 20  # octets written with one call; more than a batch of usual mail
 _SCAN_BLOCK = 1 << 20
+_SCAN_OVERLAP = 512  # octets; more than a postmark has
 
 
 class Record(NamedTuple):
@@ -103,6 +104,8 @@ class Append:
             return False  # replaced while we took the lock: the next try opens the new one
         self._note.repair(self.descriptor)
         self._length = os.fstat(self.descriptor).st_size
+        # Empty: made just now, perhaps by an attempt of ours that came no further than its name.
+        self._is_new = self._is_new or self._length == 0
         self._gap = _gap_before(self.path, self.descriptor, self._length)
         self._note.open_at(self.descriptor, self._length, self._gap, self.records)
         return True
@@ -164,8 +167,10 @@ def _open(path: str) -> tuple[int, bool]:
     try:
         descriptor = os.open(path, flags)
     except FileNotFoundError:
+        folder = os.path.dirname(path) or "."
         with suppress(FileExistsError):
-            os.mkdir(os.path.dirname(path), 0o700)  # a user's folder that went away while we ran
+            os.mkdir(folder, 0o700)  # a user's folder that went away while we ran
+            sync_folder(os.path.dirname(folder) or ".")
         descriptor = os.open(path, flags | os.O_CREAT, 0o600)
         is_new = True
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -253,12 +258,16 @@ class _Note:
         sizes = ",".join(str(record.size) for record in records)
         postmark = (gap + records[0].head)[:64].hex()
         line = f"+ {_boot_identity()} {os.fstat(mbox).st_ino} {length} {len(gap)} {sizes} {postmark}\n"
-        os.pwrite(self._descriptor, line.encode(), 0)
+        if os.pwrite(self._descriptor, line.encode(), 0) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # half a note repairs nothing
 
     def close(self) -> None:
         """Note that the batch stands."""
         if self._descriptor >= 0:
-            os.pwrite(self._descriptor, b"-", 0)
+            try:
+                os.pwrite(self._descriptor, b"-", 0)
+            except OSError:  # no room even for this: an empty note says the same
+                os.ftruncate(self._descriptor, 0)
 
     def repair(self, mbox: int) -> None:
         """Cut back what a killed process left behind."""
@@ -280,7 +289,7 @@ def _torn_at(mbox: int, note: list[str]) -> int | None:
         length, sizes = int(length_text), [int(size) for size in sizes_text.split(",")]
         begin = bytes.fromhex(postmark)
         status = os.fstat(mbox)
-        if boot != _boot_identity() or int(inode) != status.st_ino:
+        if boot != _boot_identity() or int(inode) != status.st_ino or min(length, int(gap), *sizes) < 0:
             return None
         start = length + int(gap)
     except ValueError:
@@ -298,18 +307,23 @@ def _torn_at(mbox: int, note: list[str]) -> int | None:
 
 
 def _postmarks_within(mbox: int, start: int, end: int) -> set[int]:
-    """Where postmarks stand in a part of an mbox (candidates: "From " after a line end)."""
-    found = set()
+    """Where postmarks may stand in a part of an mbox: "From " after a line end, or anywhere with a date.
+
+    Anywhere, for a program that does not look at the end of the mbox appends to half a line of ours.
+    """
+    import re
+
+    from mailtools.core.mbox.postmark import USUAL_DATE
+
+    candidates = re.compile(rb"(?<=\n)From |(?<!>)From (?=[^\n]{0,400} " + USUAL_DATE + b")")
+    found: set[int] = set()
     position = max(0, start - 1)
     while position < end:
         block = os.pread(mbox, _SCAN_BLOCK, position)
-        hit = block.find(b"\nFrom ")
-        while hit >= 0:
-            found.add(position + hit + 1)
-            hit = block.find(b"\nFrom ", hit + 1)
-        if len(block) <= 6:
+        found.update(position + hit.start() for hit in candidates.finditer(block))
+        if len(block) <= _SCAN_OVERLAP:
             break
-        position += len(block) - 5
+        position += len(block) - _SCAN_OVERLAP
     return found
 
 

@@ -52,7 +52,8 @@ def test_dovecot_reads_it(inbox: Path, tmp_path: Path) -> None:
         config = folder / "dovecot.conf"
         config.write_text(
             f"mail_location = mbox:{folder}/dovecot:INBOX={copy}:INDEX=MEMORY\n"
-            f"mail_uid = mail\nmail_gid = mail\nfirst_valid_uid = 1\nlog_path = /dev/stderr\nssl = no\nbase_dir = {folder}/run\n"
+            f"mail_uid = mail\nmail_gid = mail\nfirst_valid_uid = 1\n"
+            f"log_path = /dev/stderr\nssl = no\nbase_dir = {folder}/run\n"
         )
         (folder / "dovecot").mkdir()
         for path in (folder, copy, folder / "dovecot"):

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from mailtools.core.message import words
+from mailtools.core.patterns import lazy
 
 
 class Address(NamedTuple):
@@ -27,22 +28,22 @@ class Address(NamedTuple):
 
 _Token = tuple[str, str]  # (kind, text)
 
-_FOLD = re.compile(r"\r?\n(?=[ \t])")
+_FOLD = lazy(r"\r?\n(?=[ \t])")
 # atext and dots, with every letter beyond ASCII (RFC 6532 §3.2)
 _DOTTED = r'[^\s"(),:;<>@\[\]\\\x00-\x1f\x7f]'
 _USUAL = re.compile(
     r'[ \t]*+(?:(?:"([^"\\]*+)"|((?:' + _DOTTED + r"|[ \t])*+))[ \t]*+"
     rf"<({_DOTTED}++@{_DOTTED}++)>|({_DOTTED}++@{_DOTTED}++))[ \t\r\n]*+(?:,|$)"
 )
-_TOKEN = re.compile(
+_TOKEN = lazy(
     r"(?P<space>[\s\x00-\x1f\x7f]++)|(?P<literal>\[[^\[\]\\]{0,255}+\])"
     r'|(?P<atom>[^\s"(),.:;<>@\[\]\\\x00-\x1f\x7f]++)|(?P<open>["(])|(?P<special>.)'
 )
-_QUOTED = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_PAREN = re.compile(r"\\.|[()]", re.DOTALL)
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_DOT_ATOM = re.compile(r'[^\s"(),.:;<>@\[\]\\\x00-\x1f\x7f]++(?:\.[^\s"(),.:;<>@\[\]\\\x00-\x1f\x7f]++)*+')
-_SPACES = re.compile(r"[\s\x00-\x1f\x7f]+")
+_QUOTED = lazy(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_PAREN = lazy(r"\\.|[()]", re.DOTALL)
+_ESCAPED = lazy(r"\\(.)", re.DOTALL)
+_DOT_ATOM = lazy(r'[^\s"(),.:;<>@\[\]\\\x00-\x1f\x7f]++(?:\.[^\s"(),.:;<>@\[\]\\\x00-\x1f\x7f]++)*+')
+_SPACES = lazy(r"[\s\x00-\x1f\x7f]+")
 
 
 def addresses(header_value: bytes | str) -> list[Address]:

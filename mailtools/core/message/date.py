@@ -15,6 +15,8 @@ import re
 from functools import cache
 from typing import NamedTuple
 
+from mailtools.core.patterns import lazy
+
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTH_NUMBERS = {name.lower().encode(): number for number, name in enumerate(_MONTHS, 1)}
@@ -48,7 +50,7 @@ _FORMS = (
     # ISO 8601 and RFC 3339: 2002-08-21T08:30:52-04:00
     rb"(?P<year>\d{4})[-/](?P<mon>\d{1,2})[-/](?P<day>\d{1,2})(?:[\sT]{1,9}" + _CLOCK + _ZONE + rb")?",
 )  # fmt: skip
-_COMMENT = re.compile(rb"\([^()]{0,100}\)")
+_COMMENT = lazy(rb"\([^()]{0,100}\)")
 
 
 class Moment(NamedTuple):
@@ -59,9 +61,9 @@ class Moment(NamedTuple):
 
 
 # The form nearly all messages have, with fixed places: one match and no dictionary.
-_USUAL = re.compile(
+_USUAL = lazy(
     rb"(?:[A-Z][a-z][a-z], {1,2})?(\d{1,2}) ([A-Z][a-z][a-z]) (\d{4}) (\d\d):(\d\d):(\d\d) ([+-]\d{4})\b"
-).match
+)
 _USUAL_MONTHS = {name.encode(): number for number, name in enumerate(_MONTHS, 1)}
 
 
@@ -75,7 +77,7 @@ def parse(value: bytes) -> Moment | None:
 
 def clock_fields(value: bytes) -> tuple[int, int, int, int, int, int, int] | None:
     """(year, month, day, hour, minute, second, offset in minutes) as written, or None; all are in range."""
-    match = _USUAL(value)
+    match = _USUAL.match(value)
     if match:
         month = _USUAL_MONTHS.get(match[2], 0)
         day, year, hour, minute, second, zone = map(int, match.group(1, 3, 4, 5, 6, 7))

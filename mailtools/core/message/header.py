@@ -19,12 +19,14 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 
+from mailtools.core.patterns import lazy
+
 # A line that can open a header: it has a colon, or is the "From " line that some programs leave there.
 _OPENS = re.compile(rb"[^\n:]*:|>?From ")
-_EMPTY_LINE = re.compile(rb"\n\r?\n")
-_NEXT_FIELD = re.compile(rb"\n(?![ \t])")
-_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
-_FOLD = re.compile(rb"\r?\n(?=[ \t])")
+_EMPTY_LINE = lazy(rb"\n\r?\n")
+_NEXT_FIELD = lazy(rb"\n(?![ \t])")
+_FIELD = lazy(rb"([!-9;-~]+)[ \t]*:")
+_FOLD = lazy(rb"\r?\n(?=[ \t])")
 
 
 def body_offset(octets: bytes, start: int = 0, end: int | None = None) -> int:

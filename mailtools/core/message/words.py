@@ -18,10 +18,12 @@ import re
 from binascii import Error, a2b_base64
 from encodings.aliases import aliases
 
+from mailtools.core.patterns import lazy
+
 # name="charset[*language]", encoding, text. A space inside is against the rules and common.
-_WORD = re.compile(rb"=\?([^?\s*]{1,60})(?:\*[^?\s]{0,60})?\?([BbQq])\?([^?]*+)\?=")
-_HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
-_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
+_WORD = lazy(rb"=\?([^?\s*]{1,60})(?:\*[^?\s]{0,60})?\?([BbQq])\?([^?]*+)\?=")
+_HEX = lazy(rb"=([0-9A-Fa-f]{2})")
+_NOT_BASE64 = lazy(rb"[^A-Za-z0-9+/]+")
 
 # Codecs that are no charsets, or not safe, or not of this machine alone.
 _NO_CHARSETS = {
@@ -139,10 +141,10 @@ def _whole(text: str) -> str:
     return text
 
 
-_PARAMETER = re.compile(rb';\s*([^\s=;"]{1,100})\s*=\s*(?:"((?:[^"\\]++|\\.)*+)"|([^;]*+))', re.DOTALL)
-_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
-_SECTION = re.compile(r"(.+?)\*(\d{1,3})?(\*)?$")
-_PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
+_PARAMETER = lazy(rb';\s*([^\s=;"]{1,100})\s*=\s*(?:"((?:[^"\\]++|\\.)*+)"|([^;]*+))', re.DOTALL)
+_ESCAPED = lazy(rb"\\(.)", re.DOTALL)
+_SECTION = lazy(r"(.+?)\*(\d{1,3})?(\*)?$")
+_PERCENT = lazy(rb"%([0-9A-Fa-f]{2})")
 
 
 def parameters(value: bytes) -> tuple[str, dict[str, str]]:
