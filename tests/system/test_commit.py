@@ -101,9 +101,7 @@ def test_nothing_is_told_before_it_is_synced(
     steps: list[str] = []
     for owner, name in ((os, "fdatasync"), (commit.Append, "put"), (commit.Append, "end")):
         real = getattr(owner, name)
-        monkeypatch.setattr(
-            owner, name, lambda *args, r=real, n=name: (r(*args), steps.append(n))[0]
-        )
+        monkeypatch.setattr(owner, name, lambda *args, r=real, n=name: (r(*args), steps.append(n))[0])
     committer = Committer(turns.loop)
     syncer = committer._syncer
     if syncer is not None:

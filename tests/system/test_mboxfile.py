@@ -110,7 +110,9 @@ def test_what_others_left_open_is_closed_first(tmp_path: Path, before: bytes, ga
     assert path.read_bytes() == before + gap + octets(record(1))
 
 
-@pytest.mark.parametrize("content", [b"Dear Bob\n", b"\n", b"from x\n", b"From", b"\x1f\x8b\x08", b" From x\n"])
+@pytest.mark.parametrize(
+    "content", [b"Dear Bob\n", b"\n", b"from x\n", b"From", b"\x1f\x8b\x08", b" From x\n"]
+)
 def test_what_is_no_mbox_is_refused_untouched(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "letter"
     path.write_bytes(content)
@@ -172,7 +174,9 @@ class Calls:
 
     def _noting(self, name: str, real: object):  # type: ignore[no-untyped-def]
         def noting(where: object, *rest: object, **more: object) -> object:
-            on = os.path.basename(os.readlink(f"/proc/self/fd/{where}") if isinstance(where, int) else str(where))
+            on = os.path.basename(
+                os.readlink(f"/proc/self/fd/{where}") if isinstance(where, int) else str(where)
+            )
             self.calls.append(f"{name} {on}")
             return real(where, *rest, **more)  # type: ignore[operator]
 
@@ -362,7 +366,9 @@ def test_an_mbox_put_in_place_of_the_torn_one_is_left_alone(tmp_path: Path) -> N
     assert subjects(path) == [b"1", b"2", b"9"]
 
 
-@pytest.mark.parametrize("note", [b"+", b"+ \n", b"+ a b c d e f\n", b"+" * 5000, b"\xff\xfe", b"", b"+ x 1 -5 0 1 zz\n"])
+@pytest.mark.parametrize(
+    "note", [b"+", b"+ \n", b"+ a b c d e f\n", b"+" * 5000, b"\xff\xfe", b"", b"+ x 1 -5 0 1 zz\n"]
+)
 def test_a_note_that_is_nonsense_is_ignored(tmp_path: Path, note: bytes) -> None:
     path = tmp_path / "in.mbox"
     path.write_bytes(octets(record(1)))

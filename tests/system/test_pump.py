@@ -19,7 +19,9 @@ from mailtools.system.transcript import Transcript
 
 
 @contextmanager
-def against(serve: Callable[[socket.socket], object], timeout: float = 20.0) -> Iterator[tuple[Pump, SmtpClient]]:
+def against(
+    serve: Callable[[socket.socket], object], timeout: float = 20.0
+) -> Iterator[tuple[Pump, SmtpClient]]:
     """A pump with an SMTP engine, and *serve* at its other end in a thread."""
     ours, theirs = socket.socketpair()
 

@@ -73,7 +73,8 @@ class SmtpClient:
         if not self._at_line_start and stuffed.startswith(b"."):
             stuffed = stuffed[1:]
         self._out.append(stuffed)
-        self._at_line_start = octets.endswith(b"\r\n")
+        if octets:
+            self._at_line_start = octets.endswith(b"\r\n")
 
     def end_message(self) -> None:
         """The end of the message; its reply comes as that of the command "."."""

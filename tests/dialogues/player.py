@@ -1,0 +1,151 @@
+"""Golden dialogues: read, and played three ways: engine whole, engine octet by octet, real socket.
+
+A dialogue is a text file. Its head has lines ``key: value`` (rfc, max-size, max-recipients); a blank line ends
+it. Then each line is said by the client (C:) or the server (S:), or is a comment (#). In a client's line
+backslash and r, n, t, 0 or xNN are octets, and ``<y*100>`` is a hundred of them; CRLF is added unless the line
+ends with backslash and c. In a server's line ``*`` stands for anything. After a line ``mbox USER`` the rest is
+the mbox of USER, with ``*`` likewise.
+"""
+
+import fnmatch
+import re
+import socket
+from pathlib import Path
+from typing import NamedTuple
+
+from mailtools.core.smtp.server import SmtpServer
+from mailtools.services.receive import Policy, Ports, ReceiveSession
+from mailtools.system import mboxfile
+from mailtools.system.commit import Delivery
+from mailtools.system.mailroot import MailRoot
+
+
+class Step(NamedTuple):
+    line: int
+    side: str  # "C" or "S"
+    text: str
+
+
+class Script(NamedTuple):
+    path: Path
+    head: dict[str, str]
+    steps: list[Step]
+    mboxes: dict[str, str]
+
+
+def read(path: Path) -> Script:
+    head: dict[str, str] = {}
+    steps: list[Step] = []
+    mboxes: dict[str, str] = {}
+    lines = path.read_text().split("\n")
+    start = lines.index("")
+    for line in lines[:start]:
+        key, _, value = line.partition(": ")
+        head[key] = value
+    assert "rfc" in head, f"{path}: no rfc"
+    current = ""
+    for number, line in enumerate(lines[start + 1 :], start + 2):
+        if line.startswith("mbox "):
+            current = line.split()[1]
+            mboxes[current] = ""
+        elif current:
+            mboxes[current] += line + "\n"
+        elif line.startswith(("C: ", "S: ")) or line == "C:":
+            steps.append(Step(number, line[0], line[3:]))
+        else:
+            assert not line or line.startswith("#"), f"{path}:{number}: {line!r}"
+    return Script(path, head, steps, {user: text.rstrip("\n") for user, text in mboxes.items()})
+
+
+def octets(text: str) -> bytes:
+    """What the client sends."""
+    ended = not text.endswith("\\c")
+    raw = (text if ended else text[:-2]).encode()
+    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), raw)
+    for name, octet in ((rb"\r", b"\r"), (rb"\n", b"\n"), (rb"\t", b"\t"), (rb"\0", b"\0")):
+        raw = raw.replace(name, octet)
+    raw = re.sub(rb"<(.)\*([0-9]+)>", lambda m: m[1] * int(m[2]), raw)
+    return raw + b"\r\n" if ended else raw
+
+
+class InMemory:
+    """The engine and its session, without a socket."""
+
+    def __init__(self, script: Script, root: Path, piece: int) -> None:
+        limits = {key.replace("-", "_"): int(script.head[key]) for key in ("max-size", "max-recipients")
+                  if key in script.head}  # fmt: skip
+        self.engine = SmtpServer("host", **limits)
+        ports = Ports(self.deliver, lambda: None, lambda _: None, lambda _: None)
+        self.session = ReceiveSession(self.engine, Policy(MailRoot(str(root))), "127.0.0.1", ports)
+        self.piece = piece
+        self.said = b""
+        self.turn()
+
+    def deliver(self, delivery: Delivery) -> None:
+        for path, record in delivery.records:
+            assert mboxfile.append(path, [record])
+            delivery.settle(None)
+
+    def turn(self) -> None:
+        while (event := self.engine.next_event()) is not None:
+            self.session.handle(event)
+        self.said += self.engine.data_to_send()
+
+    def say(self, data: bytes) -> None:
+        size = self.piece or len(data)
+        for at in range(0, len(data), size):
+            self.engine.receive_data(data[at : at + size])
+            self.turn()
+
+    def line(self) -> bytes:
+        line, _, self.said = self.said.partition(b"\r\n")
+        return line
+
+    def end(self) -> bytes:
+        self.engine.receive_eof()
+        self.turn()
+        return self.said
+
+
+class OverSocket:
+    """The same over TCP."""
+
+    def __init__(self, port: int) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), 20)
+        self.file = self.sock.makefile("rb")
+
+    def say(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def line(self) -> bytes:
+        return self.file.readline().removesuffix(b"\r\n")
+
+    def end(self) -> bytes:
+        self.sock.shutdown(socket.SHUT_WR)
+        rest = self.file.read()
+        self.file.close()
+        self.sock.close()
+        return rest
+
+
+def play(script: Script, wire: InMemory | OverSocket) -> None:
+    """Every line of the script, and nothing but it."""
+    for step in script.steps:
+        if step.side == "C":
+            wire.say(octets(step.text))
+            continue
+        said = wire.line().decode("utf-8", "replace")
+        assert matches(said, step.text), f"{script.path}:{step.line}: expected {step.text!r}, got {said!r}"
+    rest = wire.end()
+    assert rest == b"", f"{script.path}: not played to its end: {rest!r}"
+
+
+def matches(said: str, expected: str) -> bool:
+    return bool(re.fullmatch(fnmatch.translate(expected.replace("[", "[[]")), said))
+
+
+def check_mboxes(script: Script, root: Path) -> None:
+    for user, expected in script.mboxes.items():
+        path = root / user / "INBOX.mbox"
+        found = path.read_text(errors="surrogateescape").rstrip("\n") if path.exists() else ""
+        assert matches(found, expected), f"{script.path}: the mbox of {user}:\n{found}"

@@ -1,0 +1,136 @@
+"""What holds of the engines whatever the octets are."""
+
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailtools.core.engine import RemoteProtocolError
+from mailtools.core.mbox import quoting
+from mailtools.core.smtp import events
+from mailtools.core.smtp.client import SmtpClient
+from mailtools.core.smtp.reply import Reply
+from mailtools.core.smtp.server import SmtpServer
+from mailtools.core.wire import dots, eol
+from mailtools.core.wire.reader import Reader
+
+QUESTIONS = (events.Connected, events.MailFrom, events.RcptTo, events.MessageEnd)
+PIECES = [
+    b"EHLO x\r\n", b"MAIL FROM:<a@b>\r\n", b"RCPT TO:<c@d>\r\n", b"DATA\r\n", b".\r\n", b"..x\r\n", b"text\r\n",
+    b"\r\n", b"\n", b"\r", b"\0", b".", b"RSET\r\n", b"QUIT\r\n", b"NOOP\n", b"\xff\xfe", b"From x\r\n", b"BDAT 3\r\n",
+    b"x" * 300, b"HELO \xc3\xa9\r\n",
+]  # fmt: skip
+sessions = st.lists(st.sampled_from(PIECES) | st.binary(max_size=20), max_size=25).map(b"".join)
+LINES = st.lists(
+    st.sampled_from(
+        [b"", b".", b"..", b"From x", b">From x", b">>From ", b"Status: RO", b">X-UID: 1", b"text"]
+    )
+    | st.binary(max_size=30).filter(lambda line: not {10, 13} & set(line)),
+    max_size=12,
+)
+
+
+def run(data: bytes, cuts: list[int]) -> tuple[list[object], bytes]:
+    """All that an engine says of *data*, cut at *cuts*. Neighbouring chunks count as one."""
+    engine = SmtpServer("h", max_line=200, max_command=100, max_size=2000, max_errors=8)
+    found: list[object] = []
+    said = b""
+    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    for start, end in [*pairwise(edges), (None, None)]:
+        if start is None:
+            engine.receive_eof()
+        else:
+            engine.receive_data(data[start:end])
+        while (event := engine.next_event()) is not None:
+            if (
+                isinstance(event, events.MessageChunk)
+                and found
+                and isinstance(found[-1], events.MessageChunk)
+            ):
+                event = events.MessageChunk(found.pop().octets + event.octets)  # type: ignore[attr-defined]
+            found.append(event)
+            if isinstance(event, QUESTIONS):
+                engine.reply(Reply(250, "2.0.0", "Ok"))
+        said += engine.data_to_send()
+        assert engine.buffered <= 400 + (end or 0) - (start or 0)
+    assert engine.is_closed
+    return found, said
+
+
+@given(sessions, st.lists(st.integers(0, 5000), max_size=12))
+def test_any_split_gives_the_same_events_and_replies(data: bytes, cuts: list[int]) -> None:
+    whole, split = run(data, []), run(data, cuts)
+    assert split[1] == whole[1]
+    # What came of a message that was then refused may differ: how far it was handed on depends on the pieces.
+    assert [e for e in split[0] if not isinstance(e, events.MessageChunk)] == [
+        e for e in whole[0] if not isinstance(e, events.MessageChunk)
+    ]
+
+
+@given(
+    st.lists(
+        st.binary(max_size=40) | st.sampled_from([b"250 ok\r\n", b"250-", b"421\r\n", b"\n"]), max_size=20
+    )
+)
+def test_a_client_learns_replies_or_that_the_server_is_broken(pieces: list[bytes]) -> None:
+    client = SmtpClient()
+    client.command("EHLO", "x")
+    try:
+        for piece in pieces:
+            client.receive_data(piece)
+            while client.next_event() is not None:
+                pass
+    except RemoteProtocolError:
+        pass
+
+
+@given(LINES, st.lists(st.integers(0, 2000), max_size=8))
+def test_what_a_client_sends_a_server_gets(lines: list[bytes], cuts: list[int]) -> None:
+    message = b"".join(line + b"\r\n" for line in lines)
+    client = SmtpClient()
+    client.mail("a@b")
+    client.rcpt("c@d")
+    client.command("DATA")
+    client.message_chunk(message)
+    client.end_message()
+    found, said = run(b"HELO x\r\n" + client.data_to_send(), cuts)
+    assert b"".join(e.octets for e in found if isinstance(e, events.MessageChunk)) == message
+    assert sum(isinstance(e, events.MessageEnd) for e in found) == 1
+    assert said.count(b"354 ") == 1
+
+
+@given(LINES)
+def test_dots_round_trip(lines: list[bytes]) -> None:
+    message = b"".join(line + b"\r\n" for line in lines)
+    assert dots.unstuff(dots.stuff(message)) == message
+    reader = Reader()
+    reader.feed(dots.stuff(message) + b".\r\nQUIT\r\n")
+    assert b"".join(block for block in dots.read_dotted(reader, 1000) if block) == dots.stuff(message)
+    assert reader.octets == b"QUIT\r\n"
+
+
+@given(LINES)
+def test_quoting_round_trips(lines: list[bytes]) -> None:
+    text = b"".join(line + b"\n" for line in lines)
+    quoted = quoting.quote(text)
+    assert quoting.unquote(quoted) == text
+    assert not any(line.startswith(b"From ") for line in quoted.split(b"\n"))
+    state = quoting.quote_state(text)
+    assert quoting.unquote_state(state) == text
+    assert not any(line.lower().startswith((b"status:", b"x-uid:")) for line in state.split(b"\n"))
+
+
+@given(st.binary(max_size=200))
+def test_canonical_is_what_survives_the_way_there_and_back(octets: bytes) -> None:
+    bare = octets.replace(b"\r\n", b"")
+    assert eol.is_canonical(octets) == (b"\r" not in bare and b"\n" not in bare)
+
+
+@given(LINES, st.integers(1, 60))
+def test_long_lines_are_seen(lines: list[bytes], limit: int) -> None:
+    text = b"".join(line + b"\n" for line in lines)
+    assert eol.has_line_over(text, limit) == any(len(line) + 1 > limit for line in lines)
+
+
+settings.register_profile("steady", derandomize=True, deadline=None, max_examples=150)
+settings.load_profile("steady")
