@@ -134,17 +134,14 @@ _row: Callable[[tuple[Any, ...]], Row] = partial(
 def full_row(entry: Entry) -> Row:
     """The same with everything for programs, made with `JSON_FIELDS`."""
     more = {
-        "from": _mailboxes(entry.value("from")),
-        "to": _mailboxes(entry.value("to")),
-        "cc": _mailboxes(entry.value("cc")),
+        "from": entry.decoded("from"),
+        "from_address": next(iter(address.addr_specs(entry.value("from") or b"")), ""),
+        "to": entry.decoded("to"),
+        "cc": entry.decoded("cc"),
         "message_id": entry.decoded("message-id") or None,
         "in_reply_to": entry.decoded("in-reply-to") or None,
     }
     return row(entry)._replace(more=more)
-
-
-def _mailboxes(value: bytes | None) -> list[dict[str, str]]:
-    return [{"name": name, "address": spec} for name, spec in address.addresses(value or b"")]
 
 
 def as_json(row: Row) -> dict[str, Any]:
@@ -155,6 +152,7 @@ def as_json(row: Row) -> dict[str, Any]:
         "date": date.iso(row.clock) if row.clock else None,
         "flags": sorted(row.flags),
         "from": more["from"],
+        "from_address": more["from_address"],
         "to": more["to"],
         "cc": more["cc"],
         "subject": row.subject,

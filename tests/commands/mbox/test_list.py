@@ -38,15 +38,16 @@ def test_json(own: Path) -> None:
         "number": 3,
         "date": "2026-01-07T12:00:00+00:00",
         "flags": ["answered", "flagged"],
-        "from": [{"name": "Alice", "address": "alice@example.org"}],
-        "to": [{"name": "", "address": "bob@example.org"}],
-        "cc": [],
+        "from": "Alice <alice@example.org>",
+        "from_address": "alice@example.org",
+        "to": "bob@example.org",
+        "cc": "",
         "subject": "Nested",
         "size": 1094,
         "message_id": "<nested@example.org>",
         "in_reply_to": "<words@example.org>",
     }
-    assert len(found[6]["to"]) == 200
+    assert found[6]["to"].count("@") == 200
     assert found[7]["subject"].startswith("\x1b[31m")
 
 
