@@ -279,6 +279,7 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         octets = self._engine.data_to_send()
         if octets and not self._transport.is_closing():
+            self.last_progress = time.monotonic()  # it got an answer, so it said something whole
             if self._transcript is not None:
                 self._transcript.server(octets)
             self._transport.write(octets)
@@ -370,11 +371,13 @@ def run(
 def open_listener(address: str) -> socket.socket:
     """A listening socket for ``HOST:PORT``, ``unix:PATH`` or ``fd:N``. Raises ConfigurationError."""
     try:
-        if address.startswith("unix:"):
+        if address.startswith("unix:") and address != "unix:":
             return _unix_listener(address.removeprefix("unix:"))
         if address.startswith("fd:"):
             return socket.socket(fileno=int(address.removeprefix("fd:")))
         host, _, port = address.rpartition(":")
+        if not (host and port.isascii() and port.isdigit() and int(port) < 1 << 16):
+            raise ValueError(address)
         return _tcp_listener(host.strip("[]"), int(port))
     except ValueError:
         raise ConfigurationError(
