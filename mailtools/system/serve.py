@@ -375,8 +375,8 @@ def open_listener(address: str) -> socket.socket:
             return _unix_listener(address.removeprefix("unix:"))
         if address.startswith("fd:"):
             return socket.socket(fileno=int(address.removeprefix("fd:")))
-        host, _, port = address.rpartition(":")
-        if not (host and port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        host, colon, port = address.rpartition(":")
+        if not (colon and port.isascii() and port.isdigit() and int(port) < 1 << 16):
             raise ValueError(address)
         return _tcp_listener(host.strip("[]"), int(port))
     except ValueError:
