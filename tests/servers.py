@@ -13,11 +13,11 @@ from pathlib import Path
 DEADLINE = 20.0  # seconds, for anything that should happen at once
 
 
-def eventually(condition: Callable[[], object], what: str, deadline: float = DEADLINE) -> None:
+def eventually(condition: Callable[[], object], what: object, deadline: float = DEADLINE) -> None:
     """Wait until *condition* holds."""
     end = time.monotonic() + deadline
     while not condition():
-        assert time.monotonic() < end, f"not within {deadline} seconds: {what}"
+        assert time.monotonic() < end, f"not within {deadline} seconds: {what() if callable(what) else what}"
         time.sleep(0.01)
 
 

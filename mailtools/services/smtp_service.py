@@ -161,7 +161,7 @@ def describe(message: Accepted) -> dict[str, object]:
     """A message as the JSON line of ``--to-stdout json`` has it."""
     whole = None
     stored = b"".join(next(message.body.blocks(), b"").partition(b"\n\n")[:2])
-    head = quoting.unquote_state(stored)
+    head = quoting.unquote_state(quoting.unquote(stored))
     if message.body.size <= _SHOWN_WHOLE:
         rest = b"".join(message.body.blocks())[len(stored) :]
         whole = (head + quoting.unquote(rest)).decode("utf-8", "replace")

@@ -65,18 +65,36 @@ def make_dotlock(path: str) -> bool:
     """Make the dotlock *path*; False where another holds it. A stale one is removed first."""
     for _ in range(2):
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            _create(path, b"%d\n" % os.getpid())
         except FileExistsError:
             if not _remove_if_stale(path):
                 return False
             continue
         except PermissionError:
-            return True  # a folder we may not write in, as /var/mail: the fcntl lock has to do
-        with suppress(OSError):  # on a full disk it stays empty, and is judged by its age
-            os.write(descriptor, b"%d\n" % os.getpid())
-        os.close(descriptor)
+            pass  # a folder we may not write in, as /var/mail: the fcntl lock has to do
         return True
     return False
+
+
+def _create(path: str, content: bytes) -> None:
+    """A new file that has its content with its name: one that a kill left empty would count for 5 minutes."""
+    try:
+        descriptor = os.open(os.path.dirname(path) or ".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        raise
+    except (OSError, AttributeError):  # a filesystem or system that has no nameless files
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with suppress(OSError):
+            os.write(descriptor, content)
+        os.close(descriptor)
+        return
+    try:
+        with suppress(OSError):  # on a full disk it stays empty, and is judged by its age
+            os.write(descriptor, content)
+        # Python asks for linkat(2), which follows the link, only where a folder's descriptor is given.
+        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+    finally:
+        os.close(descriptor)
 
 
 def _remove_if_stale(path: str) -> bool:

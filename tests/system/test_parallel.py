@@ -73,13 +73,23 @@ def test_a_process_that_dies_loses_nothing(mbox: Path) -> None:
     assert b"".join(result for _, result in shares) == mbox.read_bytes()
 
 
-def test_whoever_stops_listening_leaves_no_process(mbox: Path) -> None:
+def test_whoever_stops_listening_leaves_no_process(mbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    children: list[int] = []
+    fork = os.fork
+
+    def noted() -> int:
+        children.append(fork())
+        return children[-1]
+
+    monkeypatch.setattr(os, "fork", noted)
     shares = parallel.map_shares(str(mbox), verbatim)
     assert shares is not None
     next(shares)
     shares.close()  # type: ignore[attr-defined]
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert len(children) == 3
+    for child in children:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(child, os.WNOHANG)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\nFrom a@b Thu Aug 22 12:00:00 2002\n\n", b"\x1f\x8bzipped"])
