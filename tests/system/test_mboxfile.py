@@ -188,8 +188,12 @@ def test_the_order_of_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert append(str(path), [record(1)])
     seen = Calls(monkeypatch)
     assert append(str(path), [record(2), record(3)])
-    assert seen.calls == [
-        "write in.mbox.lock", "pwrite in.mbox.append", "write in.mbox", "fdatasync in.mbox",
+    calls = [
+        call for call in seen.calls if not call.endswith("(deleted)")
+    ]  # the dotlock's, before it has a name
+    assert len(seen.calls) - len(calls) <= 1
+    assert calls == [
+        "pwrite in.mbox.append", "write in.mbox", "fdatasync in.mbox",
         "pwrite in.mbox.append", "unlink in.mbox.lock",
     ]  # fmt: skip
 
