@@ -23,6 +23,7 @@ COMMANDS = {
     "mbox": ("mailtools.commands.mbox.group", "Read and filter mbox files."),
     "send": ("mailtools.commands.send", "Send a message, or every message of an mbox, over SMTP."),
     "serve-smtp": ("mailtools.commands.serve_smtp", "Receive mail over SMTP into mbox files."),
+    "user": ("mailtools.commands.user", "Add, change, delete, list and check users."),
 }
 
 

@@ -23,6 +23,7 @@ ROOMS = {
     "wire": {"errors", "engine", "patterns"},
     "message": {"wire", "errors", "patterns"},
     "mbox": {"wire", "errors", "patterns"},
+    "auth": {"wire", "errors", "patterns"},
     "smtp": {"message", "mbox", "auth", "wire", "errors", "engine", "patterns"},
 }
 IMPURE = {

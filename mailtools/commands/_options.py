@@ -59,3 +59,14 @@ def root_option(function: F) -> F:
 def json_option(function: F) -> F:
     """``--json``: one object a line."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")(function)
+
+
+def scheme_option(function: F) -> F:
+    """``--scheme``: how a new password is kept."""
+    return click.option(
+        "--scheme",
+        type=click.Choice(["argon2id", "scram-sha-256"]),
+        default="argon2id",
+        show_default=True,
+        help="Keep it so; scram-sha-256 lets clients log in without sending it.",
+    )(function)

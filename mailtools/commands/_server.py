@@ -2,14 +2,17 @@
 
 import os
 import socket
-import tempfile
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mailtools.commands._options import DURATION, root_option
-from mailtools.core.errors import CannotWriteError
+from mailtools.core.errors import CannotWriteError, ConfigurationError
+
+if TYPE_CHECKING:
+    from mailtools.system.certificates import Certificates
+    from mailtools.system.serve import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,7 +40,18 @@ def server_options(port: int) -> Callable[[F], F]:
         click.option(
             "--users", metavar="FILE", help="Who has mail here.  [default: ROOT/users if it exists]"
         ),
-        click.option("--dev", is_flag=True, help="Accept any recipient; loopback only."),
+        click.option("--dev", is_flag=True, help="Accept any recipient and any login; loopback only."),
+        click.option("--tls-cert", metavar="FILE", help="Offer TLS with this certificate, in PEM."),
+        click.option("--tls-key", metavar="FILE", help="Its key.  [default: in the certificate's file]"),
+        click.option(
+            "--tls-self-signed",
+            is_flag=True,
+            help="Offer TLS with a certificate of our own, kept in DIR/.tls.",
+        ),
+        click.option("--implicit-tls", is_flag=True, help="Speak TLS from the first octet."),
+        click.option(
+            "--allow-plaintext-auth", is_flag=True, help="Let clients beyond loopback log in without TLS."
+        ),
         click.option(
             "--max-connections",
             metavar="N",
@@ -78,30 +92,63 @@ def server_options(port: int) -> Callable[[F], F]:
 
 def open_sockets(host: str, port: int, listen: Sequence[str]) -> list[socket.socket]:
     """Listening sockets for the options. Raises ConfigurationError."""
-    from mailtools.system.serve import open_listener
+    from mailtools.system.listeners import open_listener
 
     shown = f"[{host}]" if ":" in host else host
     return [open_listener(address) for address in listen or [f"{shown}:{port}"]]
 
 
+def open_certificates(
+    options: Mapping[str, Any], protocols: tuple[str, ...], host: str
+) -> "Certificates | None":
+    """What TLS is offered with, None where it is not. *protocols*: ALPN names. Raises ConfigurationError."""
+    certificate, key = options["tls_cert"], options["tls_key"]
+    if not (certificate or options["tls_self_signed"]):
+        if options["implicit_tls"] or key:
+            raise ConfigurationError(
+                "TLS needs a certificate: --tls-cert FILE --tls-key FILE, or --tls-self-signed"
+            )
+        return None
+    from mailtools.system import certificates
+    from mailtools.system.mailroot import MailRoot
+
+    if not certificate:
+        root = MailRoot(options["root"])
+        root.make()
+        certificate, key = certificates.self_signed(root.path, host)
+    found = certificates.Certificates(certificate, key or "", protocols)
+    if options["tls_self_signed"]:
+        click.echo(f"certificate SHA256:{found.fingerprint}", err=True)
+    return found
+
+
+def settings_of(options: Mapping[str, Any], certificates: "Certificates | None") -> "Settings":
+    """What the options say to every server. Raises CannotWriteError."""
+    from mailtools.system.serve import Limits, Settings
+
+    per_address = options["max_connections_per_ip"]
+    limits = Limits(
+        connections=options["max_connections"],
+        connections_per_address=50 if per_address is None else per_address,
+        count_loopback=per_address is not None,
+        timeout=options["timeout"],
+    )
+    transcript = options["transcript"]
+    if transcript not in ("", "-"):
+        try:
+            os.makedirs(transcript, exist_ok=True)
+        except OSError as error:
+            raise CannotWriteError(f"{transcript}: {error.strerror}: no folder for transcripts") from error
+    return Settings(limits, transcript, certificates=certificates, implicit_tls=options["implicit_tls"])
+
+
 def announce(name: str, sockets: Sequence[socket.socket], port_file: str | None) -> None:
     """One line a listener on stderr, and the port file, whole or not at all."""
-    from mailtools.system.serve import shown_address
+    from mailtools.system import atomic
+    from mailtools.system.listeners import shown_address
 
     if port_file:
         ports = [str(s.getsockname()[1]) for s in sockets if s.family != socket.AF_UNIX]
-        write_port_file(port_file, "".join(f"{port}\n" for port in ports))
+        atomic.replace(port_file, "".join(f"{port}\n" for port in ports).encode(), 0o644)
     for sock in sockets:
         click.echo(f"listening {name} {shown_address(sock)}", err=True)
-
-
-def write_port_file(path: str, content: str) -> None:
-    """Raises CannotWriteError."""
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".port-")
-        with os.fdopen(descriptor, "w") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CannotWriteError(f"{path}: {error.strerror}: the port file cannot be written") from error

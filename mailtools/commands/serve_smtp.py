@@ -1,47 +1,118 @@
 """``mailtools serve-smtp``: receive mail over SMTP into mbox files."""
 
-import os
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mailtools.commands._options import DURATION, SIZE
-from mailtools.commands._server import announce, open_sockets, server_options
+from mailtools.commands._server import announce, open_certificates, open_sockets, server_options, settings_of
+
+if TYPE_CHECKING:
+    from mailtools.services.faults import Fault
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class FaultRule(click.ParamType["Fault"]):
+    """One rule of ``--fault``."""
+
+    name = "fault"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Fault":
+        from mailtools.services import faults
+
+        if isinstance(value, faults.Fault):
+            return value
+        try:
+            return faults.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def delivery_options(function: F) -> F:
+    """Whose mail it is, and where it goes."""
+    options = [
+        click.option(
+            "--domain", "domains", metavar="NAME", multiple=True, help="A domain of ours; repeatable."
+        ),
+        click.option("--mbox", metavar="FILE", default="", help="All mail into this one mbox."),
+        click.option("--aliases", metavar="FILE", default="", help="Aliases, in the form of /etc/aliases."),
+        click.option("--alias-commands", is_flag=True, help="Aliases may pipe mail into programs."),
+        click.option("--catch-all", metavar="USER", default="", help="USER gets what is for nobody else."),
+        click.option("--plus-delimiter", metavar="CHARS", default="", help="With +, bob+tag@ goes to bob."),
+        click.option("--lmtp", is_flag=True, help="Speak LMTP: one reply a recipient."),
+        click.option(
+            "--max-size",
+            metavar="SIZE",
+            type=SIZE,
+            default="50M",
+            show_default=True,
+            help="Refuse a larger message.",
+        ),
+        click.option(
+            "--max-recipients",
+            metavar="N",
+            type=click.IntRange(1),
+            default=1000,
+            show_default=True,
+            help="Recipients of one message; RFC 5321 wants at least 100.",
+        ),
+        click.option(
+            "--filter",
+            "filter_command",
+            metavar="CMD",
+            default="",
+            help="CMD gets each message on stdin; what it prints is stored.",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def test_options(function: F) -> F:
+    """For tests of programs that send mail."""
+    options = [
+        click.option(
+            "--fault",
+            "faults",
+            metavar="RULE",
+            type=FaultRule(),
+            multiple=True,
+            help="Misbehave: STAGE [to=GLOB from=GLOB] ACTION [times=N every=N p=0.1]; repeatable.",
+        ),
+        click.option("--seed", metavar="N", type=int, help="Make the chances of --fault the same each time."),
+        click.option(
+            "--to-stdout",
+            type=click.Choice(["raw", "mbox", "json"]),
+            default=None,
+            help="Also print each message.",
+        ),
+        click.option(
+            "--exit-after",
+            metavar="N",
+            type=click.IntRange(1),
+            default=None,
+            help="End after N messages, with 0.",
+        ),
+        click.option(
+            "--total-timeout",
+            metavar="DUR",
+            type=DURATION,
+            default=None,
+            help="End after DUR at the latest, with 75.",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 @click.command("serve-smtp")
 @server_options(port=2525)
-@click.option("--domain", "domains", metavar="NAME", multiple=True, help="A domain of ours; repeatable.")
-@click.option("--mbox", metavar="FILE", default="", help="All mail into this one mbox.")
-@click.option(
-    "--max-size",
-    metavar="SIZE",
-    type=SIZE,
-    default="50M",
-    show_default=True,
-    help="Refuse a larger message.",
-)
-@click.option(
-    "--max-recipients",
-    metavar="N",
-    type=click.IntRange(1),
-    default=1000,
-    show_default=True,
-    help="Recipients of one message; RFC 5321 wants at least 100.",
-)
-@click.option(
-    "--to-stdout", type=click.Choice(["raw", "mbox", "json"]), default=None, help="Also print each message."
-)
-@click.option(
-    "--exit-after", metavar="N", type=click.IntRange(1), default=None, help="End after N messages, with 0."
-)
-@click.option(
-    "--total-timeout",
-    metavar="DUR",
-    type=DURATION,
-    default=None,
-    help="End after DUR at the latest, with 75.",
-)
+@delivery_options
+@test_options
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Receive mail over SMTP into mbox files.
@@ -52,10 +123,13 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     Examples:
       mailtools serve-smtp --port 2525
       mailtools serve-smtp --mbox all.mbox --port 0 --port-file port --exit-after 1
+      mailtools serve-smtp --dev --fault 'rcpt to=*@grey.test reply "451 4.7.1 Greylisted" times=1'
     """
     from mailtools.commands._logging import set_up
+    from mailtools.core.smtp.server import Offer
     from mailtools.services import smtp_service
-    from mailtools.system import clock, serve
+    from mailtools.services.logins import LoginRules
+    from mailtools.system import clock
 
     log = set_up(ctx.obj["verbosity"], ctx.obj["log_format"])
     sockets = open_sockets(options["host"], options["port"], options["listen"])
@@ -66,30 +140,34 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         domains=options["domains"],
         users=options["users"],
         dev=options["dev"],
+        aliases=options["aliases"],
+        alias_commands=options["alias_commands"],
+        catch_all=options["catch_all"],
+        plus_delimiter=options["plus_delimiter"],
     )
-    policy = smtp_service.choose_policy(door, host, sockets)
-    if policy.users is None:
+    addressing = smtp_service.choose_addressing(door, host, sockets)
+    if addressing.users is None and not options["dev"]:
         log.warning("no users file: mail for every recipient is accepted")
+    certificates = open_certificates(options, ("lmtp",) if options["lmtp"] else ("smtp",), host)
     service = smtp_service.SmtpService(
-        host=host,
-        policy=policy,
-        max_size=options["max_size"],
-        max_recipients=options["max_recipients"],
+        offer=Offer(
+            host,
+            lmtp=options["lmtp"],
+            starttls=certificates is not None and not options["implicit_tls"],
+            max_size=options["max_size"],
+            max_recipients=options["max_recipients"],
+        ),
+        addressing=addressing,
+        login_rules=LoginRules(addressing.users, options["dev"], options["allow_plaintext_auth"]),
+        filter=options["filter_command"],
+        faults=options["faults"],
+        seed=options["seed"],
         to_stdout=options["to_stdout"] or "",
         exit_after=options["exit_after"] or 0,
     )
-    per_address = options["max_connections_per_ip"]
-    limits = serve.Limits(
-        connections=options["max_connections"],
-        connections_per_address=50 if per_address is None else per_address,
-        count_loopback=per_address is not None,
-        timeout=options["timeout"],
-    )
-    settings = serve.Settings(limits, options["transcript"], options["total_timeout"] or 0.0)
-    if options["transcript"] not in ("", "-"):
-        os.makedirs(options["transcript"], exist_ok=True)
+    settings = settings_of(options, certificates)._replace(total_timeout=options["total_timeout"] or 0.0)
 
     def ready() -> None:
-        announce("smtp", sockets, options["port_file"])
+        announce(service.name, sockets, options["port_file"])
 
     ctx.exit(smtp_service.run(service, sockets, settings, ready))

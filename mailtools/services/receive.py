@@ -1,69 +1,34 @@
-"""What becomes of mail that comes in over SMTP: who may get it, and its way into their mboxes.
+"""What becomes of mail that comes in over SMTP or LMTP: who may get it, and its way to its places.
 
 One `ReceiveSession` a connection: it answers the engine's questions and turns a message into records. It
-knows neither sockets nor threads: durable appending is `deliver`, which reports back when it is done, and
-only then the 250 is said (RFC 5321 §6.1).
-
-Memory: a message of more than 256 KiB lies in a nameless file beside the mailboxes, quoted as it came, and is
-copied under the lock at its end: a slow client holds no lock, an aborted message leaves no octet.
+knows neither sockets nor threads: what takes time reports back when it is done, and only then the 250 is said
+(RFC 5321 §6.1).
 """
 
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from mailtools.core.errors import DiskFullError, LockTimeoutError, MailError
-from mailtools.core.mbox import quoting
+from mailtools.core.auth.sasl import CheckPassword, FindKeys, Found
+from mailtools.core.errors import MailError
 from mailtools.core.mbox.record import make_postmark
 from mailtools.core.message.trace import Stamp, delivery_fields, received
-from mailtools.core.smtp import events, grammar
+from mailtools.core.smtp import events
 from mailtools.core.smtp.events import Envelope, Event
 from mailtools.core.smtp.reply import Reply
 from mailtools.core.smtp.server import SmtpServer
-from mailtools.core.wire import eol
+from mailtools.services import mailfilter
+from mailtools.services.addressing import Addressing, Mbox, Pipe, Place, RefusedRecipientError
+from mailtools.services.handover import Carriers, Failures, Handover, failure, worst
+from mailtools.services.incoming import Incoming, message_blocks
+from mailtools.services.logins import Logins
 from mailtools.system import clock
 from mailtools.system.buffer import Buffer
-from mailtools.system.commit import Delivery
-from mailtools.system.mailroot import MailRoot
-from mailtools.system.mboxfile import NO_ROOM, Record
+from mailtools.system.mboxfile import Record
+from mailtools.system.programs import Job, Ran
 
-MAX_HEADER = 256 << 10  # octets; a message whose header is larger is refused
 _ACCEPTED = Reply(250, "2.1.0", "Ok")
 _RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
-_DISK_FULL = Reply(452, "4.3.1", "Insufficient system storage")
-_HEADER_TOO_LARGE = Reply(552, "5.3.4", f"Header too large: at most {MAX_HEADER} octets")
-
-
-class Policy(NamedTuple):
-    """Who gets mail here, and where it goes."""
-
-    root: MailRoot
-    mbox: str = ""  # all mail into this one mbox
-    domains: frozenset[str] = frozenset()  # empty: any
-    users: frozenset[str] | None = None  # None: any
-
-    def target(self, recipient: str) -> str:
-        """The mbox of *recipient*. Raises RefusedRecipientError, MailError or OSError."""
-        local, domain = grammar.split_mailbox(recipient)
-        if self.domains and domain and domain not in self.domains:
-            raise RefusedRecipientError(Reply(550, "5.7.1", "Relaying denied: not a domain of this server"))
-        user = local.lower()
-        if self.users is not None and user not in self.users and user != "postmaster":
-            raise RefusedRecipientError(Reply(550, "5.1.1", "No such user here"))
-        if self.mbox:
-            return self.mbox
-        try:
-            return self.root.inbox(user)
-        except ValueError:
-            raise RefusedRecipientError(Reply(550, "5.1.1", "No such user here")) from None
-
-
-class RefusedRecipientError(Exception):
-    """A recipient is not welcome; holds the reply."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(reply.text)
-        self.reply = reply
 
 
 class Accepted(NamedTuple):
@@ -76,55 +41,115 @@ class Accepted(NamedTuple):
 
 
 class Ports(NamedTuple):
-    """What a session needs of the world, given by who opens it."""
+    """What sessions need of the world, given by who opens them."""
 
-    deliver: Callable[[Delivery], None]
-    resume: Callable[[], None]
+    carriers: Carriers
     accepted: Callable[[Accepted], None]
     log: Callable[[str], None]
-    warn: Callable[[str], None] = lambda _: None  # what an operator has to see to
+    filter: str = ""  # a command that sees each message first
+
+    def warn(self, text: str) -> None:
+        """Tell an operator what has to be seen to."""
+        self.carriers.warn(text)
 
 
 class ReceiveSession:
-    """One SMTP session's decisions."""
+    """One session's decisions. *resume* is called when a question that had to wait was answered."""
 
-    def __init__(self, engine: SmtpServer, policy: Policy, peer: str, ports: Ports) -> None:
+    __slots__ = ("_addressing", "_engine", "_logins", "_message", "_peer", "_ports", "_recipients", "_resume")
+
+    def __init__(
+        self,
+        engine: SmtpServer,
+        addressing: Addressing,
+        logins: Logins,
+        peer: str,
+        ports: Ports,
+        resume: Callable[[], None],
+    ) -> None:
         self._engine = engine
-        self._policy = policy
+        self._addressing = addressing
+        self._logins = logins
         self._peer = peer
         self._ports = ports
-        self._targets: dict[str, list[str]] = {}  # mbox -> the recipients whose mail goes there
-        self._message: _Incoming | None = None
+        self._resume = resume
+        self._recipients: list[tuple[str, tuple[Place, ...]]] = []  # as accepted, in order
+        self._message: Incoming | None = None
 
     def handle(self, event: Event) -> None:
-        """Act on *event*; a question is answered now or, for a message's end, once it is durable."""
+        """Act on *event*; a question is answered now or, where that takes time, later."""
         handler = _HANDLERS.get(type(event))
         if handler is not None:
             handler(self, event)
 
+    # -- the session ---------------------------------------------------------------------------------------
+
     def _connected(self, _: events.Connected) -> None:
-        self._engine.reply(Reply(220, "", f"{self._engine.host} ESMTP mailtools"))
+        offer = self._engine.offer
+        self._engine.reply(Reply(220, "", f"{offer.host} {'LMTP' if offer.lmtp else 'ESMTP'} mailtools"))
+
+    def _hello(self, _: events.Hello) -> None:
+        engine = self._engine
+        engine.mechanisms = self._logins.mechanisms(self._peer, engine.is_secure, bool(engine.bindings))
+        engine.proceed()
+
+    def _quit(self, _: events.Quit) -> None:
+        self._engine.proceed()
+
+    def _login_question(self, question: CheckPassword | FindKeys) -> None:
+        waits = True
+
+        def answer(value: bool | Found | None) -> None:
+            self._engine.answer(value)
+            if not waits:
+                self._resume()
+
+        self._logins.decide(question, self._peer, answer)
+        waits = False
+
+    def _logged_in(self, event: events.LoggedIn) -> None:
+        self._logins.succeeded(self._peer)
+        self._ports.log(f"login of {event.user} from {self._peer or 'a local client'}")
+
+    def _login_failed(self, event: events.LoginFailed) -> None:
+        self._ports.warn(
+            f"login of {event.user!r} from {self._peer or 'a local client'} failed: {event.reason}"
+        )
+
+    # -- the envelope --------------------------------------------------------------------------------------
 
     def _mail_from(self, _: events.MailFrom) -> None:
-        self._targets = {}
+        self._recipients = []
         self._engine.reply(_ACCEPTED)
 
     def _rcpt_to(self, event: events.RcptTo) -> None:
         try:
-            target = self._policy.target(event.recipient)
+            places = self._addressing.places(event.recipient)
         except RefusedRecipientError as refused:
-            self._ports.log(f"refused recipient <{event.recipient}> from {self._peer}: {refused.reply}")
+            tell = self._ports.warn if refused.is_our_fault else self._ports.log
+            tell(f"refused recipient <{event.recipient}> from {self._peer}: {refused.reply} ({refused})")
             self._engine.reply(refused.reply)
             return
         except (MailError, OSError) as error:
             self._ports.warn(f"cannot deliver to <{event.recipient}>: {error}")
-            self._engine.reply(_failure(error))
+            self._engine.reply(failure(error))
             return
-        self._targets.setdefault(target, []).append(event.recipient)
+        self._recipients.append((event.recipient, places))
         self._engine.reply(_RECIPIENT_OK)
 
+    # -- the message ---------------------------------------------------------------------------------------
+
     def _message_start(self, event: events.MessageStart) -> None:
-        self._message = _Incoming(event.envelope, os.path.dirname(next(iter(self._targets))))
+        self._message = Incoming(event.envelope, self._folder())
+        self._engine.proceed()
+
+    def _folder(self) -> str:
+        """Where a large message may lie: on the filesystem that it will end up on."""
+        for _, places in self._recipients:
+            for place in places:
+                if isinstance(place, Mbox):
+                    return os.path.dirname(place.path)
+        return self._addressing.root.path
 
     def _message_chunk(self, event: events.MessageChunk) -> None:
         if self._message is not None:
@@ -141,48 +166,98 @@ class ReceiveSession:
         assert message is not None
         message.end()
         if message.problem is not None:
-            message.body.close()
-            self._ports.log(f"message from {self._peer} refused: {message.problem}")
-            self._engine.reply(message.problem)
+            self._refuse(message, message.problem)
             return
-        accepted, records = self._records(message)
+        stamp = self._stamp(message.envelope)
+        trace = received(stamp, self._recipients[0][0] if len(self._recipients) == 1 else "")
+        if self._ports.filter:
+            self._examine(message, stamp.identity, trace)
+        else:
+            self._hand_over(message, stamp.identity, trace)
 
-        def done(error: MailError | None) -> None:
-            if error is None:
-                self._ports.accepted(accepted)
-                self._engine.reply(Reply(250, "2.0.0", f"Ok: {accepted.identity}"))
-            else:
-                self._ports.warn(f"message {accepted.identity} not stored: {error}")
-                self._engine.reply(_failure(error))
-            accepted.body.close()
-            self._ports.resume()
+    def _refuse(self, message: Incoming, problem: Reply) -> None:
+        message.body.close()
+        self._ports.log(f"message from {self._peer} refused: {problem}")
+        self._answer([problem] * len(self._recipients))
 
-        self._ports.deliver(Delivery(records, done))
-
-    def _records(self, message: "_Incoming") -> tuple[Accepted, list[tuple[str, Record]]]:
-        """One record for each mbox, however many of the recipients have their mail there."""
-        now = int(clock.now())
-        envelope = message.envelope
-        stamp = Stamp(
+    def _stamp(self, envelope: Envelope) -> Stamp:
+        return Stamp(
             helo=envelope.helo,
             peer=self._peer,
-            host=self._engine.host,
+            host=self._engine.offer.host,
             protocol=envelope.protocol,
             identity=clock.identity(),
-            date=clock.date_field(now),
+            date=clock.date_field(int(clock.now())),
         )
-        postmark = make_postmark(envelope.reverse_path, clock.asctime(now))
-        trace = received(stamp, envelope.recipients[0] if len(envelope.recipients) == 1 else "")
-        heads = {
-            mbox: delivery_fields(envelope.reverse_path, recipients) + trace
-            for mbox, recipients in self._targets.items()
-        }
-        records = [(mbox, Record(postmark + head.encode(), message.body)) for mbox, head in heads.items()]
-        return Accepted(stamp.identity, envelope, next(iter(heads.values())), message.body), records
+
+    def _examine(self, message: Incoming, identity: str, trace: str) -> None:
+        """Show the message to the filter; what it prints goes on in its place, our Received included."""
+        envelope, folder = message.envelope, self._folder()
+        shown = "\n".join(recipient for recipient, _ in self._recipients)
+
+        def done(ran: Ran) -> None:
+            message.body.close()
+            verdict = mailfilter.judge(ran, envelope, folder)
+            if verdict.warning:
+                self._ports.warn(verdict.warning)
+            if verdict.message is not None:
+                self._hand_over(verdict.message, identity, "")
+            elif verdict.reply is not None:
+                self._ports.log(
+                    f"message {identity} from {self._peer}: the filter's verdict: {verdict.reply}"
+                )
+                self._answer([verdict.reply] * len(self._recipients))
+                self._resume()
+
+        environment = mailfilter.environment(envelope, self._peer, shown)
+        blocks = message_blocks(envelope, trace, message.body)
+        self._ports.carriers.run(Job(self._ports.filter, environment, blocks, done))
+
+    def _hand_over(self, message: Incoming, identity: str, trace: str) -> None:
+        envelope, body, recipients = message.envelope, message.body, list(self._recipients)
+        places: dict[Place, list[str]] = {}  # and the recipients whose mail goes there
+        for recipient, its in recipients:
+            for place in its:
+                places.setdefault(place, []).append(recipient)
+        heads = {place: delivery_fields(envelope.reverse_path, got) + trace for place, got in places.items()}
+        head = next(iter(heads.values()), delivery_fields(envelope.reverse_path, []) + trace)
+
+        def done(failures: Failures) -> None:
+            if len(failures) < len(places) or not places:
+                self._ports.accepted(Accepted(identity, envelope, head, body))
+            ok = Reply(250, "2.0.0", f"Ok: {identity}")
+            self._answer([worst([failures[p] for p in its if p in failures]) or ok for _, its in recipients])
+            body.close()
+            self._resume()
+
+        postmark = make_postmark(envelope.reverse_path, clock.asctime(int(clock.now())))
+        records = {p: Record(postmark + heads[p].encode(), body) for p in places if isinstance(p, Mbox)}
+        jobs = {p: self._job(p, message, heads[p], places[p]) for p in places if isinstance(p, Pipe)}
+        Handover(self._ports.carriers, done).start(records, jobs)
+
+    def _job(
+        self, pipe: Pipe, message: Incoming, head: str, recipients: list[str]
+    ) -> Callable[[Callable[[Ran], None]], Job]:
+        environment = mailfilter.environment(message.envelope, self._peer, "\n".join(recipients))
+        blocks = message_blocks(message.envelope, head, message.body)
+        return lambda done: Job(pipe.command, environment, blocks, done)
+
+    def _answer(self, replies: list[Reply]) -> None:
+        """A reply for each recipient in LMTP (RFC 2033 §4.2), one for all in SMTP: the worst."""
+        if self._engine.offer.lmtp:
+            self._engine.reply_each(replies)
+        else:
+            self._engine.reply(worst([r for r in replies if not r.is_completed]) or replies[0])
 
 
 _HANDLERS: dict[type, Callable[[ReceiveSession, Any], None]] = {
     events.Connected: ReceiveSession._connected,
+    events.Hello: ReceiveSession._hello,
+    events.Quit: ReceiveSession._quit,
+    CheckPassword: ReceiveSession._login_question,
+    FindKeys: ReceiveSession._login_question,
+    events.LoggedIn: ReceiveSession._logged_in,
+    events.LoginFailed: ReceiveSession._login_failed,
     events.MailFrom: ReceiveSession._mail_from,
     events.RcptTo: ReceiveSession._rcpt_to,
     events.MessageStart: ReceiveSession._message_start,
@@ -190,60 +265,3 @@ _HANDLERS: dict[type, Callable[[ReceiveSession, Any], None]] = {
     events.MessageEnd: ReceiveSession._message_end,
     events.MessageAborted: ReceiveSession._message_aborted,
 }
-
-
-class _Incoming:
-    """A message as it comes: chunks turned into the mbox's form one by one."""
-
-    def __init__(self, envelope: Envelope, folder: str) -> None:
-        self.envelope = envelope
-        self.body = Buffer(folder)
-        self.problem: Reply | None = None
-        # The header is gathered whole: the mbox's own fields in it are quoted (core/mbox/quoting).
-        self._header: bytearray | None = bytearray()
-
-    def take(self, chunk: bytes) -> None:
-        """Add whole CRLF lines; once there is a problem they are passed over."""
-        if self.problem is not None:
-            return
-        lines = eol.to_lf(chunk)
-        if self._header is not None:
-            searched = max(0, len(self._header) - 1)
-            self._header += lines
-            end = 0 if self._header.startswith(b"\n") else self._header.find(b"\n\n", searched) + 1
-            if not end and not self._header.startswith(b"\n"):
-                if len(self._header) > MAX_HEADER:
-                    self._fail(_HEADER_TOO_LARGE)
-                return
-            lines = self._leave_header(end)
-        self._append(quoting.quote(lines))
-
-    def end(self) -> None:
-        """The message is whole; a header without a body is one too."""
-        if self._header is not None and self.problem is None:
-            self._append(quoting.quote(self._leave_header(len(self._header))))
-
-    def _leave_header(self, end: int) -> bytes:
-        assert self._header is not None
-        octets = bytes(self._header)
-        self._header = None
-        return quoting.quote_state(octets[:end]) + octets[end:]
-
-    def _append(self, lines: bytes) -> None:
-        try:
-            self.body.append(lines)
-        except OSError:
-            self._fail(_DISK_FULL)
-
-    def _fail(self, problem: Reply) -> None:
-        self.problem = problem
-        self.body.close()
-
-
-def _failure(error: Exception) -> Reply:
-    """What the client is told: everything that stopped us may be mended, so it shall try again."""
-    if isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
-        return _DISK_FULL
-    if isinstance(error, LockTimeoutError):
-        return Reply(451, "4.3.0", "Mailbox is locked, try again later")
-    return Reply(451, "4.3.0", "Mailbox cannot be written, try again later")

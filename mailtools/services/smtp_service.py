@@ -6,19 +6,26 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from itertools import chain
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from mailtools.core.errors import CannotWriteError, ConfigurationError
-from mailtools.core.mbox import quoting, scan
-from mailtools.core.mbox.record import SEPARATOR, make_postmark
+from mailtools.core.mbox import quoting
 from mailtools.core.message import header, words
-from mailtools.core.smtp.server import SmtpServer
-from mailtools.services.receive import Accepted, Policy, Ports, ReceiveSession
-from mailtools.system import clock, serve
+from mailtools.core.smtp.server import Offer, SmtpServer
+from mailtools.services.addressing import Addressing, check_catch_all, open_aliases
+from mailtools.services.faults import Fault, Faults, FaultySession, World
+from mailtools.services.handover import Carriers
+from mailtools.services.incoming import message_blocks, stored_blocks
+from mailtools.services.logins import LoginRules, Logins
+from mailtools.services.receive import Accepted, Ports, ReceiveSession
+from mailtools.system import listeners, serve
+from mailtools.system.checker import Checker
 from mailtools.system.commit import Committer, Loop
+from mailtools.system.connection import Opening, OpenSession, Session
 from mailtools.system.mailroot import MailRoot
-from mailtools.system.users import read_names
+from mailtools.system.programs import Programs
+from mailtools.system.users import Users
 
 log = logging.getLogger("mailtools")
 
@@ -27,16 +34,20 @@ _SHOWN_WHOLE = 1 << 20  # octets; a larger message is left out of the JSON line
 
 
 class Door(NamedTuple):
-    """Who shall get mail here, as the options say it."""
+    """Who shall get mail here and who may log in, as the options say it."""
 
     root: str
     mbox: str = ""
     domains: Sequence[str] = ()
     users: str | None = None  # the users file; None: ROOT/users if there is one
-    dev: bool = False  # any recipient
+    dev: bool = False  # any recipient, any login
+    aliases: str = ""
+    alias_commands: bool = False
+    catch_all: str = ""
+    plus_delimiter: str = ""
 
 
-def choose_policy(door: Door, host: str, sockets: Sequence[socket.socket]) -> Policy:
+def choose_addressing(door: Door, host: str, sockets: Sequence[socket.socket]) -> Addressing:
     """Users and domains where they are named; everybody on loopback where not.
 
     Raises ConfigurationError where strangers could leave mail for anybody, CannotWriteError where an mbox
@@ -46,36 +57,46 @@ def choose_policy(door: Door, host: str, sockets: Sequence[socket.socket]) -> Po
     mbox = os.path.realpath(os.path.expanduser(door.mbox)) if door.mbox else ""
     if mbox and not os.path.isdir(os.path.dirname(mbox)):
         raise CannotWriteError(f"{os.path.dirname(mbox)}: no such folder for {door.mbox}")
-    domains = frozenset(domain.lower() for domain in door.domains)
-    users = os.path.expanduser(door.users) if door.users else os.path.join(root.path, "users")
+    domains = frozenset(domain.lower().removesuffix(".") for domain in door.domains)
+    path = os.path.expanduser(door.users) if door.users else os.path.join(root.path, "users")
+    users = None
     if door.dev:
         _require_loopback(sockets, "--dev accepts any recipient; leave it out, or listen on 127.0.0.1")
-        return Policy(root, mbox, domains)
-    if door.users or os.path.exists(users):
-        return Policy(root, mbox, domains or frozenset({host.lower(), "localhost"}), read_names(users))
-    if not (mbox and domains):
-        _require_loopback(
-            sockets,
-            f"say who has mail here, with 'NAME:' lines in {users}, or --users FILE, or --mbox and --domain",
-        )
-    return Policy(root, mbox, domains)
+    elif door.users or os.path.exists(path):
+        users = Users(path, log.warning)
+        domains = domains or frozenset({host.lower(), "localhost"})
+    elif not (mbox and domains):
+        _require_loopback(sockets, "say who has mail here: mailtools user add NAME, or --mbox and --domain")
+    check_catch_all(door.catch_all, users)
+    aliases = open_aliases(door.aliases, log.warning) if door.aliases else None
+    return Addressing(
+        root, mbox, domains, users, aliases, door.alias_commands, door.catch_all, door.plus_delimiter
+    )
 
 
 def _require_loopback(sockets: Sequence[socket.socket], why: str) -> None:
     for sock in sockets:
-        if not serve.is_loopback(sock):
-            raise ConfigurationError(f"{serve.shown_address(sock)} can be reached from other machines: {why}")
+        if not listeners.is_loopback(sock):
+            shown = listeners.shown_address(sock)
+            raise ConfigurationError(f"{shown} can be reached from other machines: {why}")
 
 
 class SmtpService(NamedTuple):
     """What one server is told."""
 
-    host: str
-    policy: Policy
-    max_size: int
-    max_recipients: int
+    offer: Offer
+    addressing: Addressing
+    login_rules: LoginRules
+    filter: str = ""
+    faults: Sequence[Fault] = ()
+    seed: int | None = None
     to_stdout: str = ""  # "", "raw", "mbox", "json"
     exit_after: int = 0  # messages; 0: go on
+
+    @property
+    def name(self) -> str:
+        """The protocol, for the line on stderr and for transcripts."""
+        return "lmtp" if self.offer.lmtp else "smtp"
 
 
 def run(
@@ -85,28 +106,34 @@ def run(
     ready: Callable[[], None],
 ) -> int:
     """Serve until told to stop; return the exit code."""
-    committers: list[Committer] = []
+    with ExitStack() as workers:
 
-    def prepare(server: serve.Server, loop: Loop) -> serve.OpenSession:
-        committer = Committer(loop)
-        committers.append(committer)
-        server.is_busy = lambda: committer.is_busy
-        accepted = _Accepted(service, server.stop)
+        def prepare(server: serve.Server, loop: Loop) -> OpenSession:
+            return _sessions(service, server, loop, workers)
 
-        def open_session(opening: serve.Opening) -> tuple[SmtpServer, ReceiveSession]:
-            engine = SmtpServer(
-                service.host, max_size=service.max_size, max_recipients=service.max_recipients
-            )
-            ports = Ports(committer.submit, opening.resume, accepted, log.info, log.warning)
-            return engine, ReceiveSession(engine, service.policy, opening.peer, ports)
+        return serve.run(service.name, sockets, prepare, settings, ready)
 
-        return open_session
 
-    try:
-        return serve.run("smtp", sockets, prepare, settings, ready)
-    finally:
-        for committer in committers:
-            committer.stop()
+def _sessions(service: SmtpService, server: serve.Server, loop: Loop, workers: ExitStack) -> OpenSession:
+    """What opens a session; the threads behind all of them are ended by *workers*."""
+    committer, checker, programs = Committer(loop), Checker(loop.post), Programs(loop.post)
+    for worker in (committer, checker, programs):
+        workers.callback(worker.stop)
+    server.is_busy = lambda: committer.is_busy
+    logins = Logins(service.login_rules, checker, loop.later)
+    carriers = Carriers(committer.submit, programs.run, log.warning)
+    ports = Ports(carriers, _Accepted(service, server.stop), log.info, service.filter)
+
+    faults = Faults(service.faults, service.seed)
+
+    def open_session(opening: Opening) -> tuple[SmtpServer, Session]:
+        engine = SmtpServer(service.offer)
+        session = ReceiveSession(engine, service.addressing, logins, opening.peer, ports, opening.resume)
+        if not service.faults:
+            return engine, session
+        return engine, FaultySession(session, engine, faults, World(loop.later, opening.resume, opening.drop))
+
+    return open_session
 
 
 class _Accepted:
@@ -119,7 +146,7 @@ class _Accepted:
 
     def __call__(self, message: Accepted) -> None:
         if log.isEnabledFor(logging.INFO):
-            recipients = ", ".join(f"<{recipient}>" for recipient in message.envelope.recipients)
+            recipients = ", ".join(f"<{recipient.address}>" for recipient in message.envelope.recipients)
             log.info(
                 "accepted %s from <%s> to %s, %d octets",
                 message.identity,
@@ -149,10 +176,8 @@ def _print(message: Accepted, form: str) -> None:
         out.write(json.dumps(describe(message)).encode() + b"\n")
         out.flush()
         return
-    postmark = make_postmark(message.envelope.reverse_path, clock.asctime(int(clock.now())))
-    stored = chain([postmark + message.head.encode()], message.body.blocks(), [SEPARATOR])
-    pieces = stored if form == "mbox" else next(scan.records(lambda _: next(stored, b""))).message_chunks()
-    for piece in pieces:
+    blocks = stored_blocks if form == "mbox" else message_blocks
+    for piece in blocks(message.envelope, message.head, message.body):
         out.write(piece)
     out.flush()
 
@@ -170,11 +195,19 @@ def describe(message: Accepted) -> dict[str, object]:
         value = header.value(head, name)
         return words.decode(header.unfold(value)) if value is not None else ""
 
+    envelope = message.envelope
     return {
         "id": message.identity,
-        "reverse_path": message.envelope.reverse_path,
-        "recipients": list(message.envelope.recipients),
-        "helo": message.envelope.helo,
+        "reverse_path": envelope.reverse_path,
+        "recipients": [recipient.address for recipient in envelope.recipients],
+        "helo": envelope.helo,
+        "protocol": envelope.protocol,
+        "user": envelope.user,
+        "body": envelope.body,
+        "ret": envelope.ret,
+        "envid": envelope.envid,
+        "notify": {r.address: r.notify for r in envelope.recipients if r.notify},
+        "orcpt": {r.address: r.orcpt for r in envelope.recipients if r.orcpt},
         "size": message.body.size,
         "from": field("From"),
         "to": field("To"),

@@ -19,6 +19,11 @@ def now() -> float:
     return time.time()
 
 
+def monotonic() -> float:
+    """Seconds since some moment, whatever becomes of the clock."""
+    return time.monotonic()
+
+
 @lru_cache(maxsize=2)
 def asctime(seconds: int) -> str:
     """As a postmark writes it: UTC, never in the locale's words."""

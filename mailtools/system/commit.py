@@ -9,7 +9,7 @@ SMTP; records come in, outcomes go out.
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -33,28 +33,18 @@ class Loop(NamedTuple):
 
 
 class Delivery:
-    """One message on its way into one or more mboxes; `done` is called once, with the first error or None."""
+    """One message on its way into one mbox; `done` is called once, with the error or None."""
 
-    __slots__ = ("deadline", "done", "error", "left", "records")
+    __slots__ = ("deadline", "done", "path", "record")
 
-    def __init__(
-        self, records: Sequence[tuple[str, Record]], done: Callable[[MailError | None], None]
-    ) -> None:
-        self.records = records
+    def __init__(self, path: str, record: Record, done: Callable[[MailError | None], None]) -> None:
+        self.path = path
+        self.record = record
         self.done = done
-        self.left = len(records)
-        self.error: MailError | None = None
         self.deadline = 0.0
 
-    def settle(self, error: MailError | None) -> None:
-        """One of the mboxes is done."""
-        self.left -= 1
-        self.error = self.error or error
-        if self.left == 0:
-            self.done(self.error)
 
-
-Batch = list[tuple[Delivery, Record]]
+Batch = list[Delivery]
 
 
 class Committer:
@@ -78,13 +68,13 @@ class Committer:
             thread.start()
 
     def submit(self, delivery: Delivery) -> None:
-        """Take *delivery*; its `done` is called when all of its mboxes are durable, or one failed."""
+        """Take *delivery*; its `done` is called when it is durable, or failed."""
         delivery.deadline = time.monotonic() + self._lock_timeout
-        for path, record in delivery.records:
-            self._waiting.setdefault(path, []).append((delivery, record))
-            if path not in self._busy:
-                self._busy.add(path)
-                self._gather(path)
+        path = delivery.path
+        self._waiting.setdefault(path, []).append(delivery)
+        if path not in self._busy:
+            self._busy.add(path)
+            self._gather(path)
 
     def _gather(self, path: str, known: int = 0, quiet: int = 0) -> None:
         """Start when a few turns of the loop brought no more messages for *path*: sessions come in droves.
@@ -116,7 +106,7 @@ class Committer:
         if not batch:  # none came, or all that was put aside waited too long
             self._busy.discard(path)
             return
-        append = Append(path, [record for _, record in batch])
+        append = Append(path, [delivery.record for delivery in batch])
         try:
             if not append.begin():
                 self._put_aside(path, batch)
@@ -147,11 +137,11 @@ class Committer:
     def _put_aside(self, path: str, batch: Batch) -> None:
         """Another program holds the lock."""
         now = time.monotonic()
-        self._waiting[path] = [one for one in batch if one[0].deadline > now]
+        self._waiting[path] = [one for one in batch if one.deadline > now]
         self._loop.later(_RETRY, lambda: self._start(path))
-        for delivery, _ in batch:
+        for delivery in batch:
             if delivery.deadline <= now:
-                delivery.settle(LockTimeoutError(f"{path}: locked by another program"))
+                delivery.done(LockTimeoutError(f"{path}: locked by another program"))
 
     def _write(self) -> None:
         """A thread: write and sync, nothing else."""
@@ -171,22 +161,22 @@ class Committer:
         if error is not None:
             self._failed(append.path, batch, error)
             return
-        for delivery, _ in batch:
-            delivery.settle(None)
+        for delivery in batch:
+            delivery.done(None)
         self._gather(append.path)
 
     def _failed(self, path: str, batch: Batch, error: MailError) -> None:
         """A batch shares no fate: one large message that finds no room must not fail the small ones."""
         if len(batch) == 1:
-            batch[0][0].settle(error)
+            batch[0].done(error)
         else:
-            for one in batch:
-                self._alone(path, one)
+            for delivery in batch:
+                self._alone(delivery)
         self._start(path)
 
-    def _alone(self, path: str, one: tuple[Delivery, Record]) -> None:
-        append = Append(path, [one[1]])
-        error: MailError | None = LockTimeoutError(f"{path}: locked by another program")
+    def _alone(self, delivery: Delivery) -> None:
+        append = Append(delivery.path, [delivery.record])
+        error: MailError | None = LockTimeoutError(f"{delivery.path}: locked by another program")
         try:
             if append.begin():
                 try:
@@ -196,4 +186,4 @@ class Committer:
                     append.end()
         except MailError as problem:
             error = problem
-        one[0].settle(error)
+        delivery.done(error)

@@ -1,11 +1,17 @@
-"""Transcripts: a session as ``C:`` and ``S:`` lines, for people and for tests that read them."""
+"""Transcripts: a session as ``C:`` and ``S:`` lines, for people and for tests that read them.
+
+Secrets are masked (promise C3): what the client says from AUTH on until the server's verdict is ``***``.
+"""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 
 from mailtools.core.errors import CannotWriteError
 from mailtools.system import clock
+
+_AUTH = re.compile(rb"(AUTH +[^ ]+)( .+)?", re.IGNORECASE)
 
 
 class Transcript:
@@ -15,6 +21,8 @@ class Transcript:
         self._write = write
         self._close = close
         self._partial = {b"C: ": b"", b"S: ": b""}
+        self._is_login = False
+        self._is_message = False
 
     def client(self, octets: bytes) -> None:
         """What the client sent."""
@@ -24,12 +32,35 @@ class Transcript:
         """What the server sent."""
         self._record(b"S: ", octets)
 
+    def remark(self, text: str) -> None:
+        """Something that neither side said."""
+        self._write(f"# {text}\n".encode())
+
     def _record(self, side: bytes, octets: bytes) -> None:
         whole, newline, rest = (self._partial[side] + octets).rpartition(b"\n")
         self._partial[side] = rest
         if newline:
-            lines = side + whole.replace(b"\r\n", b"\n").removesuffix(b"\r").replace(b"\n", b"\n" + side)
-            self._write(lines + b"\n")
+            lines = whole.replace(b"\r\n", b"\n").removesuffix(b"\r")
+            if side == b"S: ":
+                self._follow(lines)
+            elif self._is_login or (not self._is_message and b"AUTH" in lines.upper()):
+                lines = b"\n".join([self._masked(line) for line in lines.split(b"\n")])
+            self._write(side + lines.replace(b"\n", b"\n" + side) + b"\n")
+
+    def _follow(self, lines: bytes) -> None:
+        """What the server's last line means for what the client says next."""
+        last = lines[lines.rfind(b"\n") + 1 :]
+        self._is_message = last.startswith(b"354")
+        self._is_login = self._is_login and last.startswith(b"334")
+
+    def _masked(self, line: bytes) -> bytes:
+        if self._is_login:
+            return line if line == b"*" else b"***"
+        match = _AUTH.fullmatch(line)
+        if match is None:
+            return line
+        self._is_login = True
+        return match[1] + (b" ***" if match[2] else b"")
 
     def close(self) -> None:
         """Write what is left of lines that never ended."""

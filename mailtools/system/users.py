@@ -1,15 +1,82 @@
-"""Who has a mailbox here: the names in a passwd-file (``name:...`` lines, as Dovecot reads them)."""
+"""The users file: who has mail here and how they prove who they are; seen anew whenever it changes.
 
+An added user is there at once and a deleted one is gone (system/watched).
+"""
+
+import hashlib
+import hmac
 import os
+from collections.abc import Callable
+from contextlib import suppress
 
-from mailtools.core.errors import ConfigurationError
+from mailtools.core.auth import passwd
+from mailtools.core.auth.passwd import Entry
+from mailtools.core.auth.scram import ITERATIONS, Keys, derive_keys
+from mailtools.system.watched import Watched
+
+_SALT = 16  # octets
+_NOBODY = Entry("", "", "")
 
 
-def read_names(path: str) -> frozenset[str]:
-    """The names in the users file at *path*, in lower case. Raises ConfigurationError."""
-    try:
-        with open(os.path.expanduser(path), encoding="utf-8", errors="surrogateescape") as file:
-            lines = [line.strip() for line in file]
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}: the users file cannot be read") from error
-    return frozenset(line.split(":", 1)[0].lower() for line in lines if line and not line.startswith("#"))
+class Users:
+    """The users of one file. *warn* is told of lines that are passed over."""
+
+    def __init__(self, path: str, warn: Callable[[str], None] = lambda _: None) -> None:
+        """Raises ConfigurationError where the file cannot be read."""
+        self._file = Watched(path, "users file", passwd.parse, warn)
+        self._key = _lasting_key(self._file.path)
+
+    def find(self, name: str) -> Entry | None:
+        """The user *name*, in any case."""
+        return self._file.value().get(name.lower())
+
+    def names(self) -> list[Entry]:
+        """All users, in the file's order."""
+        return list(self._file.value().values())
+
+    def decoy(self, name: str) -> Entry:
+        """Whom to check a password against where there is no *name*: always the same user for the same name,
+        so that unknown names take the times that known ones take, whatever schemes are in use."""
+        entries = [entry for entry in self.names() if entry.scheme]
+        if not entries:
+            return _NOBODY
+        return entries[int.from_bytes(self._digest("decoy", name)[:8], "big") % len(entries)]
+
+    def scram_keys(self, name: str) -> Keys:
+        """*name*'s SCRAM keys; who has none, or does not exist, gets some that no password fits, and that
+        look the same at every try (RFC 5802 §9)."""
+        entry = self.find(name)
+        known = entry or self.decoy(name)
+        keys = passwd.scram_keys(known)
+        if keys is None:
+            salt = self._digest("salt", name)[:_SALT]
+            if known.scheme == "PLAIN":
+                keys = derive_keys(known.secret, salt, ITERATIONS)
+                if entry is not None:
+                    return keys
+            return Keys(salt, ITERATIONS, os.urandom(32), os.urandom(32))
+        if entry is not None:
+            return keys
+        salt = self._digest("salt", name)[: len(keys.salt)]
+        return Keys(salt, keys.iterations, os.urandom(32), os.urandom(32))
+
+    @property
+    def have_passwords(self) -> bool:
+        """True where somebody can log in."""
+        return any(entry.scheme for entry in self.names())
+
+    @property
+    def have_scram(self) -> bool:
+        """True where somebody can log in without sending the password."""
+        return any(entry.scheme in ("PLAIN", "SCRAM-SHA-256") for entry in self.names())
+
+    def _digest(self, purpose: str, name: str) -> bytes:
+        return hmac.digest(self._key, f"{purpose}:{name.lower()}".encode(errors="surrogateescape"), "sha256")
+
+
+def _lasting_key(path: str) -> bytes:
+    """A key that strangers cannot know and that stays the same when we start again."""
+    machine = b""
+    with suppress(OSError), open("/etc/machine-id", "rb") as file:
+        machine = file.read().strip()
+    return hashlib.sha256((machine or os.urandom(16)) + os.fsencode(os.path.realpath(path))).digest()

@@ -1,7 +1,9 @@
 """Golden dialogues: read, and played three ways: engine whole, engine octet by octet, real socket.
 
-A dialogue is a text file. Its head has lines ``key: value`` (rfc, max-size, max-recipients); a blank line ends
-it. Then each line is said by the client (C:) or the server (S:), or is a comment (#). In a client's line
+A dialogue is a text file. Its head has lines ``key: value``: rfc, max-size, max-recipients, domain, catch-all,
+plus-delimiter; lmtp and tls (yes); users and aliases (lines of those files, with `` | `` between). A blank line
+ends it. Then each line is said by the client (C:) or the server (S:), or is a comment (#), or ``TLS``: the
+handshake. In a client's line
 backslash and r, n, t, 0 or xNN are octets, and ``<y*100>`` is a hundred of them; CRLF is added unless the line
 ends with backslash and c. In a server's line ``*`` stands for anything. After a line ``mbox USER`` the rest is
 the mbox of USER, with ``*`` likewise.
@@ -10,19 +12,26 @@ the mbox of USER, with ``*`` likewise.
 import fnmatch
 import re
 import socket
+import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from mailtools.core.smtp.server import SmtpServer
-from mailtools.services.receive import Policy, Ports, ReceiveSession
-from mailtools.system import mboxfile
+from mailtools.core.auth.passwd import Entry
+from mailtools.core.smtp.server import Offer, SmtpServer
+from mailtools.services.addressing import Addressing, open_aliases
+from mailtools.services.handover import Carriers
+from mailtools.services.logins import LoginRules, Logins
+from mailtools.services.receive import Ports, ReceiveSession
+from mailtools.system import mboxfile, passwords
 from mailtools.system.commit import Delivery
 from mailtools.system.mailroot import MailRoot
+from mailtools.system.users import Users
 
 
 class Step(NamedTuple):
     line: int
-    side: str  # "C" or "S"
+    side: str  # "C", "S" or "T"
     text: str
 
 
@@ -52,6 +61,8 @@ def read(path: Path) -> Script:
             mboxes[current] += line + "\n"
         elif line.startswith(("C: ", "S: ")) or line == "C:":
             steps.append(Step(number, line[0], line[3:]))
+        elif line == "TLS":
+            steps.append(Step(number, "T", ""))
         else:
             assert not line or line.startswith("#"), f"{path}:{number}: {line!r}"
     return Script(path, head, steps, {user: text.rstrip("\n") for user, text in mboxes.items()})
@@ -68,23 +79,60 @@ def octets(text: str) -> bytes:
     return raw + b"\r\n" if ended else raw
 
 
+class Checker:
+    """Checks passwords at once."""
+
+    def check(self, entry: Entry, password: str, done: Callable[[bool | None], None]) -> None:
+        done(passwords.check(entry, password))
+
+
+def offer_of(head: dict[str, str]) -> Offer:
+    limits = {key.replace("-", "_"): int(head[key]) for key in ("max-size", "max-recipients") if key in head}
+    return Offer("host", lmtp="lmtp" in head, starttls="tls" in head, **limits)  # type: ignore[arg-type]
+
+
+def files_of(head: dict[str, str], folder: Path) -> dict[str, Path]:
+    """The users and aliases of a script, written to files."""
+    found = {}
+    folder.mkdir(exist_ok=True)
+    for key in ("users", "aliases"):
+        if key in head:
+            found[key] = folder / key
+            found[key].write_text(head[key].replace(" | ", "\n") + "\n")
+    return found
+
+
 class InMemory:
     """The engine and its session, without a socket."""
 
     def __init__(self, script: Script, root: Path, piece: int) -> None:
-        limits = {key.replace("-", "_"): int(script.head[key]) for key in ("max-size", "max-recipients")
-                  if key in script.head}  # fmt: skip
-        self.engine = SmtpServer("host", **limits)
-        ports = Ports(self.deliver, lambda: None, lambda _: None, lambda _: None)
-        self.session = ReceiveSession(self.engine, Policy(MailRoot(str(root))), "127.0.0.1", ports)
+        head = script.head
+        files = files_of(head, root.parent / f"{root.name}-files")
+        self.engine = SmtpServer(offer_of(head))
+        users = Users(str(files["users"])) if "users" in files else None
+        addressing = Addressing(
+            MailRoot(str(root)),
+            domains=frozenset(head["domain"].split()) if "domain" in head else frozenset(),
+            users=users,
+            aliases=open_aliases(str(files["aliases"]), print) if "aliases" in files else None,
+            catch_all=head.get("catch-all", ""),
+            plus_delimiter=head.get("plus-delimiter", ""),
+        )
+        logins = Logins(LoginRules(users), Checker(), lambda _, call: call())  # type: ignore[arg-type]
+        ports = Ports(Carriers(self.deliver, lambda _: None, print), lambda _: None, lambda _: None)
+        self.session = ReceiveSession(self.engine, addressing, logins, "127.0.0.1", ports, lambda: None)
         self.piece = piece
         self.said = b""
         self.turn()
 
     def deliver(self, delivery: Delivery) -> None:
-        for path, record in delivery.records:
-            assert mboxfile.append(path, [record])
-            delivery.settle(None)
+        assert mboxfile.append(delivery.path, [delivery.record])
+        delivery.done(None)
+
+    def start_tls(self) -> None:
+        assert self.engine.wants_tls
+        self.engine.secured({})
+        self.turn()
 
     def turn(self) -> None:
         while (event := self.engine.next_event()) is not None:
@@ -114,6 +162,14 @@ class OverSocket:
         self.sock = socket.create_connection(("127.0.0.1", port), 20)
         self.file = self.sock.makefile("rb")
 
+    def start_tls(self) -> None:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self.file.close()
+        self.sock = context.wrap_socket(self.sock)
+        self.file = self.sock.makefile("rb")
+
     def say(self, data: bytes) -> None:
         self.sock.sendall(data)
 
@@ -131,11 +187,15 @@ class OverSocket:
 def play(script: Script, wire: InMemory | OverSocket) -> None:
     """Every line of the script, and nothing but it."""
     for step in script.steps:
-        if step.side == "C":
+        if step.side == "T":
+            wire.start_tls()
+        elif step.side == "C":
             wire.say(octets(step.text))
-            continue
-        said = wire.line().decode("utf-8", "replace")
-        assert matches(said, step.text), f"{script.path}:{step.line}: expected {step.text!r}, got {said!r}"
+        else:
+            said = wire.line().decode("utf-8", "replace")
+            assert matches(said, step.text), (
+                f"{script.path}:{step.line}: expected {step.text!r}, got {said!r}"
+            )
     rest = wire.end()
     assert rest == b"", f"{script.path}: not played to its end: {rest!r}"
 

@@ -5,19 +5,22 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailtools.core.auth.sasl import CheckPassword
 from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.mbox import quoting
 from mailtools.core.smtp import events
 from mailtools.core.smtp.client import SmtpClient
 from mailtools.core.smtp.reply import Reply
-from mailtools.core.smtp.server import SmtpServer
+from mailtools.core.smtp.server import Offer, SmtpServer
 from mailtools.core.wire import dots, eol
 from mailtools.core.wire.reader import Reader
 
 QUESTIONS = (events.Connected, events.MailFrom, events.RcptTo, events.MessageEnd)
+GATES = (events.Hello, events.MessageStart, events.Quit)
 PIECES = [
     b"EHLO x\r\n", b"MAIL FROM:<a@b>\r\n", b"RCPT TO:<c@d>\r\n", b"DATA\r\n", b".\r\n", b"..x\r\n", b"text\r\n",
-    b"\r\n", b"\n", b"\r", b"\0", b".", b"RSET\r\n", b"QUIT\r\n", b"NOOP\n", b"\xff\xfe", b"From x\r\n", b"BDAT 3\r\n",
+    b"\r\n", b"\n", b"\r", b"\0", b".", b"RSET\r\n", b"QUIT\r\n", b"NOOP\n", b"\xff\xfe", b"From x\r\n", b"BDAT 3\r\n", b"BDAT 9 LAST\r\n",
+    b"BDAT 5\r\na\r\n.b", b"AUTH PLAIN AGEAeA==\r\n", b"AUTH LOGIN\r\n", b"STARTTLS\r\n", b"eA==\r\n", b"*\r\n",
     b"x" * 300, b"HELO \xc3\xa9\r\n",
 ]  # fmt: skip
 sessions = st.lists(st.sampled_from(PIECES) | st.binary(max_size=20), max_size=25).map(b"".join)
@@ -32,7 +35,7 @@ LINES = st.lists(
 
 def run(data: bytes, cuts: list[int]) -> tuple[list[object], bytes]:
     """All that an engine says of *data*, cut at *cuts*. Neighbouring chunks count as one."""
-    engine = SmtpServer("h", max_line=200, max_command=100, max_size=2000, max_errors=8)
+    engine = SmtpServer(Offer("h", starttls=True, max_line=200, max_command=100, max_size=2000, max_errors=8))
     found: list[object] = []
     said = b""
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
@@ -51,6 +54,11 @@ def run(data: bytes, cuts: list[int]) -> tuple[list[object], bytes]:
             found.append(event)
             if isinstance(event, QUESTIONS):
                 engine.reply(Reply(250, "2.0.0", "Ok"))
+            elif isinstance(event, GATES):
+                engine.mechanisms = ("PLAIN", "LOGIN")
+                engine.proceed()
+            elif isinstance(event, CheckPassword):
+                engine.answer(event.password == "x")
         said += engine.data_to_send()
         assert engine.buffered <= 400 + (end or 0) - (start or 0)
     assert engine.is_closed

@@ -70,8 +70,8 @@ def subjects(path: Path) -> list[int]:
 class Outcomes(list[MailError | None]):
     """What deliveries came to."""
 
-    def delivery(self, *records: tuple[Path, Record]) -> Delivery:
-        return Delivery([(str(path), one) for path, one in records], self.append)
+    def delivery(self, path: Path, one: Record) -> Delivery:
+        return Delivery(str(path), one, self.append)
 
 
 def test_what_waits_together_is_synced_once(
@@ -83,7 +83,7 @@ def test_what_waits_together_is_synced_once(
     monkeypatch.setattr(commit.Append, "begin", lambda a: (begun.append(len(a.records)), begin(a))[1])
     committer, outcomes = Committer(turns.loop), Outcomes()
     for number in range(100):
-        committer.submit(outcomes.delivery((path, record(number))))
+        committer.submit(outcomes.delivery(path, record(number)))
     assert outcomes == []
     turns.until(lambda: len(outcomes) == 100)
     assert set(outcomes) == {None}
@@ -112,20 +112,10 @@ def test_nothing_is_told_before_it_is_synced(
     done: list[MailError | None] = []
     for number in range(3):
         committer.submit(
-            Delivery([(str(path), record(number))], lambda e: (done.append(e), steps.append("told")))
+            Delivery(str(path), record(number), lambda e: (done.append(e), steps.append("told")))
         )
         turns.until(lambda n=number: len(done) == n + 1)
     assert steps == ["put", "fdatasync", "end", "told"] * 3
-    committer.stop()
-
-
-def test_one_message_into_several_mboxes_is_done_when_all_are(tmp_path: Path, turns: Turns) -> None:
-    committer, outcomes = Committer(turns.loop), Outcomes()
-    body = record(1)
-    committer.submit(outcomes.delivery(*[(tmp_path / name, body) for name in "abc"]))
-    turns.until(lambda: outcomes)
-    assert outcomes == [None]
-    assert [subjects(tmp_path / name) for name in "abc"] == [[1]] * 3
     committer.stop()
 
 
@@ -133,7 +123,7 @@ def test_more_mboxes_at_a_time_than_the_kernel_is_asked_for(tmp_path: Path, turn
     committer, outcomes = Committer(turns.loop), Outcomes()
     for _ in range(2):  # the second time none is new, and all are synced at once
         for number in range(300):
-            committer.submit(outcomes.delivery((tmp_path / str(number), record(number))))
+            committer.submit(outcomes.delivery(tmp_path / str(number), record(number)))
         count = len(outcomes) + 300
         turns.until(lambda c=count: len(outcomes) == c)
     assert set(outcomes) == {None}
@@ -146,11 +136,11 @@ def test_a_locked_mbox_delays_nobody_else(tmp_path: Path, turns: Turns) -> None:
     theirs = mailbox.mbox(tmp_path / "locked")
     theirs.lock()
     for number in range(5):
-        committer.submit(outcomes.delivery((tmp_path / "locked", record(number))))
-        committer.submit(others.delivery((tmp_path / "free", record(number))))
+        committer.submit(outcomes.delivery(tmp_path / "locked", record(number)))
+        committer.submit(others.delivery(tmp_path / "free", record(number)))
     turns.until(lambda: len(others) == 5)
     assert outcomes == []
-    committer.submit(outcomes.delivery((tmp_path / "locked", record(5))))
+    committer.submit(outcomes.delivery(tmp_path / "locked", record(5)))
     theirs.unlock()
     turns.until(lambda: len(outcomes) == 6)
     assert subjects(tmp_path / "locked") == list(range(6))
@@ -162,13 +152,13 @@ def test_who_waits_too_long_for_a_lock_is_told_and_the_mbox_goes_on(tmp_path: Pa
     path = tmp_path / "in.mbox"
     lock = Path(f"{path}.lock")
     lock.write_text(f"{os.getppid()}\n")
-    committer.submit(outcomes.delivery((path, record(1))))
-    committer.submit(outcomes.delivery((path, record(2))))
+    committer.submit(outcomes.delivery(path, record(1)))
+    committer.submit(outcomes.delivery(path, record(2)))
     turns.until(lambda: len(outcomes) == 2)
     assert [type(error) for error in outcomes] == [LockTimeoutError] * 2
     turns.until(lambda: not committer.is_busy)
     lock.unlink()
-    committer.submit(outcomes.delivery((path, record(3))))
+    committer.submit(outcomes.delivery(path, record(3)))
     turns.until(lambda: len(outcomes) == 3)
     assert outcomes[2] is None
     assert subjects(path) == [3]
@@ -180,10 +170,10 @@ def test_a_late_one_behind_a_lock_has_its_whole_time(tmp_path: Path, turns: Turn
     path = tmp_path / "in.mbox"
     lock = Path(f"{path}.lock")
     lock.write_text(f"{os.getppid()}\n")
-    committer.submit(outcomes.delivery((path, record(1))))
+    committer.submit(outcomes.delivery(path, record(1)))
     turns.until(lambda: committer._waiting.get(str(path)))  # put aside
     committer._lock_timeout = 30
-    committer.submit(late.delivery((path, record(2))))
+    committer.submit(late.delivery(path, record(2)))
     turns.until(lambda: outcomes)
     assert (type(outcomes[0]), late) == (LockTimeoutError, [])
     lock.unlink()
@@ -206,19 +196,19 @@ def test_a_large_message_that_finds_no_room_fails_alone(
         return write(descriptor, octets)
 
     committer, outcomes, large = Committer(turns.loop), Outcomes(), Outcomes()
-    committer.submit(outcomes.delivery((path, record(0))))
+    committer.submit(outcomes.delivery(path, record(0)))
     turns.until(lambda: outcomes)
     monkeypatch.setattr(os, "write", nearly_full)
-    committer.submit(outcomes.delivery((path, record(1))))
-    committer.submit(large.delivery((path, record(2, 60_000))))
-    committer.submit(large.delivery((path, record(3, 2 * SPILL_AT))))
-    committer.submit(outcomes.delivery((path, record(4))))
+    committer.submit(outcomes.delivery(path, record(1)))
+    committer.submit(large.delivery(path, record(2, 60_000)))
+    committer.submit(large.delivery(path, record(3, 2 * SPILL_AT)))
+    committer.submit(outcomes.delivery(path, record(4)))
     turns.until(lambda: len(outcomes) == 3 and len(large) == 2)
     assert outcomes == [None] * 3
     assert [type(error) for error in large] == [DiskFullError] * 2
     assert subjects(path) == [0, 1, 4]
     monkeypatch.undo()
-    committer.submit(large.delivery((path, record(5, 60_000))))
+    committer.submit(large.delivery(path, record(5, 60_000)))
     turns.until(lambda: len(large) == 3)
     assert large[2] is None
     committer.stop()
@@ -229,7 +219,7 @@ def test_a_sync_that_fails_leaves_the_mbox_as_it_was(
 ) -> None:
     path = tmp_path / "in.mbox"
     committer, outcomes = Committer(turns.loop), Outcomes()
-    committer.submit(outcomes.delivery((path, record(0))))
+    committer.submit(outcomes.delivery(path, record(0)))
     turns.until(lambda: outcomes)
     before = path.read_bytes()
     if committer._syncer is not None:
@@ -246,11 +236,11 @@ def test_a_sync_that_fails_leaves_the_mbox_as_it_was(
         patch = (os, "fdatasync", failing)
     with monkeypatch.context() as context:
         context.setattr(*patch)
-        committer.submit(outcomes.delivery((path, record(1))))
+        committer.submit(outcomes.delivery(path, record(1)))
         turns.until(lambda: len(outcomes) == 2)
     assert type(outcomes[1]) is CannotWriteError
     assert path.read_bytes() == before
-    committer.submit(outcomes.delivery((path, record(2))))
+    committer.submit(outcomes.delivery(path, record(2)))
     turns.until(lambda: len(outcomes) == 3)
     assert subjects(path) == [0, 2]
     committer.stop()
@@ -260,8 +250,8 @@ def test_an_mbox_that_cannot_be_written_is_told_and_others_go_on(tmp_path: Path,
     committer, outcomes, others = Committer(turns.loop), Outcomes(), Outcomes()
     (tmp_path / "letter").write_text("Dear Bob\n")
     for number in range(3):
-        committer.submit(outcomes.delivery((tmp_path / "letter", record(number))))
-        committer.submit(others.delivery((tmp_path / "free", record(number))))
+        committer.submit(outcomes.delivery(tmp_path / "letter", record(number)))
+        committer.submit(others.delivery(tmp_path / "free", record(number)))
     turns.until(lambda: len(outcomes) + len(others) == 6)
     assert [type(error) for error in outcomes] == [CannotWriteError] * 3
     assert others == [None] * 3
@@ -275,11 +265,11 @@ def test_a_filesystem_that_cannot_be_synced_by_the_kernel_is_synced_by_threads(t
     if committer._syncer is None:
         pytest.skip("this kernel has no asynchronous sync")
     path = tmp_path / "in.mbox"
-    committer.submit(outcomes.delivery((path, record(1))))
+    committer.submit(outcomes.delivery(path, record(1)))
     turns.until(lambda: outcomes)
     committer._syncer.start = lambda descriptor: False  # type: ignore[method-assign]
     for number in (2, 3):
-        committer.submit(outcomes.delivery((path, record(number))))
+        committer.submit(outcomes.delivery(path, record(number)))
         turns.until(lambda n=number: len(outcomes) == n)
     assert outcomes == [None] * 3
     assert subjects(path) == [1, 2, 3]
@@ -290,7 +280,7 @@ def test_stop_finishes_what_was_begun(tmp_path: Path) -> None:
     """What threads have taken up is written before `stop` returns."""
     turns = Turns()
     committer = Committer(turns.loop)
-    committer.submit(Delivery([(str(tmp_path / "in.mbox"), record(1, 3 * SPILL_AT))], lambda _: None))
+    committer.submit(Delivery(str(tmp_path / "in.mbox"), record(1, 3 * SPILL_AT), lambda _: None))
     turns.until(lambda: (tmp_path / "in.mbox").exists())
     committer.stop()
     assert subjects(tmp_path / "in.mbox") == [1]
@@ -317,7 +307,7 @@ def test_a_lock_held_by_a_process_that_is_killed_does_not_stop_delivery(tmp_path
     locker.communicate()
     turns = Turns()
     committer, outcomes = Committer(turns.loop), Outcomes()
-    committer.submit(outcomes.delivery((path, record(1))))
+    committer.submit(outcomes.delivery(path, record(1)))
     turns.until(lambda: committer._waiting.get(str(path)))
     assert outcomes == []
     when = time.time() - 301

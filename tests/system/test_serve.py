@@ -14,9 +14,11 @@ import pytest
 from mailtools.core.errors import ConfigurationError
 from mailtools.core.smtp import events
 from mailtools.core.smtp.reply import Reply
-from mailtools.core.smtp.server import SmtpServer
+from mailtools.core.smtp.server import Offer, SmtpServer
 from mailtools.system import serve
-from mailtools.system.serve import Limits, Opening, Server, is_loopback, open_listener, shown_address
+from mailtools.system.connection import Opening
+from mailtools.system.listeners import is_loopback, open_listener, shown_address
+from mailtools.system.serve import Limits, Server, Settings
 
 
 class Session:
@@ -32,7 +34,9 @@ class Session:
         self.events.append(event)
         if isinstance(event, events.RcptTo) and event.recipient == "bug@x":
             raise KeyError("a bug")
-        if isinstance(event, events.Connected):
+        if isinstance(event, (events.Hello, events.MessageStart, events.Quit)):
+            self.engine.proceed()
+        elif isinstance(event, events.Connected):
             self.engine.reply(Reply(220, "", "test"))
         elif isinstance(event, (events.MailFrom, events.RcptTo)) or (
             isinstance(event, events.MessageEnd) and not self.holds
@@ -44,13 +48,13 @@ class Room:
     """A server with its sessions, for the time of one test."""
 
     def __init__(self, limits: Limits) -> None:
-        self.server = Server("smtp", limits)
+        self.server = Server("smtp", Settings(limits))
         self.sessions: list[Session] = []
         self.holds = False
         self.listener = open_listener("127.0.0.1:0")
 
         def open_session(opening: Opening) -> tuple[SmtpServer, Session]:
-            engine = SmtpServer("test")
+            engine = SmtpServer(Offer("test"))
             session = Session(engine, opening)
             session.holds = self.holds
             self.sessions.append(session)

@@ -1,17 +1,33 @@
-"""What the server engine tells: its events, the envelope. Plain values, no behaviour."""
+"""What the server engine tells: its events, the envelope. Plain values, no behaviour.
+
+A question waits for an answer: `reply` says it in so many words, `proceed` lets the command go its way.
+"""
 
 from typing import NamedTuple
+
+from mailtools.core.auth.sasl import CheckPassword, FindKeys
+
+
+class Recipient(NamedTuple):
+    """A forward-path that was accepted, and what RCPT said of DSNs for it (RFC 3461 §4)."""
+
+    address: str
+    notify: str = ""  # "", NEVER, or some of SUCCESS,FAILURE,DELAY
+    orcpt: str = ""  # the original recipient, address type and xtext
 
 
 class Envelope(NamedTuple):
     """All that a mail transaction says beside the message."""
 
     reverse_path: str  # "" is the null reverse-path <>
-    recipients: tuple[str, ...]
-    protocol: str  # the "with" keyword of Received: SMTP, ESMTP, UTF8SMTP (RFC 3848, RFC 6531 §4.3)
+    recipients: tuple[Recipient, ...]
+    protocol: str  # the "with" keyword of Received: SMTP, ESMTPSA, UTF8SMTP ... (RFC 3848, RFC 6531 §4.3)
     helo: str
-    body: str  # "", "7BIT" or "8BITMIME"
-    smtputf8: bool
+    body: str = ""  # "", "7BIT" or "8BITMIME"
+    smtputf8: bool = False
+    ret: str = ""  # RFC 3461 §4.3: "", FULL or HDRS
+    envid: str = ""  # RFC 3461 §4.4, in xtext
+    user: str = ""  # who logged in
 
 
 class Connected(NamedTuple):
@@ -19,9 +35,22 @@ class Connected(NamedTuple):
 
 
 class Hello(NamedTuple):
-    """The client said HELO or EHLO."""
+    """A question: the client said HELO, EHLO or LHLO; `proceed` answers it."""
 
     name: str
+
+
+class LoggedIn(NamedTuple):
+    """AUTH succeeded."""
+
+    user: str
+
+
+class LoginFailed(NamedTuple):
+    """AUTH did not succeed; *reason* is for the log."""
+
+    user: str  # "" where it is not known
+    reason: str
 
 
 class MailFrom(NamedTuple):
@@ -38,7 +67,7 @@ class RcptTo(NamedTuple):
 
 
 class MessageStart(NamedTuple):
-    """DATA was accepted; chunks follow."""
+    """A question: DATA or the first BDAT; after `proceed` chunks follow."""
 
     envelope: Envelope
 
@@ -50,7 +79,7 @@ class MessageChunk(NamedTuple):
 
 
 class MessageEnd(NamedTuple):
-    """A question: all chunks came; is the message stored?"""
+    """A question: all chunks came; is the message stored? In LMTP `reply_each` answers for each recipient."""
 
 
 class MessageAborted(NamedTuple):
@@ -65,6 +94,10 @@ class Verify(NamedTuple):
     argument: str
 
 
+class Quit(NamedTuple):
+    """A question: the client takes its leave; `proceed` answers it."""
+
+
 class Closed(NamedTuple):
     """The session is over: QUIT, too many errors, or the client's end of file."""
 
@@ -72,6 +105,10 @@ class Closed(NamedTuple):
 Event = (
     Connected
     | Hello
+    | CheckPassword
+    | FindKeys
+    | LoggedIn
+    | LoginFailed
     | MailFrom
     | RcptTo
     | MessageStart
@@ -79,5 +116,6 @@ Event = (
     | MessageEnd
     | MessageAborted
     | Verify
+    | Quit
     | Closed
 )

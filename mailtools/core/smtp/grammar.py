@@ -27,6 +27,7 @@ _MAILBOX_ONLY = re.compile(_MAILBOX)
 # C1 controls hide in UTF-8 and reach terminals; the line and paragraph separators read as line ends.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HELO = lazy(rb"[!-~]{1,255}")
+_BDAT = lazy(rb"([0-9]{1,20})( +LAST)?", re.IGNORECASE)
 _PARAMETER = lazy(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?")
 
 MAX_PATH = 1000  # octets; RFC 5321 §4.5.3.1.3 asks for 256 at least
@@ -108,6 +109,14 @@ def parse_size(value: str | None) -> int:
     if value is None or not re.fullmatch(r"[0-9]{1,20}", value):
         raise SyntaxProblemError(501, "5.5.4", "Bad SIZE parameter")
     return int(value)
+
+
+def parse_bdat(argument: bytes) -> tuple[int, bool]:
+    """``BDAT size [LAST]``, RFC 3030 §2: (octets, is it the last chunk). Raises SyntaxProblemError."""
+    match = _BDAT.fullmatch(argument)
+    if match is None:
+        raise SyntaxProblemError(501, "5.5.4", "Syntax: BDAT size [LAST]")
+    return int(match[1]), match[2] is not None
 
 
 def parse_helo(argument: bytes) -> str:

@@ -1,158 +1,146 @@
-"""The server's half of SMTP: octets in, events out, replies in, octets out.
+"""The server's half of SMTP and LMTP: octets in, events out, replies in, octets out.
 
 It keeps the order of commands, the limits and the grammar, and answers by itself whatever needs no
 decision. It does not know who may send, whose mailboxes there are, or where a message goes: those are
-questions (`Connected`, `MailFrom`, `RcptTo`, `MessageEnd`), and parsing waits until `reply` answers.
+questions (`Connected`, `RcptTo`, `MessageEnd` ...), and parsing waits until `reply` or `proceed` answers.
 
-Owns RFC 5321 §3, §4.1, §4.3; RFC 1870 (SIZE); RFC 2920 (PIPELINING); RFC 6152 (8BITMIME); RFC 6531
-(SMTPUTF8); RFC 2034 (ENHANCEDSTATUSCODES).
+Owns RFC 5321 §3, §4.1, §4.3; RFC 2033 (LMTP); RFC 2920 (PIPELINING); RFC 3030 (CHUNKING); RFC 3207
+(STARTTLS); RFC 4954 (AUTH, its place in the session); RFC 9422 (LIMITS); RFC 2034 (ENHANCEDSTATUSCODES).
 
-Invariants: a reply for every command, in order. Every limit is checked before octets are kept. Whatever
-a message breaks, it is read to its CRLF.CRLF and answered there, so that no line of a message is ever
-taken for a command.
+Invariants: a reply for every command, in order. Every limit is checked before octets are kept. Whatever a
+message breaks, it is read to its end and answered there, so that no line of a message is ever taken for a
+command. At STARTTLS all that was said before is forgotten, octets that wait included.
 """
 
-from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import NamedTuple
 
-from mailtools.core.engine import LocalProtocolError
-from mailtools.core.smtp import grammar
+from mailtools.core.smtp import grammar, login
+from mailtools.core.smtp.body import Body
 from mailtools.core.smtp.events import (
     Closed,
     Connected,
     Envelope,
     Event,
     Hello,
+    LoggedIn,
+    LoginFailed,
     MailFrom,
     MessageAborted,
     MessageChunk,
     MessageEnd,
     MessageStart,
+    Quit,
     RcptTo,
+    Recipient,
     Verify,
 )
 from mailtools.core.smtp.grammar import SyntaxProblemError
+from mailtools.core.smtp.parameters import (
+    NO_MAIL_PARAMETERS,
+    NO_RCPT_PARAMETERS,
+    MailParameters,
+    mail_parameters,
+    rcpt_parameters,
+)
 from mailtools.core.smtp.reply import Reply
-from mailtools.core.wire import dots, eol
-from mailtools.core.wire.reader import BareNewlineError, LineTooLongError, Reader
-
-Steps = Generator[None, None, None]
+from mailtools.core.wire import dots
+from mailtools.core.wire.conversation import Conversation, Steps
+from mailtools.core.wire.reader import BareNewlineError, LineTooLongError
 
 _MESSAGE_END = MessageEnd()
 _OK = Reply(250, "2.0.0", "Ok")
-_HELP = "Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\nSee RFC 5321"
+_HELP = "Commands: HELO EHLO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nSee RFC 5321"
+# Browsers made to speak to us by a page: what they carry shall not be heard to its end (ALPACA).
+_HTTP = frozenset(
+    (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"CONNECT", b"PRI")
+)
 
 
-class SmtpServer:
-    """One session's engine. Sizes are in octets.
+class Offer(NamedTuple):
+    """What all sessions of a server have in common. Sizes are in octets.
 
     host: our name in greeting and HELO reply. max_size: of a message as sent (CRLF). max_line: of a
     message's line, its CRLF counted. max_command: of a command line, likewise. max_errors: commands in
-    error before the session ends with 421.
+    error before the session ends with 421; max_logins: logins that failed, likewise.
     """
 
-    def __init__(
-        self,
-        host: str,
-        *,
-        max_size: int = 50 << 20,
-        max_recipients: int = 1000,
-        max_line: int = (64 << 10) + 2,
-        max_command: int = 4096,
-        max_errors: int = 50,
-    ) -> None:
-        self.host = host
-        self.max_size = max_size
-        self.max_recipients = max_recipients
-        self.max_line = max_line
-        self.max_command = max_command
-        self.errors_left = max_errors
-        self.is_closed = False
-        self._reader = Reader()
-        self._out: list[bytes] = []
-        self._events: deque[Event] = deque()
-        self._question: Event | None = None
-        self._answer = _OK
-        self._eof = False
-        self._helo = ""
-        self._extended = False
-        self._forget_transaction()
-        self._parser = self._session()
+    host: str
+    lmtp: bool = False
+    starttls: bool = False
+    max_size: int = 50 << 20
+    max_recipients: int = 1000
+    max_line: int = (64 << 10) + 2
+    max_command: int = 4096
+    max_errors: int = 50
+    max_logins: int = 3
 
-    # -- the engine's face ---------------------------------------------------------------------------------
 
-    def receive_data(self, octets: bytes) -> None:
-        """Take octets from the client."""
-        if not self.is_closed:
-            self._reader.feed(octets)
+class SmtpServer(Conversation):
+    """One session's engine.
 
-    def receive_eof(self) -> None:
-        """The client will send nothing more. A message under way is aborted (RFC 5321 §4.1.1.4)."""
-        self._eof = True
+    Whoever answers `Hello` may set `mechanisms`, the SASL mechanisms offered from then on.
+    """
 
-    def next_event(self) -> Event | None:
-        """The next event; None where octets run short or a question waits for `reply`."""
-        events = self._events
-        if not events and self._question is None and not self.is_closed:
-            next(self._parser)
-            if self._eof and not events and self._question is None:
-                self._close("the client closed the connection")
-        return events.popleft() if events else None
+    __slots__ = (
+        "_body", "_extended", "_helo", "_parameters", "_recipients", "_refused_some", "_reverse_path",
+        "errors_left", "logins_left", "mechanisms", "offer", "user",
+    )  # fmt: skip
 
-    def data_to_send(self) -> bytes:
-        """Replies that wait for being sent, each given once."""
-        octets = b"".join(self._out)
-        self._out.clear()
-        return octets
+    def __init__(self, offer: Offer) -> None:
+        super().__init__()
+        self.offer = offer
+        self.errors_left = offer.max_errors
+        self.logins_left = offer.max_logins
+        self.mechanisms: tuple[str, ...]
+        self._body: Body | None = None  # of the message under way
+        self._forget_session()
+
+    # -- answers -------------------------------------------------------------------------------------------
 
     def reply(self, reply: Reply) -> None:
-        """Answer the question that was asked last; too late, after the end, it is dropped.
+        """Answer the question that was put last with *reply*."""
+        self.answer(reply)
+        if not self.is_closed:
+            self._send(reply)
+            if reply.code == 421:  # "closing transmission channel" (RFC 5321 §3.8)
+                self._end(reply.text)
 
-        Raises LocalProtocolError where there is no question.
-        """
-        if self.is_closed:
-            return
-        if self._question is None:
-            raise LocalProtocolError("no question waits for a reply")
-        self._question = None
-        self._answer = reply
-        self._send(reply)
-        if reply.code == 421:  # "closing transmission channel" (RFC 5321 §3.8)
-            self._close(reply.text)
+    def reply_each(self, replies: Sequence[Reply]) -> None:
+        """Answer `MessageEnd` in LMTP: one for each recipient, in the order of the RCPTs (RFC 2033 §4.2)."""
+        self.answer(None)
+        for reply in replies if not self.is_closed else ():
+            self._send(reply)
 
     def close_with(self, code: int, enhanced: str, text: str) -> None:
         """Say a 421 at once and close, whatever is under way (RFC 5321 §3.8)."""
         if not self.is_closed:
-            self._send(Reply(code, enhanced, f"{self.host} {text}"))
-            self._close(text)
+            self._send(Reply(code, enhanced, f"{self.offer.host} {text}"))
+            self._end(text)
 
     @property
-    def buffered(self) -> int:
-        """Octets received and not yet parsed."""
-        return len(self._reader.octets)
-
-    @property
-    def awaits_reply(self) -> bool:
-        """True while a question waits for our side."""
-        return self._question is not None
+    def accepted(self) -> Sequence[Recipient]:
+        """The recipients of the transaction under way."""
+        return self._recipients
 
     @property
     def in_transaction(self) -> bool:
         """True from MAIL to the end of its message."""
-        return self._reverse_path is not None or self._in_message
+        return self._reverse_path is not None
 
     # -- the session, read from top to bottom --------------------------------------------------------------
 
     def _session(self) -> Steps:
         yield from self._ask(Connected())
-        if not self._answer.is_positive and not self.is_closed:
-            self._close(self._answer.text)
+        if isinstance(self._answer, Reply) and not self._answer.is_positive:
+            self._end(self._answer.text)
+        commands = _LMTP_COMMANDS if self.offer.lmtp else _COMMANDS
         while True:
-            if self.is_closed:
+            if self.is_closed or self.wants_tls:
                 yield
                 continue
             try:
-                line = yield from self._reader.read_line(self.max_command)
+                line = yield from self._reader.read_line(self.offer.max_command)
             except LineTooLongError:
                 self._error(Reply(500, "5.5.2", "Line too long"))
                 continue
@@ -160,9 +148,9 @@ class SmtpServer:
                 self._error(Reply(500, "5.5.2", "Bare LF: a line ends with CRLF"))
                 continue
             verb, _, argument = line.partition(b" ")
-            command = _COMMANDS.get(verb.upper())
+            command = commands.get(verb.upper())
             if command is None:
-                self._error(Reply(500, "5.5.1", "Command not recognized"))
+                self._unknown(verb.upper())
                 continue
             try:
                 steps = command(self, argument.strip(b" "))
@@ -171,12 +159,14 @@ class SmtpServer:
             except SyntaxProblemError as problem:
                 self._error(Reply(problem.code, problem.enhanced, problem.text))
 
-    def _ask(self, question: Event) -> Steps:
-        """Put *question* and wait; the reply is then in `_answer`."""
-        self._events.append(question)
-        self._question = question
-        while self._question is not None:
-            yield
+    def _unknown(self, verb: bytes) -> None:
+        if verb in _HTTP:
+            self._send(Reply(554, "5.5.1", "This is SMTP, not HTTP"))
+            self._end("the client speaks HTTP")
+        elif verb in _COMMANDS and self.offer.lmtp:
+            self._error(Reply(500, "5.5.1", "This is LMTP: say LHLO"))
+        else:
+            self._error(Reply(500, "5.5.1", "Command not recognized"))
 
     def _send(self, reply: Reply) -> None:
         self._out.append(reply.octets())
@@ -187,160 +177,281 @@ class SmtpServer:
         if self.errors_left > 0:
             self._send(reply)
         else:
-            self._send(Reply(421, "4.7.0", f"{self.host} Too many errors, closing"))
-            self._close("too many errors")
+            self._send(Reply(421, "4.7.0", f"{self.offer.host} Too many errors, closing"))
+            self._end("too many errors")
 
-    def _close(self, reason: str) -> None:
-        if self._in_message:
-            self._events.append(MessageAborted(reason))
-        self._forget_transaction()
-        self._question = None
-        self.is_closed = True
-        self._reader.octets = b""
+    def _end(self, reason: str) -> None:
+        self._forget_transaction(reason)
+        self._close()
         self._events.append(Closed())
 
-    def _forget_transaction(self) -> None:
+    def _forget_session(self) -> None:
+        self.mechanisms = ()
+        self._helo = ""
+        self._extended = False
+        self.user = ""
+        self._forget_transaction("the session began anew")
+
+    def _forget_transaction(self, reason: str) -> None:
+        """*reason*: why a message under way does not come to its end."""
+        if self._body is not None and self._body.problem is None:
+            self._events.append(MessageAborted(reason))
+        self._body = None
         self._reverse_path: str | None = None
-        self._recipients: list[str] = []
+        self._parameters = NO_MAIL_PARAMETERS
+        self._recipients: list[Recipient] = []
         self._refused_some = False
-        self._body = ""
-        self._smtputf8 = False
-        self._in_message = False
 
-    # -- commands ------------------------------------------------------------------------------------------
+    # -- hello, TLS, login ---------------------------------------------------------------------------------
 
-    def _do_helo(self, argument: bytes) -> None:
-        self._hello(argument, extended=False)
-        self._send(Reply(250, "", self._greeting()))
+    def _do_helo(self, argument: bytes) -> Steps:
+        yield from self._hello(argument, extended=False)
+        if self._answer is None:
+            self._send(Reply(250, "", self._greeting()))
 
-    def _do_ehlo(self, argument: bytes) -> None:
-        self._hello(argument, extended=True)
-        keywords = ("PIPELINING", f"SIZE {self.max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
-        self._send(Reply(250, "", "\n".join((self._greeting(), *keywords))))
+    def _do_ehlo(self, argument: bytes) -> Steps:
+        yield from self._hello(argument, extended=True)
+        if self._answer is None:
+            self._send(Reply(250, "", "\n".join((self._greeting(), *self._keywords()))))
 
-    def _hello(self, argument: bytes, extended: bool) -> None:
-        self._helo = grammar.parse_helo(argument)
-        self._extended = extended
-        self._forget_transaction()  # RFC 5321 §4.1.4: EHLO acts as RSET
-        self._events.append(Hello(self._helo))
+    def _hello(self, argument: bytes, extended: bool) -> Steps:
+        helo = grammar.parse_helo(argument)
+        self._forget_transaction("another EHLO")  # RFC 5321 §4.1.4: EHLO acts as RSET
+        yield from self._ask(Hello(helo))
+        if self._answer is None:
+            self._helo = helo
+            self._extended = extended
 
     def _greeting(self) -> str:
-        return f"{self.host} Hello {self._helo}, pleased to meet you"
+        return f"{self.offer.host} Hello {self._helo}, pleased to meet you"
+
+    def _keywords(self) -> list[str]:
+        """What we offer, here and now."""
+        offer = self.offer
+        keywords = ["PIPELINING", f"SIZE {offer.max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+        keywords += ["DSN", "CHUNKING", f"LIMITS RCPTMAX={offer.max_recipients}"]
+        if offer.starttls and not self.is_secure:
+            keywords.append("STARTTLS")
+        if self.mechanisms and not self.user:
+            keywords.append(" ".join(("AUTH", *self.mechanisms)))
+        return keywords
+
+    def _do_starttls(self, argument: bytes) -> None:
+        if argument:
+            raise SyntaxProblemError(501, "5.5.4", "STARTTLS takes no argument")
+        if self.is_secure:
+            raise SyntaxProblemError(503, "5.5.1", "TLS is there already")
+        if not self.offer.starttls:
+            raise SyntaxProblemError(502, "5.5.1", "STARTTLS is not offered")
+        self._send(Reply(220, "2.0.0", "Ready to start TLS"))
+        self._forget_session()
+        self._await_tls()
+
+    def _do_auth(self, argument: bytes) -> Steps:
+        if not self._extended:
+            raise SyntaxProblemError(503, "5.5.1", "Say EHLO first")
+        if self.user:
+            raise SyntaxProblemError(503, "5.5.1", "Already logged in")
+        if self.in_transaction:
+            raise SyntaxProblemError(503, "5.5.1", "Not in a mail transaction")
+        if not self.mechanisms:
+            if self.offer.starttls and not self.is_secure:
+                raise SyntaxProblemError(538, "5.7.11", "Encryption required: say STARTTLS first")
+            raise SyntaxProblemError(502, "5.5.1", "AUTH is not offered")
+        return self._auth(argument)
+
+    def _auth(self, argument: bytes) -> Steps:
+        outcome = yield from login.dialogue(self, argument)
+        if outcome.is_done:
+            self.user = outcome.user
+            self._events.append(LoggedIn(outcome.user))
+        elif outcome.is_wrong:
+            self._events.append(LoginFailed(outcome.user, outcome.reason))
+            self.logins_left -= 1
+        self._send(outcome.reply)
+        if self.logins_left <= 0:
+            self.close_with(421, "4.7.0", "Too many failed logins, closing")
+
+    def challenge(self, line: bytes) -> Generator[None, None, bytes]:
+        """Send a 334 and read the response: for `login`. Raises SyntaxProblemError."""
+        self._out.append(b"334 " + line + b"\r\n")
+        try:
+            return (yield from self._reader.read_line(login.MAX_LINE))
+        except (LineTooLongError, BareNewlineError):
+            raise SyntaxProblemError(
+                500, "5.5.6", "Authentication exchange line is too long or broken"
+            ) from None
+
+    def consult(self, question: Event) -> Generator[None, None, object]:
+        """Ask who knows the users: for `login`."""
+        yield from self._ask(question)
+        return self._answer
+
+    # -- the envelope --------------------------------------------------------------------------------------
 
     def _do_mail(self, argument: bytes) -> Steps:
         if not self._helo:
-            raise SyntaxProblemError(503, "5.5.1", "Say HELO or EHLO first")
+            raise SyntaxProblemError(
+                503, "5.5.1", f"Say {'LHLO' if self.offer.lmtp else 'HELO or EHLO'} first"
+            )
         if self._reverse_path is not None:
             raise SyntaxProblemError(503, "5.5.1", "Nested MAIL command")
-        reverse_path, parameters = grammar.parse_path_command(argument, "FROM")
-        size = self._take_mail_parameters(parameters)
-        self._check_ascii(reverse_path, "SMTPUTF8" in parameters)
-        yield from self._ask(MailFrom(reverse_path, size))
-        if self._answer.is_positive:
+        reverse_path, given = grammar.parse_path_command(argument, "FROM")
+        parameters = self._mail_parameters(given) if given else NO_MAIL_PARAMETERS
+        self._check_ascii(reverse_path, parameters.smtputf8)
+        yield from self._ask(MailFrom(reverse_path, parameters.size))
+        if isinstance(self._answer, Reply) and self._answer.is_positive:
             self._reverse_path = reverse_path
-            self._body = (parameters.get("BODY") or "").upper()
-            self._smtputf8 = "SMTPUTF8" in parameters
+            self._parameters = parameters
 
-    def _take_mail_parameters(self, parameters: Mapping[str, str | None]) -> int:
-        """Check them; return the declared size. Raises SyntaxProblemError."""
-        for key, value in parameters.items():
-            if not self._extended or key not in ("SIZE", "BODY", "SMTPUTF8"):
-                raise SyntaxProblemError(555, "5.5.4", f"Parameter {key} not recognized")
-            if key == "BODY" and (value or "").upper() not in ("7BIT", "8BITMIME"):
-                raise SyntaxProblemError(501, "5.5.4", "BODY is 7BIT or 8BITMIME")
-            if key == "SMTPUTF8" and value is not None:
-                raise SyntaxProblemError(501, "5.5.4", "SMTPUTF8 takes no value")
-        size = grammar.parse_size(parameters["SIZE"]) if "SIZE" in parameters else 0
-        if size > self.max_size:
-            raise SyntaxProblemError(552, "5.3.4", f"Message too large: at most {self.max_size} octets")
-        return size
+    def _mail_parameters(self, given: Mapping[str, str | None]) -> MailParameters:
+        if not self._extended:
+            raise SyntaxProblemError(555, "5.5.4", f"Parameter {next(iter(given))} not recognized")
+        parameters = mail_parameters(given, bool(self.mechanisms))
+        if parameters.size > self.offer.max_size:
+            raise SyntaxProblemError(552, "5.3.4", f"Message too large: at most {self.offer.max_size} octets")
+        return parameters
 
     def _check_ascii(self, mailbox: str, smtputf8: bool) -> None:
         if not smtputf8 and not mailbox.isascii():
             raise SyntaxProblemError(553, "5.6.7", "Non-ASCII address without SMTPUTF8")
 
     def _do_rcpt(self, argument: bytes) -> Steps | None:
-        if self._reverse_path is None:
+        if self._reverse_path is None or self._body is not None:
             raise SyntaxProblemError(503, "5.5.1", "Need MAIL before RCPT")
-        recipient, parameters = grammar.parse_path_command(argument, "TO")
-        if parameters:
-            raise SyntaxProblemError(555, "5.5.4", f"Parameter {next(iter(parameters))} not recognized")
-        self._check_ascii(recipient, self._smtputf8)
-        if len(self._recipients) >= self.max_recipients:
+        address, given = grammar.parse_path_command(argument, "TO")
+        if given and not self._extended:
+            raise SyntaxProblemError(555, "5.5.4", f"Parameter {next(iter(given))} not recognized")
+        parameters = rcpt_parameters(given) if given else NO_RCPT_PARAMETERS
+        self._check_ascii(address, self._parameters.smtputf8)
+        if len(self._recipients) >= self.offer.max_recipients:
             # No error of the client: it sends the rest in another transaction (RFC 5321 §4.5.3.1.10).
-            self._send(Reply(452, "4.5.3", f"Too many recipients: at most {self.max_recipients}"))
+            self._send(Reply(452, "4.5.3", f"Too many recipients: at most {self.offer.max_recipients}"))
             return None
-        return self._ask_recipient(recipient)
+        return self._ask_recipient(Recipient(address, *parameters))
 
-    def _ask_recipient(self, recipient: str) -> Steps:
-        yield from self._ask(RcptTo(recipient))
-        if self._answer.is_positive:
+    def _ask_recipient(self, recipient: Recipient) -> Steps:
+        yield from self._ask(RcptTo(recipient.address))
+        if isinstance(self._answer, Reply) and self._answer.is_positive:
             self._recipients.append(recipient)
         else:
             self._refused_some = True
 
+    # -- the message ---------------------------------------------------------------------------------------
+
     def _do_data(self, argument: bytes) -> Steps:
         if argument:
             raise SyntaxProblemError(501, "5.5.4", "DATA takes no argument")
-        if self._reverse_path is None:
-            raise SyntaxProblemError(503, "5.5.1", "Need MAIL before DATA")
-        if not self._recipients:
-            if self._refused_some:
-                raise SyntaxProblemError(554, "5.5.1", "No valid recipients")
-            raise SyntaxProblemError(503, "5.5.1", "Need RCPT before DATA")
+        if self._body is not None:
+            raise SyntaxProblemError(503, "5.5.1", "DATA and BDAT do not mix")
+        self._check_recipients("DATA")
+        yield from self._ask(MessageStart(self._envelope()))
+        if self._answer is not None:
+            return
         self._send(Reply(354, "", "End data with <CR><LF>.<CR><LF>"))
-        self._events.append(MessageStart(self._envelope()))
-        self._in_message = True
-        problem = yield from self._read_message()
-        if problem is None:
-            yield from self._ask(_MESSAGE_END)
-        else:
-            self._send(problem)
-        self._forget_transaction()
+        body = self._body = Body(self.offer.max_size, self.offer.max_line)
+        for block in dots.read_dotted(self._reader, self.offer.max_line):
+            if block is None:
+                yield
+            elif body.problem is None:
+                self._pass_on(dots.unstuff(block) if body.take_lines(block) else b"")
+                yield
+        yield from self._end_message(body)
+
+    def _check_recipients(self, verb: str) -> None:
+        if self._reverse_path is None:
+            raise SyntaxProblemError(503, "5.5.1", f"Need MAIL before {verb}")
+        if not self._recipients:
+            if self._refused_some and not self.offer.lmtp:
+                raise SyntaxProblemError(554, "5.5.1", "No valid recipients")
+            raise SyntaxProblemError(503, "5.5.1", f"Need RCPT before {verb}")
 
     def _envelope(self) -> Envelope:
-        protocol = "UTF8SMTP" if self._smtputf8 else "ESMTP" if self._extended else "SMTP"
+        security = ("S" if self.is_secure else "") + ("A" if self.user else "")
+        kind = "LMTP" if self.offer.lmtp else "ESMTP" if self._extended else "SMTP"
+        if self._parameters.smtputf8:
+            kind = "UTF8LMTP" if self.offer.lmtp else "UTF8SMTP"
+        parameters = self._parameters
         return Envelope(
             self._reverse_path or "",
             tuple(self._recipients),
-            protocol,
+            kind + security if self._extended else kind,
             self._helo,
-            self._body,
-            self._smtputf8,
+            parameters.body,
+            parameters.smtputf8,
+            parameters.ret,
+            parameters.envid,
+            self.user,
         )
 
-    def _read_message(self) -> Generator[None, None, Reply | None]:
-        """Read to the end in any case; return the refusal where the message broke a rule."""
-        size = 0
-        problem: Reply | None = None
-        for block in dots.read_dotted(self._reader, self.max_line):
-            if block is None:
-                yield
-                continue
-            if problem is not None:
-                continue
-            size += len(block)
-            problem = self._block_problem(block, size)
-            if problem is None:
-                self._events.append(MessageChunk(dots.unstuff(block)))
-                yield
-            else:
-                self._events.append(MessageAborted(problem.text))
-        return problem
+    def _pass_on(self, lines: bytes) -> None:
+        """Give *lines* to the session, or tell it that no more will come."""
+        assert self._body is not None
+        if self._body.problem is not None:
+            self._events.append(MessageAborted(self._body.problem.text))
+        elif lines:
+            self._events.append(MessageChunk(lines))
 
-    def _block_problem(self, block: bytes, size: int) -> Reply | None:
-        if size > self.max_size:
-            return Reply(552, "5.3.4", f"Message too large: at most {self.max_size} octets")
-        if not block.endswith(b"\r\n") or eol.has_line_over(block, self.max_line):
-            return Reply(500, "5.5.2", f"A line is longer than {self.max_line - 2} octets")
-        if not eol.is_canonical(block):
-            return Reply(554, "5.6.0", "Bare CR or LF in the message (RFC 5321 section 2.3.8)")
-        return None
+    def _end_message(self, body: Body) -> Steps:
+        if body.problem is None:
+            yield from self._ask(_MESSAGE_END)
+        else:
+            for _ in self._recipients if self.offer.lmtp else (None,):
+                self._send(body.problem)
+        self._body = None
+        self._forget_transaction("")
+
+    def _do_bdat(self, argument: bytes) -> Steps:
+        try:
+            size, is_last = grammar.parse_bdat(argument)
+        except SyntaxProblemError as problem:
+            # Nobody knows where its octets end, and they must not be taken for commands.
+            self._send(Reply(problem.code, problem.enhanced, problem.text))
+            self._end(problem.text)
+            return
+        try:
+            if self._body is None:
+                self._check_recipients("BDAT")
+                yield from self._ask(MessageStart(self._envelope()))
+                if self._answer is None:
+                    self._body = Body(self.offer.max_size, self.offer.max_line)
+                else:
+                    self._recipients = []  # what was answered stays so: the next chunks find no recipient
+            elif self._body.problem is not None:
+                raise SyntaxProblemError(503, "5.5.1", "The message was refused; say RSET")
+        except SyntaxProblemError:
+            yield from self._take_chunk(size, None)
+            raise
+        yield from self._take_chunk(size, self._body)
+        if self._body is not None:
+            yield from self._end_chunk(self._body, size, is_last)
+
+    def _take_chunk(self, size: int, body: Body | None) -> Steps:
+        """Read exactly *size* octets, whatever becomes of them."""
+        while size:
+            octets = self._reader.octets[:size]
+            if octets:
+                self._reader.octets = self._reader.octets[len(octets) :]
+                size -= len(octets)
+                if body is not None and body.problem is None:
+                    self._pass_on(body.take_octets(octets))
+            if size or octets:
+                yield
+
+    def _end_chunk(self, body: Body, size: int, is_last: bool) -> Steps:
+        if is_last:
+            if body.problem is None:
+                self._pass_on(body.end())
+            yield from self._end_message(body)
+        else:
+            self._send(body.problem or Reply(250, "2.0.0", f"{size} octets received"))
+
+    # -- the rest ------------------------------------------------------------------------------------------
 
     def _do_rset(self, argument: bytes) -> None:
         if argument:
             raise SyntaxProblemError(501, "5.5.4", "RSET takes no argument")
-        self._forget_transaction()
+        self._forget_transaction("RSET")
         self._send(_OK)
 
     def _do_noop(self, argument: bytes) -> None:
@@ -354,26 +465,38 @@ class SmtpServer:
         # The same for every name: VRFY must not tell who exists (RFC 5321 §7.3).
         self._send(Reply(252, "2.5.2", "Cannot VRFY a user, but will take mail and try to deliver it"))
 
+    def _do_expn(self, argument: bytes) -> None:
+        raise SyntaxProblemError(502, "5.5.1", "EXPN is not offered")
+
     def _do_help(self, argument: bytes) -> None:
         self._send(Reply(214, "2.0.0", _HELP))
 
-    def _do_quit(self, argument: bytes) -> None:
+    def _do_quit(self, argument: bytes) -> Steps:
         if argument:
             raise SyntaxProblemError(501, "5.5.4", "QUIT takes no argument")
-        self._send(Reply(221, "2.0.0", f"{self.host} closing connection"))
-        self._close("QUIT")
+        yield from self._ask(Quit())
+        if self._answer is None:
+            self._send(Reply(221, "2.0.0", f"{self.offer.host} closing connection"))
+            self._end("QUIT")
 
 
 # One table for all sessions: a table in each costs 1 KiB a connection.
 _COMMANDS: dict[bytes, Callable[[SmtpServer, bytes], Steps | None]] = {
     b"HELO": SmtpServer._do_helo,
     b"EHLO": SmtpServer._do_ehlo,
+    b"STARTTLS": SmtpServer._do_starttls,
+    b"AUTH": SmtpServer._do_auth,
     b"MAIL": SmtpServer._do_mail,
     b"RCPT": SmtpServer._do_rcpt,
     b"DATA": SmtpServer._do_data,
+    b"BDAT": SmtpServer._do_bdat,
     b"RSET": SmtpServer._do_rset,
     b"NOOP": SmtpServer._do_noop,
     b"VRFY": SmtpServer._do_vrfy,
+    b"EXPN": SmtpServer._do_expn,
     b"HELP": SmtpServer._do_help,
     b"QUIT": SmtpServer._do_quit,
 }
+# RFC 2033 §4.1: LHLO in the place of both.
+_LMTP_COMMANDS = {verb: command for verb, command in _COMMANDS.items() if verb not in (b"HELO", b"EHLO")}
+_LMTP_COMMANDS[b"LHLO"] = SmtpServer._do_ehlo

@@ -1,0 +1,110 @@
+"""``mailtools user``: who has mail here, and their passwords."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from mailtools.commands import _exits
+from mailtools.commands._options import json_option, root_option, scheme_option
+from mailtools.commands._output import json_line, print_rows
+from mailtools.commands._secrets import password_options, read_password
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def users_options(function: F) -> F:
+    """Where the users file is."""
+    users = click.option("--users", metavar="FILE", help="The users file.  [default: ROOT/users]")
+    return root_option(users(function))
+
+
+def _path(root: str, users: str | None) -> str:
+    return os.path.expanduser(users) if users else os.path.join(os.path.expanduser(root), "users")
+
+
+@click.group("user")
+def command() -> None:
+    """Add users, change their passwords, delete, list and check them.
+
+    They stand in ROOT/users, a Dovecot passwd-file; servers that run see the change at once.
+    """
+
+
+@command.command("add")
+@click.argument("name")
+@users_options
+@password_options
+@scheme_option
+def add(name: str, root: str, users: str | None, scheme: str, **source: Any) -> None:
+    """Add user NAME; the password is asked for on a terminal, else read from stdin.
+
+    \b
+    Examples:
+      mailtools user add bob
+      mailtools user add carol --password-command 'pass show mail/carol'
+    """
+    from mailtools.services import accounts
+    from mailtools.system.mailroot import MailRoot
+
+    accounts.check_name(name)
+    if not users:
+        MailRoot(root).make()
+    accounts.add(_path(root, users), name, read_password(twice=True, **source), scheme)
+
+
+@command.command("passwd")
+@click.argument("name")
+@users_options
+@password_options
+@scheme_option
+def passwd(name: str, root: str, users: str | None, scheme: str, **source: Any) -> None:
+    """Change the password of NAME."""
+    from mailtools.services import accounts
+
+    accounts.change_password(_path(root, users), name, read_password(twice=True, **source), scheme)
+
+
+@command.command("delete")
+@click.argument("name")
+@users_options
+def delete(name: str, root: str, users: str | None) -> None:
+    """Delete user NAME; the mailboxes stay."""
+    from mailtools.services import accounts
+
+    accounts.delete(_path(root, users), name)
+
+
+@command.command("list")
+@users_options
+@json_option
+@click.pass_context
+def list_users(ctx: click.Context, /, root: str, users: str | None, as_json: bool) -> None:
+    """List the users and the schemes of their passwords."""
+    from mailtools.system.users import Users
+
+    path = _path(root, users)
+    entries = Users(path).names() if users or os.path.exists(path) else []
+    if as_json:
+        for entry in entries:
+            print(json_line({"name": entry.name, "scheme": entry.scheme}))
+    else:
+        print_rows(["name", "scheme"], [(entry.name, entry.scheme) for entry in entries])
+    ctx.exit(_exits.OK if entries else _exits.NOTHING)
+
+
+@command.command("check")
+@click.argument("name")
+@users_options
+@password_options
+@click.pass_context
+def check(ctx: click.Context, /, name: str, root: str, users: str | None, **source: Any) -> None:
+    """Check a password of NAME: exit 0 where it is right, 77 where not."""
+    from mailtools.services import accounts
+
+    if accounts.is_right(_path(root, users), name, read_password(twice=False, **source)):
+        return
+    print("mailtools: wrong password", file=sys.stderr)
+    ctx.exit(_exits.NO_PERMISSION)

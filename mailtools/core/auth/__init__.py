@@ -1,0 +1,1 @@
+"""Logging in: password entries, SASL mechanisms."""

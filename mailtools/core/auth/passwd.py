@@ -1,0 +1,148 @@
+"""The lines of a passwd-file: ``name:{SCHEME}hash:uid:gid:gecos:home:shell:extra``, as Dovecot reads them.
+
+Reads and edits text; checks the schemes for which the standard library is enough (system/passwords.py has the
+others). Knows no file. Owns the form of Dovecot's passwd-file and of its SCRAM entries.
+
+Invariants: what an edit does not name stays as it was, octet for octet. Comparing secrets takes the same
+time wherever they differ.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from typing import NamedTuple
+
+from mailtools.core.auth.scram import Keys, derive_keys
+
+SCHEMES = ("ARGON2ID", "SCRAM-SHA-256", "SHA512-CRYPT", "BLF-CRYPT", "SSHA512", "PLAIN")
+
+_SCHEME = re.compile(r"\{([A-Za-z0-9-]{1,32})(?:\.(B64|BASE64|HEX))?\}(.*)", re.IGNORECASE | re.DOTALL)
+# What stands without {SCHEME} is told by its own mark, as crypt(5) has it.
+_MARKS = {"$argon2": "ARGON2ID", "$6$": "SHA512-CRYPT", "$2": "BLF-CRYPT"}
+_SAME = {"CLEARTEXT": "PLAIN", "CLEAR": "PLAIN", "ARGON2I": "ARGON2ID"}
+_SHA512_SIZE = 64  # octets
+_NOT_IN_NAME = re.compile("[\x00-\x20:\x7f-\x9f\u2028\u2029\ud800-\udfff]|^#|^$")
+_LONGEST_NAME = 200  # octets
+
+
+class Entry(NamedTuple):
+    """One user: the name in lower case, the scheme ("" where none of SCHEMES), what is behind it."""
+
+    name: str
+    scheme: str
+    secret: str
+
+
+def problem_with_name(name: str) -> str:
+    """Why *name* cannot stand in a users file; "" where it can."""
+    if _NOT_IN_NAME.search(name):
+        return "a name is not empty, has no spaces, colons or control characters, and no # at its begin"
+    return f"a name has at most {_LONGEST_NAME} octets" if len(name.encode()) > _LONGEST_NAME else ""
+
+
+def parse(text: str) -> tuple[dict[str, Entry], list[str]]:
+    """The users by name, and what is wrong with lines that are passed over. The first of a name counts."""
+    users: dict[str, Entry] = {}
+    problems = []
+    for number, line in enumerate(text.split("\n"), 1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        entry = _entry(stripped)
+        if problem := problem_with_name(entry.name):
+            problems.append(f"line {number}: {problem}")
+        elif entry.name in users:
+            problems.append(f"line {number}: {entry.name} stands there twice; the first counts")
+        else:
+            users[entry.name] = entry
+    return users, problems
+
+
+def _entry(line: str) -> Entry:
+    name, _, rest = line.partition(":")
+    name = name.lower()
+    field = rest.partition(":")[0]
+    match = _SCHEME.fullmatch(field)
+    if match is None:
+        scheme = next((scheme for mark, scheme in _MARKS.items() if field.startswith(mark)), "")
+        return Entry(name, scheme, field)
+    scheme, encoding, secret = match[1].upper(), (match[2] or "").upper(), match[3]
+    scheme = _SAME.get(scheme, scheme)
+    if scheme == "CRYPT":
+        return _entry(f"{name}:{secret}")
+    if encoding == "HEX":
+        try:
+            secret = base64.b64encode(bytes.fromhex(secret)).decode()
+        except ValueError:
+            scheme = ""
+    return Entry(name, scheme if scheme in SCHEMES else "", secret)
+
+
+# -- editing -----------------------------------------------------------------------------------------------
+
+
+def with_entry(text: str, name: str, secret: str) -> str:
+    """*text* with *name*'s password field set to *secret*, ``{SCHEME}`` included; a new name comes last."""
+    lines = text.split("\n")
+    for at, line in enumerate(lines):
+        if _is_of(line, name):
+            fields = line.split(":")
+            lines[at] = ":".join([fields[0], secret, *fields[2:]])
+            return "\n".join(lines)
+    return (text if text.endswith("\n") or not text else text + "\n") + f"{name}:{secret}\n"
+
+
+def without_entry(text: str, name: str) -> str:
+    """*text* without the lines of *name*."""
+    return "\n".join([line for line in text.split("\n") if not _is_of(line, name)])
+
+
+def _is_of(line: str, name: str) -> bool:
+    return not line.lstrip().startswith("#") and line.strip().partition(":")[0].lower() == name
+
+
+# -- checking ----------------------------------------------------------------------------------------------
+
+
+def matches(entry: Entry, password: str) -> bool:
+    """Tell whether *password* is a PLAIN, SSHA512 or SCRAM-SHA-256 entry's; a broken one matches none."""
+    if entry.scheme == "PLAIN":
+        return hmac.compare_digest(entry.secret.encode(errors="surrogateescape"), password.encode())
+    if entry.scheme == "SSHA512":
+        return _matches_ssha512(entry.secret, password)
+    keys = scram_keys(entry)
+    if entry.scheme != "SCRAM-SHA-256" or keys is None:
+        return False
+    again = derive_keys(password, keys.salt, keys.iterations)
+    return hmac.compare_digest(again.stored_key, keys.stored_key)
+
+
+def _matches_ssha512(secret: str, password: str) -> bool:
+    try:
+        octets = base64.b64decode(secret, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    digest, salt = octets[:_SHA512_SIZE], octets[_SHA512_SIZE:]
+    return hmac.compare_digest(digest, hashlib.sha512(password.encode() + salt).digest())
+
+
+def scram_keys(entry: Entry) -> Keys | None:
+    """The keys of a SCRAM-SHA-256 entry (``iterations,salt,stored key,server key``); None where none."""
+    if entry.scheme != "SCRAM-SHA-256":
+        return None
+    try:
+        iterations, *encoded = entry.secret.split(",")
+        salt, stored, server = (base64.b64decode(part, validate=True) for part in encoded)
+        if not (iterations.isascii() and iterations.isdigit() and salt and len(stored) == len(server) == 32):
+            return None
+        return Keys(salt, int(iterations), stored, server)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def scram_secret(keys: Keys) -> str:
+    """*keys* as the password field of an entry."""
+    parts = (base64.b64encode(part).decode() for part in (keys.salt, keys.stored_key, keys.server_key))
+    return "{SCRAM-SHA-256}" + ",".join([str(keys.iterations), *parts])

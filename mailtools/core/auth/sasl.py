@@ -1,0 +1,135 @@
+"""SASL mechanisms, the server's half, as generators; the protocol around them carries the octets.
+
+A mechanism yields `Challenge` and is sent the response; it yields `CheckPassword` or `FindKeys` and is sent
+the answer of whoever knows the users; it returns the name of who logged in. Knows no base64 line, no reply
+code, no users. Owns RFC 4616 (PLAIN), LOGIN as clients speak it, the order of SCRAM's messages
+(RFC 5802 §5).
+
+Invariants: the authorization identity is the user's own or nothing (RFC 4616 §2): nobody acts for another.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from typing import NamedTuple
+
+from mailtools.core.auth import scram
+from mailtools.core.auth.errors import AuthenticationError, MalformedError
+
+MAX_RESPONSE = 12 << 10  # octets in base64, RFC 4954 §4: "12288 octets"
+_MAX_PASSWORD = 1024  # octets; hashing costs time by the octet
+
+
+class Challenge(NamedTuple):
+    """Say this, and send me the response."""
+
+    octets: bytes
+
+
+class CheckPassword(NamedTuple):
+    """Is this the password of *name*? Answer with a bool."""
+
+    name: str
+    password: str
+
+
+class FindKeys(NamedTuple):
+    """What are the SCRAM keys of *name*? Answer with Found; unknown names have some too, that never fit."""
+
+    name: str
+
+
+class Found(NamedTuple):
+    """SCRAM keys, and a nonce that was never used and cannot be guessed."""
+
+    keys: scram.Keys
+    nonce: str
+
+
+Question = Challenge | CheckPassword | FindKeys
+Answer = bytes | bool | Found  # the response to a challenge, or what a question asks for
+Mechanism = Generator[Question, Answer, str]  # returns the user's name
+Bindings = Mapping[str, bytes]  # channel bindings of the TLS below, by their registered names
+
+
+def plain(initial: bytes | None, _: Bindings) -> Mechanism:
+    """RFC 4616: authzid NUL authcid NUL password."""
+    octets = initial if initial is not None else (yield from _ask(b""))
+    authzid, name, password = _fields(octets)
+    _require_own(authzid, name)
+    return (yield from _checked(name, password))
+
+
+def login(initial: bytes | None, _: Bindings) -> Mechanism:
+    """Name, then password."""
+    name = initial if initial is not None else (yield from _ask(b"Username:"))
+    password = yield from _ask(b"Password:")
+    return (yield from _checked(_text(name), _text(password)))
+
+
+def scram_sha_256(initial: bytes | None, bindings: Bindings) -> Mechanism:
+    """RFC 7677, without channel binding."""
+    return (yield from _scram(initial, bindings, plus=False))
+
+
+def scram_sha_256_plus(initial: bytes | None, bindings: Bindings) -> Mechanism:
+    """RFC 7677, bound to the TLS below."""
+    return (yield from _scram(initial, bindings, plus=True))
+
+
+def _scram(initial: bytes | None, bindings: Bindings, plus: bool) -> Mechanism:
+    octets = initial if initial is not None else (yield from _ask(b""))
+    first = scram.parse_first(octets, bindings, plus)
+    _require_own(first.authzid, first.name)
+    found = yield FindKeys(first.name)
+    assert isinstance(found, Found)
+    keys = found.keys
+    challenge = scram.server_first(first, found.nonce, keys)
+    octets = yield from _ask(challenge)
+    binding = bindings.get(first.gs2.partition(",")[0].removeprefix("p="), b"")
+    # RFC 4954 §4 has no data with success: the server's proof is one more challenge, to be acknowledged.
+    if (yield from _ask(scram.server_final(first, challenge, octets, keys, binding))):
+        raise MalformedError("something after the last message")
+    return first.name
+
+
+MECHANISMS: dict[str, Callable[[bytes | None, Bindings], Mechanism]] = {
+    "PLAIN": plain,
+    "LOGIN": login,
+    "SCRAM-SHA-256": scram_sha_256,
+    "SCRAM-SHA-256-PLUS": scram_sha_256_plus,
+}
+
+
+def _ask(challenge: bytes) -> Generator[Question, Answer, bytes]:
+    response = yield Challenge(challenge)
+    assert isinstance(response, bytes)
+    return response
+
+
+def _checked(name: str, password: str) -> Mechanism:
+    if not name or not password or len(password.encode()) > _MAX_PASSWORD:
+        raise AuthenticationError("no name, no password, or too long a one")
+    if not (yield CheckPassword(name, password)):
+        raise AuthenticationError("wrong password or no such user")
+    return name
+
+
+def _fields(octets: bytes) -> list[str]:
+    fields = octets.split(b"\0")
+    if len(fields) != 3:
+        raise MalformedError("PLAIN is authzid NUL name NUL password")
+    return [_text(field) for field in fields]
+
+
+def _text(octets: bytes) -> str:
+    try:
+        text = octets.decode()
+    except UnicodeDecodeError:
+        raise MalformedError("not UTF-8") from None
+    if "\0" in text:  # hashes written in C would stop there: "a\0b" must not pass for "a"
+        raise MalformedError("NUL in a name or password")
+    return text
+
+
+def _require_own(authzid: str, name: str) -> None:
+    if authzid and authzid.lower() != name.lower():
+        raise AuthenticationError("nobody acts for another user")

@@ -1,0 +1,116 @@
+"""aliases(5): ``name: target, target ...``; what one line of it means.
+
+Knows no users and opens no file; an ``:include:`` is a target like others. Owns the form that sendmail,
+Postfix and Exim share: comments, lines that go on with white space, quoted names and targets.
+"""
+
+import re
+from typing import NamedTuple
+
+# A target, up to the next comma outside quotes.
+_TARGET = re.compile(r'\s*((?:"(?:[^"\\]|\\.)*"|[^,"])*)\s*(?:,|\Z)')
+_NAME = re.compile(r'("(?:[^"\\]|\\.)*"|[^:\s"]+)\s*:(?!include:)(.*)', re.DOTALL)
+
+
+class Address(NamedTuple):
+    """A name here or an address anywhere; *is_final*: the name is a user, whatever aliases it has."""
+
+    text: str
+    is_final: bool = False
+
+
+class File(NamedTuple):
+    """An mbox to append to."""
+
+    path: str
+
+
+class Command(NamedTuple):
+    """A program that gets the message on stdin."""
+
+    text: str
+
+
+class Include(NamedTuple):
+    """A file of more targets."""
+
+    path: str
+
+
+Target = Address | File | Command | Include
+Aliases = dict[str, tuple[Target, ...]]
+
+
+def parse(text: str) -> tuple[Aliases, list[str]]:
+    """The aliases by name in lower case, and what is wrong with lines that are passed over."""
+    found: Aliases = {}
+    problems = []
+    for number, line in _logical_lines(text):
+        match = _NAME.fullmatch(line)
+        if match is None:
+            problems.append(f"line {number}: not 'name: target, ...'")
+            continue
+        name = _unquoted(match[1]).lower()
+        targets = parse_targets(match[2])
+        if name in found:
+            problems.append(f"line {number}: {name} stands there twice; the first counts")
+        elif not targets:
+            problems.append(f"line {number}: {name} has no target")
+        else:
+            found[name] = targets
+    return found, problems
+
+
+def parse_targets(text: str) -> tuple[Target, ...]:
+    """Targets between commas and line ends, as an alias and an included file have them."""
+    words = []
+    at = 0
+    while at < len(text):
+        match = _TARGET.match(text, at)
+        if match is None or match.end() == at:  # a quote without end
+            words.append(text[at:].strip())
+            break
+        words.append(match[1].strip())
+        at = match.end()
+    return tuple(_target(word) for word in words if word)
+
+
+def parse_include(text: str) -> tuple[Target, ...]:
+    """The targets of an included file: lines of them, comments between."""
+    lines = [line for line in text.split("\n") if not line.lstrip().startswith("#")]
+    return parse_targets(",".join(lines))
+
+
+def _logical_lines(text: str) -> list[tuple[int, str]]:
+    """Lines joined with those that go on with white space: (number of the first, text)."""
+    found: list[tuple[int, str]] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if line[0] in " \t" and found:
+            found[-1] = (found[-1][0], f"{found[-1][1]} {line.strip()}")
+        else:
+            found.append((number, line.strip()))
+    return found
+
+
+def _target(word: str) -> Target:
+    text = _unquoted(word)
+    if text.startswith("|"):
+        return Command(text[1:].strip())
+    if text.lower().startswith(":include:"):
+        return Include(text[len(":include:") :].strip())
+    if text.startswith("/"):
+        return File(text)
+    if text.startswith("\\"):
+        return Address(text[1:], is_final=True)
+    return Address(text)
+
+
+def _unquoted(word: str) -> str:
+    """``"|cmd a"`` and ``|"cmd a"`` without their quotes."""
+    if len(word) > 1 and word[0] == word[-1] == '"':
+        return re.sub(r"\\(.)", r"\1", word[1:-1])
+    if word.startswith('|"') and word.endswith('"'):
+        return "|" + re.sub(r"\\(.)", r"\1", word[2:-1])
+    return word

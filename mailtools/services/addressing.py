@@ -1,0 +1,204 @@
+"""Whose mail is it, and where does it go: domains, aliases, users, postmaster, catch-all.
+
+An address in, places out, or a refusal in SMTP's words. Never a relay: whatever stands before the last @, the
+domain behind it has to be ours (RFC 5321 Appendix F.; promise R9). Knows no session and writes nothing but
+users' folders.
+"""
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mailtools.core.errors import ConfigurationError
+from mailtools.core.message.aliases import (
+    Address,
+    Aliases,
+    Command,
+    File,
+    Include,
+    Target,
+    parse,
+    parse_include,
+)
+from mailtools.core.smtp import grammar
+from mailtools.core.smtp.reply import Reply
+from mailtools.system.mailroot import MailRoot
+from mailtools.system.users import Users
+from mailtools.system.watched import Watched
+
+POSTMASTER = "postmaster"
+_MOST_PLACES = 1000  # of one recipient
+_NO_USER = Reply(550, "5.1.1", "No such user here")
+_NO_RELAY = Reply(550, "5.7.1", "Relaying denied: not a domain of this server")
+_BROKEN = Reply(451, "4.3.5", "An alias here cannot be followed, try again later")
+_LOOP = Reply(554, "5.4.6", "The aliases of this recipient lead nowhere")
+
+
+class RefusedRecipientError(Exception):
+    """A recipient is not welcome; holds the reply."""
+
+    def __init__(self, reply: Reply, why: str = "") -> None:
+        super().__init__(why or reply.text)
+        self.reply = reply
+        self.is_our_fault = bool(why)
+
+
+class Mbox(NamedTuple):
+    """A file that gets a copy."""
+
+    path: str
+
+
+class Pipe(NamedTuple):
+    """A program that gets a copy."""
+
+    command: str
+
+
+Place = Mbox | Pipe
+
+
+class Addressing(NamedTuple):
+    """Who gets mail here, and where it goes."""
+
+    root: MailRoot
+    mbox: str = ""  # all users' mail into this one mbox
+    domains: frozenset[str] = frozenset()  # empty: any
+    users: Users | None = None  # None: any
+    aliases: Watched[Aliases] | None = None
+    commands: bool = False  # aliases may name programs
+    catch_all: str = ""  # the user who gets what nobody else does
+    plus_delimiter: str = ""
+
+    def places(self, recipient: str) -> tuple[Place, ...]:
+        """Where *recipient*'s mail goes; () where it is thrown away on purpose.
+
+        Raises RefusedRecipientError, MailError or OSError.
+        """
+        local, domain = grammar.split_mailbox(recipient)
+        if not self._is_ours(domain):
+            raise RefusedRecipientError(_NO_RELAY)
+        if self.aliases is None:
+            return (self._user(local, domain),)
+        found: dict[Place, None] = {}
+        self._expand(local, domain, (), found)
+        return tuple(found)
+
+    def _is_ours(self, domain: str) -> bool:
+        return not self.domains or not domain or domain in self.domains
+
+    # -- users ---------------------------------------------------------------------------------------------
+
+    def _user(self, local: str, domain: str) -> Mbox:
+        name = self._user_name(local, domain)
+        if not name:
+            raise RefusedRecipientError(_NO_USER)
+        if self.mbox:
+            return Mbox(self.mbox)
+        try:
+            return Mbox(self.root.inbox(name))
+        except ValueError:
+            raise RefusedRecipientError(_NO_USER) from None
+
+    def _user_name(self, local: str, domain: str) -> str:
+        """The user who gets mail for *local*; "" where nobody does."""
+        for name in self._names(local):
+            if self.users is None:
+                return self._base(name)
+            if domain and self.users.find(f"{name}@{domain}"):
+                return f"{name}@{domain}"
+            if self.users.find(name):
+                return name
+        if self.catch_all:
+            return self.catch_all.lower()
+        return POSTMASTER if self._names(local)[-1] == POSTMASTER else ""
+
+    def _names(self, local: str) -> tuple[str, ...]:
+        """What to look up: the name itself, then without its tag."""
+        name = local.lower()
+        base = self._base(name)
+        return (name,) if base == name else (name, base)
+
+    def _base(self, name: str) -> str:
+        base = name.partition(self.plus_delimiter)[0] if self.plus_delimiter else name
+        return base or name
+
+    # -- aliases -------------------------------------------------------------------------------------------
+
+    def _expand(self, local: str, domain: str, seen: tuple[str, ...], found: dict[Place, None]) -> None:
+        """Follow aliases; a name that is met again stands for the user of that name (it broke the loop)."""
+        assert self.aliases is not None
+        table = self.aliases.value()
+        name = next((name for name in self._names(local) if name in table and name not in seen), "")
+        if name:
+            for target in table[name]:
+                self._follow(target, (*seen, name), found)
+        else:
+            self._final(local, domain, seen, found)
+        if len(found) > _MOST_PLACES:
+            raise RefusedRecipientError(_BROKEN, f"alias {name}: more than {_MOST_PLACES} places")
+
+    def _final(self, local: str, domain: str, seen: tuple[str, ...], found: dict[Place, None]) -> None:
+        try:
+            found[self._user(local, domain)] = None
+        except RefusedRecipientError as refused:
+            if not seen:
+                raise
+            if local.lower() in seen:
+                raise RefusedRecipientError(
+                    _LOOP, f"aliases {' -> '.join(seen)} -> {local}: a loop"
+                ) from None
+            why = f"alias {seen[-1]}: {local}: {refused}"
+            raise RefusedRecipientError(_BROKEN, why) from None
+
+    def _follow(self, target: Target, seen: tuple[str, ...], found: dict[Place, None]) -> None:
+        if isinstance(target, Address):
+            local, domain = grammar.split_mailbox(target.text)
+            if not self._is_ours(domain):
+                raise RefusedRecipientError(
+                    _BROKEN,
+                    f"alias {seen[-1]}: {target.text}: mail for other servers cannot be sent on from here",
+                )
+            (self._final if target.is_final else self._expand)(local, domain, seen, found)
+        elif isinstance(target, Include):
+            self._include(target.path, seen, found)
+        elif isinstance(target, Command):
+            if not self.commands:
+                raise RefusedRecipientError(
+                    _BROKEN, f"alias {seen[-1]}: a program, and --alias-commands is not given"
+                )
+            found[Pipe(target.text)] = None
+        elif target.path != "/dev/null":
+            if target.path.endswith("/"):
+                raise RefusedRecipientError(
+                    _BROKEN, f"alias {seen[-1]}: {target.path}: Maildirs cannot be written"
+                )
+            found[Mbox(os.path.realpath(target.path))] = None
+
+    def _include(self, path: str, seen: tuple[str, ...], found: dict[Place, None]) -> None:
+        """Targets out of a file: who may write it may name addresses, but no files and programs of ours."""
+        mark = f":include:{path}"
+        if mark in seen:
+            raise RefusedRecipientError(_LOOP, f"aliases {' -> '.join(seen)} -> {mark}: a loop")
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                targets = parse_include(file.read())
+        except OSError as error:
+            raise RefusedRecipientError(_BROKEN, f"alias {seen[-1]}: {path}: {error.strerror}") from None
+        for target in targets:
+            if isinstance(target, File | Command):
+                raise RefusedRecipientError(_BROKEN, f"{path}: an included file names addresses only")
+            self._follow(target, (*seen, mark), found)
+
+
+def open_aliases(path: str, warn: Callable[[str], None]) -> Watched[Aliases]:
+    """Raises ConfigurationError."""
+    return Watched(path, "aliases file", parse, warn)
+
+
+def check_catch_all(name: str, users: Users | None) -> None:
+    """Raises ConfigurationError where nobody would read what *name* gets."""
+    if name and users is not None and users.find(name) is None:
+        raise ConfigurationError(
+            f"--catch-all {name}: no such user; make one with: mailtools user add {name}"
+        )

@@ -1,0 +1,83 @@
+"""A message on its way to all its places: mboxes and programs; each recipient learns how its own went.
+
+Knows no session: places and contents in, one outcome for each place out, when all are done.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from mailtools.core.errors import DiskFullError, LockTimeoutError, MailError
+from mailtools.core.smtp.reply import Reply
+from mailtools.services.addressing import Mbox, Pipe, Place
+from mailtools.services.incoming import DISK_FULL
+from mailtools.system.commit import Delivery
+from mailtools.system.mboxfile import NO_ROOM, Record
+from mailtools.system.programs import Job, Ran
+
+_TEMP_FAIL = 75  # EX_TEMPFAIL of sysexits.h
+_COMMAND_REFUSED = Reply(554, "5.3.0", "The recipient's program refused the message")
+_COMMAND_FAILED = Reply(451, "4.3.0", "The recipient's program failed, try again later")
+
+Failures = Mapping[Place, Reply]
+
+
+class Carriers(NamedTuple):
+    """Who takes a message to its places."""
+
+    deliver: Callable[[Delivery], None]
+    run: Callable[[Job], None]
+    warn: Callable[[str], None]
+
+
+class Handover:
+    """One message's way. *done* is called once with the places that failed, and what to say of each."""
+
+    def __init__(self, carriers: Carriers, done: Callable[[Failures], None]) -> None:
+        self._carriers = carriers
+        self._done = done
+        self._failures: dict[Place, Reply] = {}
+        self._left = 0
+
+    def start(
+        self, records: Mapping[Mbox, Record], jobs: Mapping[Pipe, Callable[[Callable[[Ran], None]], Job]]
+    ) -> None:
+        """Take each record to its mbox and each job to its program."""
+        self._left = len(records) + len(jobs) + 1
+        for mbox, record in records.items():
+            self._carriers.deliver(Delivery(mbox.path, record, lambda error, m=mbox: self._stored(m, error)))  # type: ignore[misc]
+        for pipe, make in jobs.items():
+            self._carriers.run(make(lambda ran, p=pipe: self._ran(p, ran)))  # type: ignore[misc]
+        self._settle()
+
+    def _stored(self, mbox: Mbox, error: MailError | None) -> None:
+        if error is not None:
+            self._carriers.warn(f"message not stored: {error}")
+            self._failures[mbox] = failure(error)
+        self._settle()
+
+    def _ran(self, pipe: Pipe, ran: Ran) -> None:
+        ran.output.close()
+        if ran.code:
+            self._carriers.warn(f"{pipe.command}: failed ({ran.code}): {ran.said or 'it said nothing'}")
+            is_temporary = ran.code in (-1, _TEMP_FAIL, 126, 127)  # the last two: the shell found no program
+            self._failures[pipe] = _COMMAND_FAILED if is_temporary else _COMMAND_REFUSED
+        self._settle()
+
+    def _settle(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._done(self._failures)
+
+
+def worst(replies: list[Reply]) -> Reply | None:
+    """The reply where several failed: to try again may help; None where nothing failed."""
+    return next((reply for reply in replies if reply.is_transient), replies[0] if replies else None)
+
+
+def failure(error: Exception) -> Reply:
+    """What the client is told: everything that stopped us may be mended, so it shall try again."""
+    if isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
+        return DISK_FULL
+    if isinstance(error, LockTimeoutError):
+        return Reply(451, "4.3.0", "Mailbox is locked, try again later")
+    return Reply(451, "4.3.0", "Mailbox cannot be written, try again later")
