@@ -41,17 +41,6 @@ def server_options(port: int) -> Callable[[F], F]:
             "--users", metavar="FILE", help="Who has mail here.  [default: ROOT/users if it exists]"
         ),
         click.option("--dev", is_flag=True, help="Accept any recipient and any login; loopback only."),
-        click.option("--tls-cert", metavar="FILE", help="Offer TLS with this certificate, in PEM."),
-        click.option("--tls-key", metavar="FILE", help="Its key.  [default: in the certificate's file]"),
-        click.option(
-            "--tls-self-signed",
-            is_flag=True,
-            help="Offer TLS with a certificate of our own, kept in DIR/.tls.",
-        ),
-        click.option("--implicit-tls", is_flag=True, help="Speak TLS from the first octet."),
-        click.option(
-            "--allow-plaintext-auth", is_flag=True, help="Let clients beyond loopback log in without TLS."
-        ),
         click.option(
             "--max-connections",
             metavar="N",
@@ -85,9 +74,29 @@ def server_options(port: int) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for option in reversed(options):
             function = option(function)
-        return function
+        return tls_options(function)
 
     return decorate
+
+
+def tls_options(function: F) -> F:
+    """TLS, and logging in without it."""
+    options = [
+        click.option("--tls-cert", metavar="FILE", help="Offer TLS with this certificate, in PEM."),
+        click.option("--tls-key", metavar="FILE", help="Its key.  [default: in the certificate's file]"),
+        click.option(
+            "--tls-self-signed",
+            is_flag=True,
+            help="Offer TLS with a certificate of our own, kept in DIR/.tls.",
+        ),
+        click.option("--implicit-tls", is_flag=True, help="Speak TLS from the first octet."),
+        click.option(
+            "--allow-plaintext-auth", is_flag=True, help="Let clients beyond loopback log in without TLS."
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def open_sockets(host: str, port: int, listen: Sequence[str]) -> list[socket.socket]:

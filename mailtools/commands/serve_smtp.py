@@ -126,7 +126,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       mailtools serve-smtp --dev --fault 'rcpt to=*@grey.test reply "451 4.7.1 Greylisted" times=1'
     """
     from mailtools.commands._logging import set_up
-    from mailtools.core.smtp.server import Offer
+    from mailtools.core.smtp.offer import Offer
     from mailtools.services import smtp_service
     from mailtools.services.logins import LoginRules
     from mailtools.system import clock

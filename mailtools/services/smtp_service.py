@@ -12,7 +12,8 @@ from typing import NamedTuple
 from mailtools.core.errors import CannotWriteError, ConfigurationError
 from mailtools.core.mbox import quoting
 from mailtools.core.message import header, words
-from mailtools.core.smtp.server import Offer, SmtpServer
+from mailtools.core.smtp.offer import Offer
+from mailtools.core.smtp.server import SmtpServer
 from mailtools.services.addressing import Addressing, check_catch_all, open_aliases
 from mailtools.services.faults import Fault, Faults, FaultySession, World
 from mailtools.services.handover import Carriers

@@ -10,8 +10,9 @@ from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.mbox import quoting
 from mailtools.core.smtp import events
 from mailtools.core.smtp.client import SmtpClient
+from mailtools.core.smtp.offer import Offer
 from mailtools.core.smtp.reply import Reply
-from mailtools.core.smtp.server import Offer, SmtpServer
+from mailtools.core.smtp.server import SmtpServer
 from mailtools.core.wire import dots, eol
 from mailtools.core.wire.reader import Reader
 

@@ -13,8 +13,9 @@ import pytest
 
 from mailtools.core.errors import ConfigurationError
 from mailtools.core.smtp import events
+from mailtools.core.smtp.offer import Offer
 from mailtools.core.smtp.reply import Reply
-from mailtools.core.smtp.server import Offer, SmtpServer
+from mailtools.core.smtp.server import SmtpServer
 from mailtools.system import serve
 from mailtools.system.connection import Opening
 from mailtools.system.listeners import is_loopback, open_listener, shown_address

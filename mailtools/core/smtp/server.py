@@ -5,7 +5,7 @@ decision. It does not know who may send, whose mailboxes there are, or where a m
 questions (`Connected`, `RcptTo`, `MessageEnd` ...), and parsing waits until `reply` or `proceed` answers.
 
 Owns RFC 5321 §3, §4.1, §4.3; RFC 2033 (LMTP); RFC 2920 (PIPELINING); RFC 3030 (CHUNKING); RFC 3207
-(STARTTLS); RFC 4954 (AUTH, its place in the session); RFC 9422 (LIMITS); RFC 2034 (ENHANCEDSTATUSCODES).
+(STARTTLS); RFC 4954 (AUTH, its place in the session); RFC 2034 (ENHANCEDSTATUSCODES).
 
 Invariants: a reply for every command, in order. Every limit is checked before octets are kept. Whatever a
 message breaks, it is read to its end and answered there, so that no line of a message is ever taken for a
@@ -13,7 +13,6 @@ command. At STARTTLS all that was said before is forgotten, octets that wait inc
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import NamedTuple
 
 from mailtools.core.smtp import grammar, login
 from mailtools.core.smtp.body import Body
@@ -36,6 +35,7 @@ from mailtools.core.smtp.events import (
     Verify,
 )
 from mailtools.core.smtp.grammar import SyntaxProblemError
+from mailtools.core.smtp.offer import Offer
 from mailtools.core.smtp.parameters import (
     NO_MAIL_PARAMETERS,
     NO_RCPT_PARAMETERS,
@@ -55,25 +55,6 @@ _HELP = "Commands: HELO EHLO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HE
 _HTTP = frozenset(
     (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"CONNECT", b"PRI")
 )
-
-
-class Offer(NamedTuple):
-    """What all sessions of a server have in common. Sizes are in octets.
-
-    host: our name in greeting and HELO reply. max_size: of a message as sent (CRLF). max_line: of a
-    message's line, its CRLF counted. max_command: of a command line, likewise. max_errors: commands in
-    error before the session ends with 421; max_logins: logins that failed, likewise.
-    """
-
-    host: str
-    lmtp: bool = False
-    starttls: bool = False
-    max_size: int = 50 << 20
-    max_recipients: int = 1000
-    max_line: int = (64 << 10) + 2
-    max_command: int = 4096
-    max_errors: int = 50
-    max_logins: int = 3
 
 
 class SmtpServer(Conversation):
@@ -212,7 +193,9 @@ class SmtpServer(Conversation):
     def _do_ehlo(self, argument: bytes) -> Steps:
         yield from self._hello(argument, extended=True)
         if self._answer is None:
-            self._send(Reply(250, "", "\n".join((self._greeting(), *self._keywords()))))
+            starttls = self.offer.starttls and not self.is_secure
+            keywords = self.offer.keywords(starttls, () if self.user else self.mechanisms)
+            self._send(Reply(250, "", "\n".join((self._greeting(), *keywords))))
 
     def _hello(self, argument: bytes, extended: bool) -> Steps:
         helo = grammar.parse_helo(argument)
@@ -224,17 +207,6 @@ class SmtpServer(Conversation):
 
     def _greeting(self) -> str:
         return f"{self.offer.host} Hello {self._helo}, pleased to meet you"
-
-    def _keywords(self) -> list[str]:
-        """What we offer, here and now."""
-        offer = self.offer
-        keywords = ["PIPELINING", f"SIZE {offer.max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
-        keywords += ["DSN", "CHUNKING", f"LIMITS RCPTMAX={offer.max_recipients}"]
-        if offer.starttls and not self.is_secure:
-            keywords.append("STARTTLS")
-        if self.mechanisms and not self.user:
-            keywords.append(" ".join(("AUTH", *self.mechanisms)))
-        return keywords
 
     def _do_starttls(self, argument: bytes) -> None:
         if argument:
@@ -367,15 +339,11 @@ class SmtpServer(Conversation):
             raise SyntaxProblemError(503, "5.5.1", f"Need RCPT before {verb}")
 
     def _envelope(self) -> Envelope:
-        security = ("S" if self.is_secure else "") + ("A" if self.user else "")
-        kind = "LMTP" if self.offer.lmtp else "ESMTP" if self._extended else "SMTP"
-        if self._parameters.smtputf8:
-            kind = "UTF8LMTP" if self.offer.lmtp else "UTF8SMTP"
         parameters = self._parameters
         return Envelope(
             self._reverse_path or "",
             tuple(self._recipients),
-            kind + security if self._extended else kind,
+            self.offer.protocol(self._extended, parameters.smtputf8, self.is_secure, bool(self.user)),
             self._helo,
             parameters.body,
             parameters.smtputf8,
@@ -430,13 +398,13 @@ class SmtpServer(Conversation):
         """Read exactly *size* octets, whatever becomes of them."""
         while size:
             octets = self._reader.octets[:size]
-            if octets:
-                self._reader.octets = self._reader.octets[len(octets) :]
-                size -= len(octets)
-                if body is not None and body.problem is None:
-                    self._pass_on(body.take_octets(octets))
-            if size or octets:
+            if not octets:
                 yield
+                continue
+            self._reader.octets = self._reader.octets[len(octets) :]
+            size -= len(octets)
+            if body is not None and body.problem is None:
+                self._pass_on(body.take_octets(octets))
 
     def _end_chunk(self, body: Body, size: int, is_last: bool) -> Steps:
         if is_last:

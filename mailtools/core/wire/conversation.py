@@ -43,7 +43,7 @@ class Conversation:
 
     def receive_data(self, octets: bytes) -> None:
         """Take octets from the client."""
-        if not self.is_closed:
+        if not (self.is_closed or self.wants_tls):
             self._reader.feed(octets)
 
     def receive_eof(self) -> None:

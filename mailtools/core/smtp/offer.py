@@ -1,0 +1,49 @@
+"""What a server offers: its limits, its extensions as EHLO names them, its name for the protocol in use.
+
+Knows no session; where one stands is an argument. Owns RFC 5321 §4.1.1.1 (EHLO keywords), RFC 3848 and RFC
+6531 §4.3 (the "with" keyword of Received), RFC 9422 (LIMITS).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Offer(NamedTuple):
+    """What all sessions of a server have in common. Sizes are in octets.
+
+    host: our name in greeting and HELO reply. max_size: of a message as sent (CRLF). max_line: of a
+    message's line, its CRLF counted. max_command: of a command line, likewise. max_errors: commands in
+    error before the session ends with 421; max_logins: logins that failed, likewise.
+    """
+
+    host: str
+    lmtp: bool = False
+    starttls: bool = False
+    max_size: int = 50 << 20
+    max_recipients: int = 1000
+    max_line: int = (64 << 10) + 2
+    max_command: int = 4096
+    max_errors: int = 50
+    max_logins: int = 3
+
+    def keywords(self, starttls: bool, mechanisms: Sequence[str]) -> tuple[str, ...]:
+        """The lines of the EHLO reply after its first: what holds here and now, and nothing else."""
+        return (
+            "PIPELINING",
+            f"SIZE {self.max_size}",
+            "8BITMIME",
+            "SMTPUTF8",
+            "ENHANCEDSTATUSCODES",
+            "DSN",
+            "CHUNKING",
+            f"LIMITS RCPTMAX={self.max_recipients}",
+            *(("STARTTLS",) if starttls else ()),
+            *((" ".join(("AUTH", *mechanisms)),) if mechanisms else ()),
+        )
+
+    def protocol(self, extended: bool, smtputf8: bool, is_secure: bool, has_login: bool) -> str:
+        """How a message came: SMTP, ESMTP, ESMTPSA, LMTPS, UTF8SMTPA ..."""
+        if not extended:
+            return "SMTP"
+        kind = "LMTP" if self.lmtp else "SMTP" if smtputf8 else "ESMTP"
+        return ("UTF8" if smtputf8 else "") + kind + ("S" if is_secure else "") + ("A" if has_login else "")
