@@ -166,6 +166,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Serv
     (folder / "msg.eml").write_bytes(
         b"From: alice@example.org\nSubject: lunch spam\nTo: bob@localhost\n\nHi\n"
     )
+    (folder / "secret").write_text("secret\n")
+    (folder / "aliases").write_text("postmaster: bob\n")
     bin_folder = folder / "bin"
     bin_folder.mkdir()
     (bin_folder / "mailtools").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mailtools "$@"\n')
@@ -185,10 +187,14 @@ def test_examples_run(place: tuple[Path, Server], where: str, line: str) -> None
         line = re.sub(r"--port \d+", "--port 0", line)
         line = line.replace("--exit-after 1", "").replace("--total-timeout 1m", "")
         line = line.replace("serve-smtp", "serve-smtp --total-timeout 500ms", 1)
+    users = folder / "Mail" / "users"
+    users.unlink(missing_ok=True)
+    if (" user " in line and " add " not in line) or "--aliases" in line:
+        users.write_text("bob:{PLAIN}secret\n")
     environment = os.environ | {"PATH": f"{folder}/bin:{os.environ['PATH']}", "HOME": str(folder)}
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", line], cwd=folder, env=environment, capture_output=True, text=True,
-        check=False, stdin=subprocess.DEVNULL, timeout=60,
+        check=False, input="secret\n" if " user " in line else "", timeout=60,
     )  # fmt: skip
     allowed = {75} if "serve-smtp" in line else {0, 1} if "mbox" in line else {0}
     assert done.returncode in allowed, f"{line}\n{done.stderr}"

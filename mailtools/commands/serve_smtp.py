@@ -167,7 +167,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     )
     settings = settings_of(options, certificates)._replace(total_timeout=options["total_timeout"] or 0.0)
 
-    def ready() -> None:
+    def ready(_: Callable[[], object]) -> None:
         announce(service.name, sockets, options["port_file"])
 
     ctx.exit(smtp_service.run(service, sockets, settings, ready))

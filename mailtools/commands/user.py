@@ -44,7 +44,7 @@ def add(name: str, root: str, users: str | None, scheme: str, **source: Any) -> 
     \b
     Examples:
       mailtools user add bob
-      mailtools user add carol --password-command 'pass show mail/carol'
+      mailtools user add carol --password-command 'cat secret'
     """
     from mailtools.services import accounts
     from mailtools.system.mailroot import MailRoot

@@ -93,6 +93,7 @@ class SmtpService(NamedTuple):
     seed: int | None = None
     to_stdout: str = ""  # "", "raw", "mbox", "json"
     exit_after: int = 0  # messages; 0: go on
+    told: Callable[[Accepted], None] = lambda _: None  # of each message
 
     @property
     def name(self) -> str:
@@ -104,9 +105,9 @@ def run(
     service: SmtpService,
     sockets: Sequence[socket.socket],
     settings: serve.Settings,
-    ready: Callable[[], None],
+    ready: Callable[[Callable[[], object]], None],
 ) -> int:
-    """Serve until told to stop; return the exit code."""
+    """Serve until told to stop; return the exit code. *ready* gets what ends the server, from any thread."""
     with ExitStack() as workers:
 
         def prepare(server: serve.Server, loop: Loop) -> OpenSession:
@@ -143,9 +144,11 @@ class _Accepted:
     def __init__(self, service: SmtpService, stop: Callable[..., None]) -> None:
         self._format = service.to_stdout
         self._left = service.exit_after
+        self._told = service.told
         self._stop = stop
 
     def __call__(self, message: Accepted) -> None:
+        self._told(message)
         if log.isEnabledFor(logging.INFO):
             recipients = ", ".join(f"<{recipient.address}>" for recipient in message.envelope.recipients)
             log.info(

@@ -88,7 +88,7 @@ class Server:
             else:
                 listener = await loop.create_server(self._connection, sock=sock, backlog=BACKLOG)
             self._listeners.append(listener)
-        if threading.current_thread() is threading.main_thread():
+        if _is_main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self.stop)
             loop.add_signal_handler(signal.SIGHUP, self.reload)
@@ -161,6 +161,10 @@ class Server:
             del self.by_address[connection.peer]
 
 
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 def _raise_file_limit(wanted: int) -> int:
     """As many connections as *wanted*, or as descriptors allow."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -178,12 +182,13 @@ def run(
     sockets: Sequence[socket.socket],
     prepare: Callable[["Server", Loop], OpenSession],
     settings: "Settings",
-    ready: Callable[[], None],
+    ready: Callable[[Callable[[], object]], None],
 ) -> int:
     """Serve on *sockets* until a signal, `Server.stop` or the total time-out; return the exit code.
 
     *prepare* gets the server and its loop, and returns what opens sessions. *ready* is called once
-    connections are accepted.
+    connections are accepted, with what ends the server, from any thread. In another thread than the main
+    one signals are left alone.
     """
 
     async def main() -> int:
@@ -195,10 +200,11 @@ def run(
         await server.listen(sockets)
         if settings.total_timeout:
             loop.call_later(settings.total_timeout, server.stop, _TEMPORARY_FAILURE)
-        ready()
+        ready(lambda: loop.call_soon_threadsafe(server.stop))
         return await server.run()
 
     import uvloop
 
-    gc.freeze()  # what start-up made stays
+    if _is_main_thread():
+        gc.freeze()  # what start-up made stays
     return uvloop.run(main())

@@ -83,7 +83,7 @@ def open_transcript(target: str, name: str, again: bool = False) -> Transcript:
         os.makedirs(target, exist_ok=True)
         path = os.path.join(target, f"{clock.identity()}-{name}.txt")
     try:
-        file = open(path, "ab" if again else "wb")  # noqa: SIM115 - it is closed with the session
+        file = open(path, "ab" if again else "wb", buffering=0)  # noqa: SIM115 - it is closed with the session
     except OSError as error:
         raise CannotWriteError(f"{path}: {error.strerror}: no transcript can be written") from error
     return Transcript(file.write, file.close)

@@ -1,0 +1,59 @@
+"""aliases(5)."""
+
+import pytest
+
+from mailtools.core.message.aliases import (
+    Address,
+    Command,
+    File,
+    Include,
+    parse,
+    parse_include,
+    parse_targets,
+)
+
+
+def test_a_file() -> None:
+    found, problems = parse(
+        "# comment\n\nPostmaster:\troot\nteam: bob, ann@x,\n\tcarol\n  ,dave\n# between\n\n"
+        '"two words" : bob\nlist: :include:/etc/list, "|/bin/cmd -a, b", |"/bin/x y", /var/mail/a, \\bob\n'
+        "noreply: /dev/null # no comment here\n"
+    )
+    assert not problems
+    assert found["postmaster"] == (Address("root"),)
+    assert found["team"] == (Address("bob"), Address("ann@x"), Address("carol"), Address("dave"))
+    assert found["two words"] == (Address("bob"),)
+    assert found["list"] == (
+        Include("/etc/list"),
+        Command("/bin/cmd -a, b"),
+        Command("/bin/x y"),
+        File("/var/mail/a"),
+        Address("bob", is_final=True),
+    )
+    assert found["noreply"] == (File("/dev/null # no comment here"),)
+
+
+def test_lines_that_are_none() -> None:
+    found, problems = parse("no colon\n:x\nempty:\ntwo: a\nTWO: b\nok: c\n")
+    assert found == {"two": (Address("a"),), "ok": (Address("c"),)}
+    assert [problem.partition(":")[0] for problem in problems] == ["line 1", "line 2", "line 3", "line 5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "targets"),
+    [
+        ("", ()),
+        (",, a ,,b,", (Address("a"), Address("b"))),
+        ('"quoted \\" name"@x', (Address('"quoted \\" name"@x'),)),
+        ('"a, b", c', (Address("a, b"), Address("c"))),
+        ('"without end, b', (Address('"without end, b'),)),
+    ],
+)
+def test_targets(text: str, targets: tuple[Address, ...]) -> None:
+    assert parse_targets(text) == targets
+
+
+def test_an_included_file() -> None:
+    assert parse_include("# x\nbob\nann, carol\n\n /etc/passwd\n") == (
+        Address("bob"), Address("ann"), Address("carol"), File("/etc/passwd"),
+    )  # fmt: skip
