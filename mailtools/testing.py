@@ -114,7 +114,8 @@ def serve(
         files = self_signed(str(root), "localhost")
         certificates, certificate = Certificates(*files, ("lmtp" if lmtp else "smtp",)), Path(files[0])
     listener = open_listener("127.0.0.1:0")
-    server = SmtpServer(*listener.getsockname()[:2], root / "all.mbox", certificate, root / "transcripts")
+    host, port = listener.getsockname()
+    server = SmtpServer(host, port, root / "all.mbox", certificate, root / "transcripts")
     server.transcripts.mkdir(exist_ok=True)
     service = SmtpService(
         Offer("localhost", lmtp=lmtp, starttls=tls, max_size=max_size),

@@ -49,10 +49,12 @@ def add(name: str, root: str, users: str | None, scheme: str, **source: Any) -> 
     from mailtools.services import accounts
     from mailtools.system.mailroot import MailRoot
 
-    accounts.check_name(name)
+    path = _path(root, users)
+    accounts.check_new_name(path, name)
+    password = read_password(twice=True, **source)
     if not users:
         MailRoot(root).make()
-    accounts.add(_path(root, users), name, read_password(twice=True, **source), scheme)
+    accounts.add(path, name, password, scheme)
 
 
 @command.command("passwd")

@@ -1,5 +1,7 @@
 """Adding, changing and deleting users in a users file."""
 
+import os
+
 from mailtools.core.auth import passwd
 from mailtools.core.errors import BadDataError, ConfigurationError, UnknownRecipientError
 from mailtools.system import passwords
@@ -16,6 +18,17 @@ def check_name(name: str) -> str:
     if problem := passwd.problem_with_name(name):
         raise BadDataError(f"{name!r} cannot be a user's name: {problem}")
     return name.lower()
+
+
+def check_new_name(path: str, name: str) -> None:
+    """Raises BadDataError, UserExistsError where *name* cannot be added to the file at *path*."""
+    name = check_name(name)
+    if os.path.exists(path) and Users(path).find(name):
+        raise _exists(name)
+
+
+def _exists(name: str) -> UserExistsError:
+    return UserExistsError(f"{name} is there already; change the password with: mailtools user passwd {name}")
 
 
 def check_password(password: str) -> None:
@@ -39,9 +52,7 @@ def add(path: str, name: str, password: str, scheme: str) -> None:
 
     def change(text: str) -> str:
         if name in passwd.parse(text)[0]:
-            raise UserExistsError(
-                f"{name} is there already; change the password with: mailtools user passwd {name}"
-            )
+            raise _exists(name)
         return passwd.with_entry(text, name, secret)
 
     edit(path, change)

@@ -28,6 +28,7 @@ from mailtools.system.watched import Watched
 
 POSTMASTER = "postmaster"
 _MOST_PLACES = 1000  # of one recipient
+_DEEPEST = 50  # aliases that lead to aliases
 _NO_USER = Reply(550, "5.1.1", "No such user here")
 _NO_RELAY = Reply(550, "5.7.1", "Relaying denied: not a domain of this server")
 _BROKEN = Reply(451, "4.3.5", "An alias here cannot be followed, try again later")
@@ -58,6 +59,13 @@ class Pipe(NamedTuple):
 Place = Mbox | Pipe
 
 
+class _Found(NamedTuple):
+    """What following aliases has found so far. Each is expanded once: some double at every step."""
+
+    places: dict[Place, None]
+    expanded: set[str]
+
+
 class Addressing(NamedTuple):
     """Who gets mail here, and where it goes."""
 
@@ -80,9 +88,9 @@ class Addressing(NamedTuple):
             raise RefusedRecipientError(_NO_RELAY)
         if self.aliases is None:
             return (self._user(local, domain),)
-        found: dict[Place, None] = {}
+        found = _Found({}, set())
         self._expand(local, domain, (), found)
-        return tuple(found)
+        return tuple(found.places)
 
     def _is_ours(self, domain: str) -> bool:
         return not self.domains or not domain or domain in self.domains
@@ -125,22 +133,24 @@ class Addressing(NamedTuple):
 
     # -- aliases -------------------------------------------------------------------------------------------
 
-    def _expand(self, local: str, domain: str, seen: tuple[str, ...], found: dict[Place, None]) -> None:
+    def _expand(self, local: str, domain: str, seen: tuple[str, ...], found: _Found) -> None:
         """Follow aliases; a name that is met again stands for the user of that name (it broke the loop)."""
         assert self.aliases is not None
+        if len(found.places) > _MOST_PLACES or len(seen) > _DEEPEST:
+            why = f"alias {seen[0]}: leads to more places, or deeper, than can be followed"
+            raise RefusedRecipientError(_BROKEN, why)
         table = self.aliases.value()
         name = next((name for name in self._names(local) if name in table and name not in seen), "")
-        if name:
+        if not name:
+            self._final(local, domain, seen, found)
+        elif name not in found.expanded:
+            found.expanded.add(name)
             for target in table[name]:
                 self._follow(target, (*seen, name), found)
-        else:
-            self._final(local, domain, seen, found)
-        if len(found) > _MOST_PLACES:
-            raise RefusedRecipientError(_BROKEN, f"alias {name}: more than {_MOST_PLACES} places")
 
-    def _final(self, local: str, domain: str, seen: tuple[str, ...], found: dict[Place, None]) -> None:
+    def _final(self, local: str, domain: str, seen: tuple[str, ...], found: _Found) -> None:
         try:
-            found[self._user(local, domain)] = None
+            found.places[self._user(local, domain)] = None
         except RefusedRecipientError as refused:
             if not seen:
                 raise
@@ -151,7 +161,7 @@ class Addressing(NamedTuple):
             why = f"alias {seen[-1]}: {local}: {refused}"
             raise RefusedRecipientError(_BROKEN, why) from None
 
-    def _follow(self, target: Target, seen: tuple[str, ...], found: dict[Place, None]) -> None:
+    def _follow(self, target: Target, seen: tuple[str, ...], found: _Found) -> None:
         if isinstance(target, Address):
             local, domain = grammar.split_mailbox(target.text)
             if not self._is_ours(domain):
@@ -167,15 +177,15 @@ class Addressing(NamedTuple):
                 raise RefusedRecipientError(
                     _BROKEN, f"alias {seen[-1]}: a program, and --alias-commands is not given"
                 )
-            found[Pipe(target.text)] = None
+            found.places[Pipe(target.text)] = None
         elif target.path != "/dev/null":
             if target.path.endswith("/"):
                 raise RefusedRecipientError(
                     _BROKEN, f"alias {seen[-1]}: {target.path}: Maildirs cannot be written"
                 )
-            found[Mbox(os.path.realpath(target.path))] = None
+            found.places[Mbox(os.path.realpath(target.path))] = None
 
-    def _include(self, path: str, seen: tuple[str, ...], found: dict[Place, None]) -> None:
+    def _include(self, path: str, seen: tuple[str, ...], found: _Found) -> None:
         """Targets out of a file: who may write it may name addresses, but no files and programs of ours."""
         mark = f":include:{path}"
         if mark in seen:

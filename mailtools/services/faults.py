@@ -163,10 +163,13 @@ class FaultySession:
         if fault.action == "delay":
             self._world.later(fault.delay, lambda: self._go_on(event))
         elif fault.action == "drop":
-            self._forget(event)
+            self._engine.abandon()
             self._world.drop()
+        elif fault.action == "stall":
+            self._engine.abandon()
         elif fault.reply is not None:
-            self._forget(event)
+            if isinstance(event, events.MessageEnd):
+                self._session.handle(events.MessageAborted("a fault, as told"))
             if isinstance(event, events.MessageEnd) and self._engine.offer.lmtp:
                 self._engine.reply_each([fault.reply] * len(self._engine.accepted))
             else:
@@ -176,8 +179,3 @@ class FaultySession:
         if not self._engine.is_closed:
             self._session.handle(event)
             self._world.resume()
-
-    def _forget(self, event: Event) -> None:
-        """A message that is not to be had after all."""
-        if isinstance(event, events.MessageEnd):
-            self._session.handle(events.MessageAborted("a fault, as told"))

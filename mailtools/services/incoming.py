@@ -33,18 +33,20 @@ class Incoming:
         self._header: bytearray | None = bytearray()
 
     def take(self, chunk: bytes) -> None:
-        """Add whole CRLF lines; once there is a problem they are passed over."""
-        if self.problem is None:
-            self.take_lines(eol.to_lf(chunk))
+        """Add whole CRLF lines."""
+        self.take_lines(eol.to_lf(chunk))
 
     def take_lines(self, lines: bytes) -> None:
-        """Add whole LF lines."""
+        """Add whole LF lines; once there is a problem they are passed over."""
+        if self.problem is not None:
+            return
         if self._header is not None:
             searched = max(0, len(self._header) - 1)
             self._header += lines
             end = 0 if self._header.startswith(b"\n") else self._header.find(b"\n\n", searched) + 1
             if not end and not self._header.startswith(b"\n"):
                 if len(self._header) > MAX_HEADER:
+                    self._header = None
                     self._fail(_HEADER_TOO_LARGE)
                 return
             lines = self._leave_header(end)
@@ -60,7 +62,9 @@ class Incoming:
         octets = bytes(self._header)
         self._header = None
         header = octets[:end]
-        if _hops(header) > MAX_HOPS:
+        if len(header) > MAX_HEADER:
+            self._fail(_HEADER_TOO_LARGE)
+        elif _hops(header) > MAX_HOPS:
             self._fail(_LOOP)
         return quoting.quote_state(header) + octets[end:]
 

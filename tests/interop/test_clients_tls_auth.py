@@ -311,9 +311,16 @@ class Postfix:
         return path
 
     def start(self, **settings: str) -> None:
+        # No name twice: each daemon would log warnings, and wait for the one that writes the log, which does so too.
         settings = {"mydestination": "", "defer_transports": "", "smtp_host_lookup": "native"} | settings
-        lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
-        self.file("main.cf", MAIN.format(folder=self.folder) + lines)
+        given = [
+            line
+            for line in MAIN.format(folder=self.folder).splitlines()
+            if line.split(" ")[0] not in settings
+        ]
+        self.file(
+            "main.cf", "\n".join([*given, *(f"{name} = {value}" for name, value in settings.items()), ""])
+        )
         daemons = "tlsmgr unix - - n 1000? 1 tlsmgr\nlmtp unix - - n - - lmtp\n"
         self.file("master.cf", MASTER.format(port=self.port) + daemons)
         self.command("start")
@@ -321,7 +328,7 @@ class Postfix:
 
     def command(self, name: str) -> int:
         command = ["postfix", "-c", str(self.folder / "config"), name]
-        return subprocess.run(command, check=name == "start", capture_output=True).returncode
+        return subprocess.run(command, check=name == "start", capture_output=True, timeout=60).returncode
 
     def send(self, sender: str, *recipients: str) -> None:
         with smtplib.SMTP("127.0.0.1", self.port, timeout=20) as smtp:

@@ -99,6 +99,10 @@ class SmtpServer(Conversation):
             self._send(Reply(code, enhanced, f"{self.offer.host} {text}"))
             self._end(text)
 
+    def abandon(self) -> None:
+        """Forget the transaction under way though its question is not answered, and never will be."""
+        self._forget_transaction("abandoned")
+
     @property
     def accepted(self) -> Sequence[Recipient]:
         """The recipients of the transaction under way."""
