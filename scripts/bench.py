@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import bench_secure
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 MAILTOOLS = str(BIN / "mailtools")
@@ -87,6 +89,14 @@ class Served(NamedTuple):
     inbox: Path
 
 
+def users(folder: Path) -> Path:
+    """A users file with bob in it."""
+    path = folder / "users"
+    if not path.exists():
+        subprocess.run([MAILTOOLS, "user", "add", "bob", "--users", str(path)], input=b"secret\n", check=True)
+    return path
+
+
 @contextlib.contextmanager
 def serve(folder: Path, *options: str) -> Iterator[Served]:
     port = free_port()
@@ -136,11 +146,12 @@ error unix - - n - - error
 local unix - n n - - local
 anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
+tlsmgr unix - - n 1000? 1 tlsmgr
 """
 
 
 @contextlib.contextmanager
-def postfix() -> Iterator[int]:
+def postfix(tls: bool = False) -> Iterator[int]:
     """An instance of its own: smtpd, cleanup, a queue that is synced; delivery is deferred."""
     import pwd
 
@@ -150,7 +161,17 @@ def postfix() -> Iterator[int]:
     for name in ("config", "queue", "data"):
         (folder / name).mkdir()
     os.chown(folder / "data", pwd.getpwnam("postfix").pw_uid, -1)
-    (folder / "config" / "main.cf").write_text(MAIN_CF.format(folder))
+    main_cf = MAIN_CF.format(folder)
+    if tls:
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+             "-subj", "/CN=bench.test", "-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        main_cf += (
+            f"smtpd_tls_security_level = may\nsmtpd_tls_chain_files = {folder}/key.pem, {folder}/cert.pem\n"
+        )
+    (folder / "config" / "main.cf").write_text(main_cf)
     (folder / "config" / "master.cf").write_text(MASTER_CF.format(port))
     command = ["postfix", "-c", str(folder / "config")]
     subprocess.run([*command, "start"], check=True, capture_output=True)
@@ -168,7 +189,7 @@ def intake(folder: Path, quick: bool) -> Iterator[Row]:
         yield Row("intake", "", "", missing("smtp-source"), "", "")
         return
     with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(serve(folder))
+        ours = stack.enter_context(serve(folder, "--users", str(users(folder))))
         peer = stack.enter_context(postfix()) if os.geteuid() == 0 else 0
         sent = 0
         for sessions, whole, target in ((1, 1000, "ahead"), (10, 5000, "4"), (100, 10_000, "5")):
@@ -415,7 +436,43 @@ def send(folder: Path, quick: bool) -> Iterator[Row]:
               "smtplib, one connection", f"{theirs / ours:.2f}", "2000/s")  # fmt: skip
 
 
-SECTIONS = {"intake": intake, "large": large, "scan": scan, "start": start, "send": send}
+def secure(folder: Path, quick: bool) -> Iterator[Row]:
+    """Intake over TLS by a user who logged in, and what idle connections cost."""
+    with contextlib.ExitStack() as stack:
+        ours = stack.enter_context(serve(folder, "--users", str(users(folder)), "--tls-self-signed"))
+        peer = stack.enter_context(postfix(tls=True)) if os.geteuid() == 0 and shutil.which("postfix") else 0
+        sent = 0
+        for sessions, whole, target in ((1, 1000, "ahead"), (10, 5000, "4"), (100, 10_000, "5")):
+            count = whole // 4 if quick else whole
+            tasks = [lambda s=sessions, c=count: bench_secure.load(ours.port, s, c, "bob secret")]
+            if peer:
+                tasks.append(lambda s=sessions, c=count: bench_secure.load(peer, s, c))
+            seconds = interleaved(3, *tasks)
+            sent += 3 * (count // sessions) * sessions
+            yield Row(
+                f"intake over TLS, {sessions} sessions",
+                f"{count / seconds[0]:.0f}/s",
+                f"{count / seconds[1]:.0f}/s" if peer else "",
+                "Postfix smtpd" if peer else "Postfix starts as root only",
+                f"{seconds[1] / seconds[0]:.2f}" if peer else "",
+                target,
+            )
+        found = ours.inbox.read_bytes().count(b"\nFrom: a@bench.test")
+        assert found == sent, f"{found} messages of {sent} arrived"
+        count = 500 if quick else 5000
+        for tls, target in ((False, "8 KiB"), (True, "64 KiB")):
+            cost = bench_secure.idle(ours.port, ours.process.pid, count, tls)
+            yield Row(
+                f"{count} idle{' over TLS' if tls else ''}, each",
+                f"{cost / 1024:.1f} KiB",
+                "",
+                "",
+                "",
+                target,
+            )
+
+
+SECTIONS = {"intake": intake, "secure": secure, "large": large, "scan": scan, "start": start, "send": send}
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def list_users(ctx: click.Context, /, root: str, users: str | None, as_json: boo
     from mailtools.system.users import Users
 
     path = _path(root, users)
-    entries = Users(path).names() if users or os.path.exists(path) else []
+    entries = list(Users(path).by_name().values()) if users or os.path.exists(path) else []
     if as_json:
         for entry in entries:
             print(json_line({"name": entry.name, "scheme": entry.scheme}))

@@ -110,12 +110,13 @@ class Addressing(NamedTuple):
 
     def _user_name(self, local: str, domain: str) -> str:
         """The user who gets mail for *local*; "" where nobody does."""
+        if self.users is None:
+            return self._base(local.lower())
+        known = self.users.by_name()
         for name in self._names(local):
-            if self.users is None:
-                return self._base(name)
-            if domain and self.users.find(f"{name}@{domain}"):
+            if domain and f"{name}@{domain}" in known:
                 return f"{name}@{domain}"
-            if self.users.find(name):
+            if name in known:
                 return name
         if self.catch_all:
             return self.catch_all.lower()

@@ -13,8 +13,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Full, Queue
-from typing import Any
+from typing import Any, TypeVar
 
 from mailtools.core.auth.passwd import Entry
 from mailtools.core.errors import MailError
@@ -27,7 +28,7 @@ _WAITING = 200  # checks; at 22 ms and 2 cores, 2 seconds
 _REMEMBERED = 300.0  # seconds
 _MOST_REMEMBERED = 10_000
 
-Done = Callable[[bool | None], None]
+T = TypeVar("T")
 
 
 class Checker:
@@ -35,58 +36,66 @@ class Checker:
 
     def __init__(self, post: Callable[[Callable[[], None]], Any]) -> None:
         self._post = post
-        self._work: Queue[tuple[Entry, str, bytes, Done] | None] = Queue(_WAITING)
+        self._work: Queue[Callable[[], None] | None] = Queue(_WAITING)
         self._threads: list[threading.Thread] = []
         self._right: OrderedDict[bytes, float] = OrderedDict()
         self._key = os.urandom(32)
 
-    def check(self, entry: Entry, password: str, done: Done) -> None:
+    def check(self, entry: Entry, password: str, done: Callable[[bool | None], None]) -> None:
         """Call *done*, now or later, in the loop's thread: is it right? None: it cannot be told now."""
         digest = self._digest(entry, password)
         if self._right.get(digest, 0.0) > time.monotonic():
             done(True)
             return
+
+        def checked(is_right: bool | None) -> None:
+            if is_right:
+                self._remember(digest)
+            done(is_right)
+
+        self.run(lambda: passwords.check(entry, password), checked)
+
+    def run(self, task: Callable[[], T], done: Callable[[T | None], None]) -> None:
+        """Do *task* in a thread and call *done* with its outcome in the loop's; None where it has none."""
         if not self._threads:
             self._start()
         try:
-            self._work.put_nowait((entry, password, digest, done))
+            self._work.put_nowait(lambda: self._do(task, done))
         except Full:
-            log.warning("too many logins at a time: %s was told to try again", entry.name)
+            log.warning("too many logins at a time: a client was told to try again")
             done(None)
 
     def stop(self) -> None:
         """End the threads; what waits is not checked any more."""
-        for _ in self._threads:
-            try:
+        with suppress(Full):  # they are daemons
+            for _ in self._threads:
                 self._work.put_nowait(None)
-            except Full:
-                return  # they are daemons
 
     def _start(self) -> None:
         self._threads = [
-            threading.Thread(target=self._run, name=f"password-{n}", daemon=True) for n in range(_THREADS)
+            threading.Thread(target=self._serve, name=f"password-{n}", daemon=True) for n in range(_THREADS)
         ]
         for thread in self._threads:
             thread.start()
 
-    def _run(self) -> None:
+    def _serve(self) -> None:
         while (work := self._work.get()) is not None:
-            entry, password, digest, done = work
-            is_right: bool | None = None
-            try:
-                is_right = passwords.check(entry, password)
-            except MailError as error:
-                log.error("%s", error)
-            except Exception:
-                log.exception("a bug in checking the password of %s", entry.name)
-            self._post(lambda d=digest, r=is_right, f=done: self._checked(d, r, f))  # type: ignore[misc]
+            work()
 
-    def _checked(self, digest: bytes, is_right: bool | None, done: Done) -> None:
-        if is_right:
-            self._right[digest] = time.monotonic() + _REMEMBERED
-            if len(self._right) > _MOST_REMEMBERED:
-                self._right.popitem(last=False)
-        done(is_right)
+    def _do(self, task: Callable[[], T], done: Callable[[T | None], None]) -> None:
+        outcome: T | None = None
+        try:
+            outcome = task()
+        except MailError as error:
+            log.error("%s", error)
+        except Exception:
+            log.exception("a bug in checking a password")
+        self._post(lambda: done(outcome))
+
+    def _remember(self, digest: bytes) -> None:
+        self._right[digest] = time.monotonic() + _REMEMBERED
+        if len(self._right) > _MOST_REMEMBERED:
+            self._right.popitem(last=False)
 
     def _digest(self, entry: Entry, password: str) -> bytes:
         """Of all that made it right: another password or hash in the file is another digest."""

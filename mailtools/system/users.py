@@ -6,7 +6,7 @@ An added user is there at once and a deleted one is gone (system/watched).
 import hashlib
 import hmac
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from mailtools.core.auth import passwd
@@ -26,18 +26,18 @@ class Users:
         self._file = Watched(path, "users file", passwd.parse, warn)
         self._key = _lasting_key(self._file.path)
 
+    def by_name(self) -> Mapping[str, Entry]:
+        """All users, in the file's order, by their names in lower case."""
+        return self._file.value()
+
     def find(self, name: str) -> Entry | None:
         """The user *name*, in any case."""
-        return self._file.value().get(name.lower())
-
-    def names(self) -> list[Entry]:
-        """All users, in the file's order."""
-        return list(self._file.value().values())
+        return self.by_name().get(name.lower())
 
     def decoy(self, name: str) -> Entry:
         """Whom to check a password against where there is no *name*: always the same user for the same name,
         so that unknown names take the times that known ones take, whatever schemes are in use."""
-        entries = [entry for entry in self.names() if entry.scheme]
+        entries = [entry for entry in self.by_name().values() if entry.scheme]
         if not entries:
             return _NOBODY
         return entries[int.from_bytes(self._digest("decoy", name)[:8], "big") % len(entries)]
@@ -63,12 +63,12 @@ class Users:
     @property
     def have_passwords(self) -> bool:
         """True where somebody can log in."""
-        return any(entry.scheme for entry in self.names())
+        return any(entry.scheme for entry in self.by_name().values())
 
     @property
     def have_scram(self) -> bool:
         """True where somebody can log in without sending the password."""
-        return any(entry.scheme in ("PLAIN", "SCRAM-SHA-256") for entry in self.names())
+        return any(entry.scheme in ("PLAIN", "SCRAM-SHA-256") for entry in self.by_name().values())
 
     def _digest(self, purpose: str, name: str) -> bytes:
         return hmac.digest(self._key, f"{purpose}:{name.lower()}".encode(errors="surrogateescape"), "sha256")

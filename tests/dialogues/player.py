@@ -86,6 +86,9 @@ class Checker:
     def check(self, entry: Entry, password: str, done: Callable[[bool | None], None]) -> None:
         done(passwords.check(entry, password))
 
+    def run(self, task: Callable[[], object], done: Callable[[object], None]) -> None:
+        done(task())
+
 
 def offer_of(head: dict[str, str]) -> Offer:
     limits = {key.replace("-", "_"): int(head[key]) for key in ("max-size", "max-recipients") if key in head}

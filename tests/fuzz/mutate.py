@@ -1,7 +1,7 @@
 """Mutations: what clients say in the golden dialogues, and any other octets, changed by chance.
 
 Pure functions of a `random.Random`: the same seed gives the same octets. What a failure names by its seed and
-number is printed by ``python -m tests.fuzz.mutate SEED NUMBER``, for a file in crashes/.
+number is printed by ``python -m tests.fuzz.mutate SEED NUMBER [lmtp]``, for a file in crashes/.
 """
 
 import os
@@ -65,13 +65,16 @@ _OWN: list[Lines] = [
 ]  # fmt: skip
 
 
-def sessions() -> list[Lines]:
-    """The seed sessions: one of each dialogue, and a few of our own."""
+def sessions(lmtp: bool = False) -> list[Lines]:
+    """The seed sessions: one of each dialogue, and a few of our own; in *lmtp* they say LHLO."""
     found = [
         [octets(step.text) for step in read(path).steps if step.side == "C"]
         for path in sorted(DIALOGUES.glob("*.txt"))
     ]
-    return [lines for lines in found if lines] + [list(lines) for lines in _OWN]
+    found = [lines for lines in found if lines] + [list(lines) for lines in _OWN]
+    if lmtp:
+        return [[re.sub(rb"^(HELO|EHLO)\b", b"LHLO", line) for line in lines] for lines in found]
+    return found
 
 
 # -- mutations of octets -----------------------------------------------------------------------------------
@@ -259,4 +262,5 @@ def session(seed: int, number: int, seeds: Sequence[Lines]) -> list[bytes]:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(b"".join(session(int(sys.argv[1]), int(sys.argv[2]), sessions())))
+    seeds = sessions(lmtp=sys.argv[3:] == ["lmtp"])
+    sys.stdout.buffer.write(b"".join(session(int(sys.argv[1]), int(sys.argv[2]), seeds)))

@@ -405,14 +405,12 @@ class Driver:
 
 @pytest.mark.parametrize("lmtp", [False, True], ids=["smtp", "lmtp"])
 def test_engine_takes_mutated_sessions(lmtp: bool) -> None:
-    seeds = SEEDS
-    if lmtp:
-        seeds = [[re.sub(rb"^(HELO|EHLO)\b", b"LHLO", line) for line in lines] for lines in SEEDS]
+    seeds = mutate.sessions(lmtp)
     stored = 0
     for number in range(MEMORY_SESSIONS):
         pieces = mutate.session(SEED, number, seeds)
         chance = chance_of(SEED, number, "engine")
-        with told("session", number, pieces):
+        with told("lmtp session" if lmtp else "session", number, pieces):
             driver = Driver(chance, lmtp)
             with suppress(RemoteProtocolError):
                 driver.run(pieces)

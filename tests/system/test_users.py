@@ -30,7 +30,7 @@ def test_names_are_read_in_lower_case(tmp_path: Path) -> None:
     )
     warnings: list[str] = []
     users = Users(str(path), warnings.append)
-    assert [entry.name for entry in users.names()] == ["ann", "bob", "carol", "d.e+f", "ü", "last"]
+    assert list(users.by_name()) == ["ann", "bob", "carol", "d.e+f", "ü", "last"]
     assert len(warnings) == 1
     assert "line 9" in warnings[0]
     entry = users.find("ANN")
