@@ -28,8 +28,9 @@ _STAGES: dict[type, str] = {
     events.Quit: "quit",
 }
 STAGES = tuple(_STAGES.values())
-_REPLY = re.compile(r"([245][0-9]{2})(?: ([245]\.[0-9]{1,3}\.[0-9]{1,3}))?(?: (.+))?")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m)?")
+_REPLY = re.compile(r"([245][0-9]{2})(?: ([245]\.[0-9]{1,3}\.[0-9]{1,3}))?(?: ([^\x00-\x1f\x7f]+))?")
+_DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m)?")
+_COUNT = re.compile(r"[1-9][0-9]{0,8}")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
@@ -75,7 +76,7 @@ def _option(key: str, value: str) -> dict[str, Any]:
         return {"to": value.lower()}
     if key == "from":
         return {"sender": value.lower()}
-    if key in ("times", "every") and value.isascii() and value.isdigit() and int(value):
+    if key in ("times", "every") and _COUNT.fullmatch(value):
         return {key: int(value)}
     if key == "p" and re.fullmatch(r"0?\.[0-9]+|[01](\.0*)?", value):
         return {"probability": float(value)}
@@ -162,14 +163,14 @@ class FaultySession:
     def _act(self, fault: Fault, event: Event) -> None:
         if fault.action == "delay":
             self._world.later(fault.delay, lambda: self._go_on(event))
-        elif fault.action == "drop":
-            self._engine.abandon()
+            return
+        if isinstance(event, events.MessageEnd):
+            self._session.handle(events.MessageAborted("a fault, as told"))
+        if fault.action == "drop":
             self._world.drop()
         elif fault.action == "stall":
             self._engine.abandon()
         elif fault.reply is not None:
-            if isinstance(event, events.MessageEnd):
-                self._session.handle(events.MessageAborted("a fault, as told"))
             if isinstance(event, events.MessageEnd) and self._engine.offer.lmtp:
                 self._engine.reply_each([fault.reply] * len(self._engine.accepted))
             else:

@@ -290,7 +290,7 @@ class Postfix:
         return path
 
     def start(self, **settings: str) -> None:
-        # No name twice: each daemon would warn in the log, even the one that writes it, which may wait for itself.
+        # No name twice: each daemon would warn in the log, even the one that writes it, waiting for itself.
         settings = {"mydestination": "", "defer_transports": "", "smtp_host_lookup": "native"} | settings
         main = dict(line.split(" =", 1) for line in MAIN.format(folder=self.folder).strip().split("\n"))
         self.file("main.cf", "".join(f"{name} = {value}\n" for name, value in (main | settings).items()))
@@ -378,9 +378,8 @@ def test_postfix_with_a_wrong_password_keeps_it(root: Path, postfix: Postfix, me
 def test_postfix_hands_over_by_lmtp(root: Path, postfix: Postfix, by: str) -> None:
     """To one who is known and one who is not; the sender gets the second one's bounce, by LMTP too."""
     path = f"unix:{postfix.folder}/lmtp"
-    with Server(
-        root, "--lmtp", "--domain", "localhost", "--listen", path, "--listen", "127.0.0.1:0"
-    ) as server:
+    listen = ["--listen", path, "--listen", "127.0.0.1:0"]
+    with Server(root, "--lmtp", "--domain", "localhost", *listen) as server:
         transport = f"lmtp:{path}" if by == "unix" else f"lmtp:127.0.0.1:{server.port}"
         postfix.start(default_transport=transport)
         postfix.send("sam@localhost", "bob@localhost", "nobody@localhost")

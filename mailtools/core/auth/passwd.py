@@ -23,6 +23,7 @@ _SCHEME = re.compile(r"\{([A-Za-z0-9-]{1,32})(?:\.(B64|BASE64|HEX))?\}(.*)", re.
 _MARKS = {"$argon2": "ARGON2ID", "$6$": "SHA512-CRYPT", "$2": "BLF-CRYPT"}
 _SAME = {"CLEARTEXT": "PLAIN", "CLEAR": "PLAIN", "ARGON2I": "ARGON2ID"}
 _SHA512_SIZE = 64  # octets
+_ITERATIONS = re.compile("[1-9][0-9]{0,5}")  # a million would take half a second at each login
 _NOT_IN_NAME = re.compile("[\x00-\x20:\x7f-\x9f\u2028\u2029\ud800-\udfff]|^#|^$")
 _LONGEST_NAME = 200  # octets
 
@@ -65,13 +66,13 @@ def _entry(line: str) -> Entry:
     name = name.lower()
     field = rest.partition(":")[0]
     match = _SCHEME.fullmatch(field)
+    if match is not None and match[1].upper() == "CRYPT":
+        field, match = match[3], None
     if match is None:
         scheme = next((scheme for mark, scheme in _MARKS.items() if field.startswith(mark)), "")
         return Entry(name, scheme, field)
     scheme, encoding, secret = match[1].upper(), (match[2] or "").upper(), match[3]
     scheme = _SAME.get(scheme, scheme)
-    if scheme == "CRYPT":
-        return _entry(f"{name}:{secret}")
     if encoding == "HEX":
         try:
             secret = base64.b64encode(bytes.fromhex(secret)).decode()
@@ -135,7 +136,7 @@ def scram_keys(entry: Entry) -> Keys | None:
     try:
         iterations, *encoded = entry.secret.split(",")
         salt, stored, server = (base64.b64decode(part, validate=True) for part in encoded)
-        if not (iterations.isascii() and iterations.isdigit() and salt and len(stored) == len(server) == 32):
+        if not (_ITERATIONS.fullmatch(iterations) and salt and len(stored) == len(server) == 32):
             return None
         return Keys(salt, int(iterations), stored, server)
     except (binascii.Error, ValueError):

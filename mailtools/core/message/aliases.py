@@ -7,8 +7,9 @@ Postfix and Exim share: comments, lines that go on with white space, quoted name
 import re
 from typing import NamedTuple
 
-# A target, up to the next comma outside quotes.
-_TARGET = re.compile(r'\s*((?:"(?:[^"\\]|\\.)*"|[^,"])*)\s*(?:,|\Z)')
+# A target, up to the next comma outside quotes. It gives nothing back (*+): else white space before a quote
+# without end would cost cubic time.
+_TARGET = re.compile(r'((?:"(?:[^"\\]|\\.)*"|[^,"])*+)(?:,|\Z)', re.DOTALL)
 _NAME = re.compile(r'("(?:[^"\\]|\\.)*"|[^:\s"]+)\s*:(?!include:)(.*)', re.DOTALL)
 
 

@@ -365,12 +365,12 @@ class SmtpServer(Conversation):
             self._events.append(MessageChunk(lines))
 
     def _end_message(self, body: Body) -> Steps:
+        self._body = None  # whatever becomes of it now, it came whole
         if body.problem is None:
             yield from self._ask(_MESSAGE_END)
         else:
             for _ in self._recipients if self.offer.lmtp else (None,):
                 self._send(body.problem)
-        self._body = None
         self._forget_transaction("")
 
     def _do_bdat(self, argument: bytes) -> Steps:

@@ -5,13 +5,14 @@ made speak TLS to a mail server is turned away by it (ALPACA). So the ClientHell
 library gets it. Knows nothing else of TLS. Owns RFC 7301 §3.1, and RFC 8446 §4.1.2, §5.1 as far as they lead
 there.
 
-Invariant: octets that are no ClientHello raise RemoteProtocolError, whatever they are; at most MAX_HELLO are
-looked at.
+Invariant: octets that are no ClientHello raise RemoteProtocolError, whatever they are; at most MAX_HELLO in
+MAX_RECORDS are looked at.
 """
 
 from mailtools.core.engine import RemoteProtocolError
 
 MAX_HELLO = 32 << 10  # octets; those of browsers have 2 KiB
+MAX_RECORDS = 16  # that it is spread over: all are looked at again whenever octets come
 # A fatal alert, "no application protocol" (RFC 7301 §3.2).
 NO_APPLICATION_PROTOCOL = bytes.fromhex("15030300020278")
 _HANDSHAKE, _CLIENT_HELLO, _ALPN = 22, 1, 16
@@ -48,7 +49,7 @@ def _first_message(octets: bytes) -> bytes | None:
     """The first handshake message, which may be spread over several records."""
     message = b""
     at = 0
-    while True:
+    for _ in range(MAX_RECORDS):
         head = octets[at : at + 5]
         if head and (head[0] != _HANDSHAKE or (len(head) > 1 and head[1] != 3)):
             raise RemoteProtocolError("no TLS where TLS was to begin")
@@ -65,6 +66,7 @@ def _first_message(octets: bytes) -> bytes | None:
             raise RemoteProtocolError("TLS does not begin with a ClientHello")
         if len(message) >= 4 and len(message) - 4 >= (wanted := int.from_bytes(message[1:4], "big")):
             return message[4 : 4 + wanted]
+    raise RemoteProtocolError("a TLS ClientHello in too many pieces")
 
 
 class _Fields:

@@ -98,7 +98,8 @@ def test_passwords_of_dovecot_fit(field: str) -> None:
     [
         "{SSHA512}", "{SSHA512}!", "{SSHA512}" + "A" * 10, "{SCRAM-SHA-256}", "{SCRAM-SHA-256}1,2,3,4",
         "{SCRAM-SHA-256}x," + SCRAM.partition(",")[2], "{SCRAM-SHA-256}" + SCRAM[:-4], "{SCRAM-SHA-256}٤," + SCRAM[5:],
-        "{SCRAM-SHA-256}4096,," + SCRAM.split(",", 2)[2], "x", "{MD5}secret", "",
+        "{SCRAM-SHA-256}4096,," + SCRAM.split(",", 2)[2], "{SCRAM-SHA-256}0" + SCRAM[4:],
+        "{SCRAM-SHA-256}2000000000" + SCRAM[4:], "{CRYPT}" * 2000 + "x", "x", "{MD5}secret", "",
     ],
 )  # fmt: skip
 def test_a_broken_hash_fits_nothing(field: str) -> None:

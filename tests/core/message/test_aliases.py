@@ -53,6 +53,13 @@ def test_targets(text: str, targets: tuple[Address, ...]) -> None:
     assert parse_targets(text) == targets
 
 
+def test_time_is_linear() -> None:
+    """Cubic, it would take hours."""
+    assert len(parse_targets("b," + " " * 100_000 + '"')) == 2
+    assert len(parse_include("\n" + " " * 100_000 + '"' * 10_001)) == 1
+    assert parse("x" * 100_000 + " " * 100_000)[1]
+
+
 def test_an_included_file() -> None:
     assert parse_include("# x\nbob\nann, carol\n\n /etc/passwd\n") == (
         Address("bob"), Address("ann"), Address("carol"), File("/etc/passwd"),

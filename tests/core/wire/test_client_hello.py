@@ -34,8 +34,14 @@ def test_what_clients_want(protocols: list[str]) -> None:
 def test_a_hello_in_many_records() -> None:
     octets = hello(["smtp"])
     message = octets[5:]
-    records = b"".join(b"\x16\x03\x01\x00\x01" + message[at : at + 1] for at in range(len(message)))
-    assert wanted_protocols(records) == (b"smtp",)
+
+    def records(size: int) -> bytes:
+        pieces = [message[at : at + size] for at in range(0, len(message), size)]
+        return b"".join(b"\x16\x03\x01" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+    assert wanted_protocols(records(len(message) // 12)) == (b"smtp",)
+    with pytest.raises(RemoteProtocolError, match="too many pieces"):
+        wanted_protocols(records(1))
 
 
 @pytest.mark.parametrize(
