@@ -13,7 +13,7 @@ _OCTETS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 class Duration(click.ParamType[float]):
-    """``30s 5m 4h 5d`` to seconds; a bare number is seconds."""
+    """``30s 5m 4h 5d`` to seconds, more than 0; a bare number is seconds."""
 
     name = "duration"
 
@@ -23,7 +23,10 @@ class Duration(click.ParamType[float]):
         match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|[smhdw]?)", str(value))
         if not match:
             self.fail(f"{value!r} is not a duration; write it as 30s, 5m, 4h or 5d", param, ctx)
-        return float(match[1]) * _SECONDS[match[2] or "s"]
+        seconds = float(match[1]) * _SECONDS[match[2] or "s"]
+        if not seconds:
+            self.fail(f"{value!r} is no time at all", param, ctx)
+        return seconds
 
 
 class Size(click.ParamType[int]):

@@ -146,8 +146,6 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         plus_delimiter=options["plus_delimiter"],
     )
     addressing = smtp_service.choose_addressing(door, host, sockets)
-    if addressing.users is None and not options["dev"]:
-        log.warning("no users file: mail for every recipient is accepted")
     certificates = open_certificates(options, ("lmtp",) if options["lmtp"] else ("smtp",), host)
     service = smtp_service.SmtpService(
         offer=Offer(
@@ -168,6 +166,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     settings = settings_of(options, certificates)._replace(total_timeout=options["total_timeout"] or 0.0)
 
     def ready(_: Callable[[], object]) -> None:
+        if addressing.users is None and not options["dev"]:
+            log.warning("no users file: mail for every recipient is accepted")
         announce(service.name, sockets, options["port_file"])
 
     ctx.exit(smtp_service.run(service, sockets, settings, ready))

@@ -24,12 +24,14 @@ from mailtools.core.smtp import grammar
 from mailtools.core.smtp.reply import Reply
 from mailtools.system.mailroot import MailRoot
 from mailtools.system.users import Users
-from mailtools.system.watched import Watched
+from mailtools.system.watched import Watched, read_text
 
 POSTMASTER = "postmaster"
 _MOST_PLACES = 1000  # of one recipient
+_LARGEST_INCLUDE = 1 << 20  # octets
 _DEEPEST = 50  # aliases that lead to aliases
 _NO_USER = Reply(550, "5.1.1", "No such user here")
+_NOT_NOW = Reply(451, "4.3.0", "The list of users is being changed, try again later")
 _NO_RELAY = Reply(550, "5.7.1", "Relaying denied: not a domain of this server")
 _BROKEN = Reply(451, "4.3.5", "An alias here cannot be followed, try again later")
 _LOOP = Reply(554, "5.4.6", "The aliases of this recipient lead nowhere")
@@ -100,7 +102,8 @@ class Addressing(NamedTuple):
     def _user(self, local: str, domain: str) -> Mbox:
         name = self._user_name(local, domain)
         if not name:
-            raise RefusedRecipientError(_NO_USER)
+            unsettled = self.users is not None and self.users.is_unsettled
+            raise RefusedRecipientError(_NOT_NOW if unsettled else _NO_USER)
         if self.mbox:
             return Mbox(self.mbox)
         try:
@@ -116,7 +119,7 @@ class Addressing(NamedTuple):
         for name in self._names(local):
             if domain and f"{name}@{domain}" in known:
                 return f"{name}@{domain}"
-            if name in known:
+            if name in known and "@" not in name:  # a name with a domain counts for that domain
                 return name
         if self.catch_all:
             return self.catch_all.lower()
@@ -129,8 +132,8 @@ class Addressing(NamedTuple):
         return (name,) if base == name else (name, base)
 
     def _base(self, name: str) -> str:
-        base = name.partition(self.plus_delimiter)[0] if self.plus_delimiter else name
-        return base or name
+        at = min((at for mark in self.plus_delimiter if (at := name.find(mark)) > 0), default=len(name))
+        return name[:at]
 
     # -- aliases -------------------------------------------------------------------------------------------
 
@@ -191,9 +194,11 @@ class Addressing(NamedTuple):
         mark = f":include:{path}"
         if mark in seen:
             raise RefusedRecipientError(_LOOP, f"aliases {' -> '.join(seen)} -> {mark}: a loop")
+        if mark in found.expanded:
+            return
+        found.expanded.add(mark)
         try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                targets = parse_include(file.read())
+            targets = parse_include(read_text(path, _LARGEST_INCLUDE))
         except OSError as error:
             raise RefusedRecipientError(_BROKEN, f"alias {seen[-1]}: {path}: {error.strerror}") from None
         for target in targets:

@@ -28,7 +28,7 @@ _STAGES: dict[type, str] = {
     events.Quit: "quit",
 }
 STAGES = tuple(_STAGES.values())
-_REPLY = re.compile(r"([245][0-9]{2})(?: ([245]\.[0-9]{1,3}\.[0-9]{1,3}))?(?: ([^\x00-\x1f\x7f]+))?")
+_REPLY = re.compile(r"([45][0-9]{2})(?: ([45]\.[0-9]{1,3}\.[0-9]{1,3}))?(?: ([^\x00-\x1f\x7f]+))?")
 _DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m)?")
 _COUNT = re.compile(r"[1-9][0-9]{0,8}")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}

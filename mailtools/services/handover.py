@@ -4,7 +4,7 @@ Knows no session: places and contents in, one outcome for each place out, when a
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mailtools.core.errors import DiskFullError, LockTimeoutError, MailError
 from mailtools.core.smtp.reply import Reply
@@ -25,7 +25,7 @@ class Carriers(NamedTuple):
     """Who takes a message to its places."""
 
     deliver: Callable[[Delivery], None]
-    run: Callable[[Job], None]
+    run: Callable[[Job[Any]], None]
     warn: Callable[[str], None]
 
 
@@ -38,15 +38,13 @@ class Handover:
         self._failures: dict[Place, Reply] = {}
         self._left = 0
 
-    def start(
-        self, records: Mapping[Mbox, Record], jobs: Mapping[Pipe, Callable[[Callable[[Ran], None]], Job]]
-    ) -> None:
+    def start(self, records: Mapping[Mbox, Record], jobs: Mapping[Pipe, Job[Ran]]) -> None:
         """Take each record to its mbox and each job to its program."""
         self._left = len(records) + len(jobs) + 1
         for mbox, record in records.items():
             self._carriers.deliver(Delivery(mbox.path, record, lambda error, m=mbox: self._stored(m, error)))  # type: ignore[misc]
-        for pipe, make in jobs.items():
-            self._carriers.run(make(lambda ran, p=pipe: self._ran(p, ran)))  # type: ignore[misc]
+        for pipe, job in jobs.items():
+            self._carriers.run(job._replace(done=lambda ran, p=pipe: self._ran(p, ran)))  # type: ignore[misc]
         self._settle()
 
     def _stored(self, mbox: Mbox, error: MailError | None) -> None:
@@ -56,7 +54,6 @@ class Handover:
         self._settle()
 
     def _ran(self, pipe: Pipe, ran: Ran) -> None:
-        ran.output.close()
         if ran.code:
             self._carriers.warn(f"{pipe.command}: failed ({ran.code}): {ran.said or 'it said nothing'}")
             is_temporary = ran.code in (-1, _TEMP_FAIL, 126, 127)  # the last two: the shell found no program

@@ -4,6 +4,7 @@ Its exit code is the verdict, sysexits.h's way. Whatever goes wrong with it is o
 the client is told to try again, so that no message is lost.
 """
 
+from itertools import chain
 from typing import NamedTuple
 
 from mailtools.core.smtp.events import Envelope
@@ -16,6 +17,7 @@ _OK, _UNAVAILABLE, _TEMP_FAIL, _NO_PERMISSION, _DROP = 0, 69, 75, 77, 99
 _TRY_AGAIN = Reply(451, "4.7.1", "Not now, try again later")
 _REFUSED = Reply(554, "5.7.1", "Message refused")
 DROPPED = Reply(250, "2.0.0", "Ok")
+_LONGEST_LINE = 64 << 10  # octets, as at the door
 _FAILED = Reply(451, "4.3.0", "The message could not be examined, try again later")
 
 
@@ -55,27 +57,36 @@ def judge(ran: Ran, envelope: Envelope, folder: str) -> Verdict:
 
 
 def _changed(output: Buffer, envelope: Envelope, folder: str) -> Verdict:
-    if not output.size:
-        return Verdict(None, _FAILED, "the filter printed nothing; to drop a message it exits with 99")
     message = Incoming(envelope, folder)
+    problem = _take(message, output)
+    message.end()
+    if not problem and message.problem is not None:
+        problem = f"what it printed cannot be stored: {message.problem}"
+    if not problem and not message.body.size:
+        problem = "it printed nothing; to drop a message it exits with 99"
+    if problem:
+        message.body.close()
+        return Verdict(None, _FAILED, f"the filter failed: {problem}")
+    return Verdict(message)
+
+
+def _take(message: Incoming, output: Buffer) -> str:
+    """Take a filter's output over; what is wrong with it, or ""."""
     rest = b""
     is_first = True
-    for block in output.blocks():
+    for block in chain(output.blocks(), (b"",)):
+        is_last = not block
         lines, newline, rest = (rest + block).rpartition(b"\n")
-        lines = _unix_lines(lines + newline)
+        lines = _unix_lines(lines + newline + (rest + b"\n" if is_last and rest else b""))
         if is_first and lines.startswith(b"From "):  # a postmark, as procmail and formail print one
             lines = lines.partition(b"\n")[2]
         is_first = is_first and not lines
         if b"\r" in lines:
-            message.body.close()
-            return Verdict(None, _FAILED, "the filter printed a CR that is no part of a line end")
+            return "it printed a CR that is no part of a line end"
+        if len(rest) > _LONGEST_LINE:
+            return f"it printed a line of more than {_LONGEST_LINE} octets"
         message.take_lines(lines)
-    if rest:
-        message.take_lines(_unix_lines(rest + b"\n"))
-    message.end()
-    if message.problem is not None:
-        return Verdict(None, message.problem, f"what the filter printed cannot be stored: {message.problem}")
-    return Verdict(message)
+    return ""
 
 
 def _unix_lines(lines: bytes) -> bytes:

@@ -22,6 +22,7 @@ from mailtools.services.addressing import Addressing, Mbox, Pipe, Place, Refused
 from mailtools.services.handover import Carriers, Failures, Handover, failure, worst
 from mailtools.services.incoming import Incoming, message_blocks
 from mailtools.services.logins import Logins
+from mailtools.services.mailfilter import Verdict
 from mailtools.system import clock
 from mailtools.system.buffer import Buffer
 from mailtools.system.mboxfile import Record
@@ -51,6 +52,12 @@ class Ports(NamedTuple):
     def warn(self, text: str) -> None:
         """Tell an operator what has to be seen to."""
         self.carriers.warn(text)
+
+
+def _closed(ran: Ran) -> Ran:
+    """What a recipient's program prints is for nobody."""
+    ran.output.close()
+    return ran
 
 
 class ReceiveSession:
@@ -97,15 +104,11 @@ class ReceiveSession:
         self._engine.proceed()
 
     def _login_question(self, question: CheckPassword | FindKeys) -> None:
-        waits = True
-
         def answer(value: bool | Found | None) -> None:
             self._engine.answer(value)
-            if not waits:
-                self._resume()
+            self._resume()
 
         self._logins.decide(question, self._peer, answer)
-        waits = False
 
     def _logged_in(self, event: events.LoggedIn) -> None:
         self._logins.succeeded(self._peer)
@@ -195,9 +198,11 @@ class ReceiveSession:
         envelope, folder = message.envelope, self._folder()
         shown = "\n".join(recipient for recipient, _ in self._recipients)
 
-        def done(ran: Ran) -> None:
+        def judge(ran: Ran) -> Verdict:
+            return mailfilter.judge(ran, envelope, folder)
+
+        def done(verdict: Verdict) -> None:
             message.body.close()
-            verdict = mailfilter.judge(ran, envelope, folder)
             if verdict.warning:
                 self._ports.warn(verdict.warning)
             if verdict.message is not None:
@@ -211,7 +216,7 @@ class ReceiveSession:
 
         environment = mailfilter.environment(envelope, self._peer, shown)
         blocks = message_blocks(envelope, trace, message.body)
-        self._ports.carriers.run(Job(self._ports.filter, environment, blocks, done))
+        self._ports.carriers.run(Job(self._ports.filter, environment, blocks, judge, done))
 
     def _hand_over(self, message: Incoming, identity: str, trace: str) -> None:
         envelope, body, recipients = message.envelope, message.body, list(self._recipients)
@@ -235,12 +240,10 @@ class ReceiveSession:
         jobs = {p: self._job(p, message, heads[p], places[p]) for p in places if isinstance(p, Pipe)}
         Handover(self._ports.carriers, done).start(records, jobs)
 
-    def _job(
-        self, pipe: Pipe, message: Incoming, head: str, recipients: list[str]
-    ) -> Callable[[Callable[[Ran], None]], Job]:
+    def _job(self, pipe: Pipe, message: Incoming, head: str, recipients: list[str]) -> "Job[Ran]":
         environment = mailfilter.environment(message.envelope, self._peer, "\n".join(recipients))
         blocks = message_blocks(message.envelope, head, message.body)
-        return lambda done: Job(pipe.command, environment, blocks, done)
+        return Job(pipe.command, environment, blocks, _closed, lambda _: None)
 
     def _answer(self, replies: list[Reply]) -> None:
         """A reply for each recipient in LMTP (RFC 2033 §4.2), one for all in SMTP: the worst."""

@@ -56,8 +56,8 @@ def choose_addressing(door: Door, host: str, sockets: Sequence[socket.socket]) -
     """
     root = MailRoot(door.root)
     mbox = os.path.realpath(os.path.expanduser(door.mbox)) if door.mbox else ""
-    if mbox and not os.path.isdir(os.path.dirname(mbox)):
-        raise CannotWriteError(f"{os.path.dirname(mbox)}: no such folder for {door.mbox}")
+    if mbox:
+        _check_mbox(mbox)
     domains = frozenset(domain.lower().removesuffix(".") for domain in door.domains)
     path = os.path.expanduser(door.users) if door.users else os.path.join(root.path, "users")
     users = None
@@ -68,11 +68,20 @@ def choose_addressing(door: Door, host: str, sockets: Sequence[socket.socket]) -
         domains = domains or frozenset({host.lower(), "localhost"})
     elif not (mbox and domains):
         _require_loopback(sockets, "say who has mail here: mailtools user add NAME, or --mbox and --domain")
+    root.make()
     check_catch_all(door.catch_all, users)
     aliases = open_aliases(door.aliases, log.warning) if door.aliases else None
     return Addressing(
         root, mbox, domains, users, aliases, door.alias_commands, door.catch_all, door.plus_delimiter
     )
+
+
+def _check_mbox(path: str) -> None:
+    """Raises CannotWriteError where *path* could never be an mbox."""
+    if not os.path.isdir(os.path.dirname(path)):
+        raise CannotWriteError(f"{os.path.dirname(path)}: no such folder for the mbox")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise CannotWriteError(f"{path}: no regular file, so no mbox")
 
 
 def _require_loopback(sockets: Sequence[socket.socket], why: str) -> None:
@@ -118,7 +127,11 @@ def run(
 
 def _sessions(service: SmtpService, server: serve.Server, loop: Loop, workers: ExitStack) -> OpenSession:
     """What opens a session; the threads behind all of them are ended by *workers*."""
-    committer, checker, programs = Committer(loop), Checker(loop.post), Programs(loop.post)
+    committer, checker, programs = (
+        Committer(loop),
+        Checker(loop.post),
+        Programs(loop.post, max_output=max(100 << 20, 2 * service.offer.max_size)),
+    )
     for worker in (committer, checker, programs):
         workers.callback(worker.stop)
     server.is_busy = lambda: committer.is_busy

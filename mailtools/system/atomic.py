@@ -6,8 +6,8 @@ Owner and mode stay. Writers of ours take turns by a lock on the folder; a reade
 import fcntl
 import os
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from mailtools.core.errors import CannotWriteError
 from mailtools.system.mboxfile import sync_folder
@@ -43,26 +43,29 @@ def _take_over(descriptor: int, path: str, mode: int) -> None:
     os.fchmod(descriptor, mode)
 
 
+@contextmanager
+def lock(folder: str) -> Iterator[None]:
+    """Nobody else of ours changes files in *folder* meanwhile. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def edit(path: str, change: Callable[[str], str]) -> None:
     """Change the text of *path*, which need not exist, one editor at a time. Raises CannotWriteError.
 
     Octets that are no UTF-8 stay as they are.
     """
-    folder = os.path.dirname(os.path.realpath(path))
     try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            old = ""
-            with (
-                suppress(FileNotFoundError),
-                open(path, encoding="utf-8", errors="surrogateescape", newline="") as file,
-            ):
+        with lock(os.path.dirname(os.path.realpath(path))):
+            old = b""
+            with suppress(FileNotFoundError), open(path, "rb") as file:
                 old = file.read()
-            new = change(old)
+            new = change(old.decode(errors="surrogateescape")).encode(errors="surrogateescape")
             if new != old:
-                replace(path, new.encode("utf-8", "surrogateescape"))
-        finally:
-            os.close(lock)
+                replace(path, new)
     except OSError as error:
         raise CannotWriteError(f"{path}: {error.strerror}") from error

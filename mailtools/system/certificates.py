@@ -12,7 +12,7 @@ import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mailtools.core.errors import ConfigurationError
+from mailtools.core.errors import CannotWriteError, ConfigurationError
 from mailtools.system import atomic
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ class Certificates:
         except (OSError, ValueError) as error:
             name = getattr(error, "filename", None) or self._unreadable()
             raise ConfigurationError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
-        self.context = context
         digest = certificate.fingerprint(_sha256()).hex().upper()
-        self.fingerprint = ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))
         self.end_point = _end_point(certificate)
+        self.fingerprint = ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))
+        self.context = context
 
     def _unreadable(self) -> str:
         """The file that cannot be read: the library does not say which."""
@@ -77,10 +77,14 @@ def _sha256() -> "SHA256":
 
 def _end_point(certificate: "Certificate") -> bytes:
     """RFC 5929 §4.1: the hash of its signature, but none weaker than SHA-256."""
-    algorithm = certificate.signature_hash_algorithm
-    name = "sha256" if algorithm is None or algorithm.name in ("md5", "sha1") else algorithm.name
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import Encoding
 
+    name = "sha256"
+    with suppress(UnsupportedAlgorithm):
+        algorithm = certificate.signature_hash_algorithm
+        if algorithm is not None and algorithm.name in ("sha384", "sha512", "sha224"):
+            name = algorithm.name
     return hashlib.new(name, certificate.public_bytes(Encoding.DER)).digest()
 
 
@@ -91,12 +95,16 @@ def self_signed(root: str, host: str) -> tuple[str, str]:
     """
     folder = os.path.join(root, FOLDER)
     certificate, key = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
-    if not _is_good(certificate, key):
+    try:
         with suppress(FileExistsError):
             os.mkdir(folder, 0o700)
-        certificate_octets, key_octets = _make(host)
-        atomic.replace(key, key_octets)
-        atomic.replace(certificate, certificate_octets)
+        with atomic.lock(folder):  # several servers may begin at the same time
+            if not _is_good(certificate, key):
+                certificate_octets, key_octets = _make(host)
+                atomic.replace(key, key_octets)
+                atomic.replace(certificate, certificate_octets)
+    except OSError as error:
+        raise CannotWriteError(f"{folder}: {error.strerror}: no certificate can be kept there") from error
     return certificate, key
 
 
@@ -105,7 +113,8 @@ def _is_good(certificate: str, key: str) -> bool:
         return False
     from cryptography import x509
 
-    with suppress(ValueError), open(certificate, "rb") as file:
+    with suppress(ValueError, ssl.SSLError), open(certificate, "rb") as file:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
         expiry = x509.load_pem_x509_certificate(file.read()).not_valid_after_utc
         return expiry > datetime.datetime.now(datetime.UTC)
     return False

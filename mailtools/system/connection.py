@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, cast
 
 from mailtools.core.engine import Engine, RemoteProtocolError
@@ -21,6 +22,7 @@ log = logging.getLogger("mailtools")
 
 _PARTING = 0.5  # seconds an idle session has to say QUIT
 _READ_AHEAD = 256 << 10  # octets taken from a client while its question waits
+_TURN = 100  # events until other connections have a turn
 
 
 class ServerEngine(Engine, Protocol):
@@ -37,6 +39,12 @@ class ServerEngine(Engine, Protocol):
     @property
     def wants_tls(self) -> bool:
         """True where the client was told to begin TLS."""
+
+    @property
+    def has_more(self) -> bool:
+        """True where parsing was interrupted though octets wait."""
+
+    heard: list[bytes] | None  # what the client said, secrets masked; kept where it is a list
 
     def secured(self, bindings: Mapping[str, bytes]) -> None:
         """TLS is there, with these channel bindings."""
@@ -85,6 +93,8 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_engine",
         "_host",
+        "_is_advancing",
+        "_is_due",
         "_reading",
         "_session",
         "_tls",
@@ -99,6 +109,8 @@ class Connection(asyncio.Protocol):
         self._host = host
         self._writable = True
         self._reading = True
+        self._is_advancing = False
+        self._is_due = False  # to go on after others had a turn
         self._transcript: Transcript | None = None
         self._tls: TlsLayer | None = None
         self.peer = ""
@@ -130,8 +142,25 @@ class Connection(asyncio.Protocol):
     def _start_transcript(self) -> None:
         try:
             self._transcript = open_transcript(self._host.transcript, self._host.name)
+            self._engine.heard = []
         except MailError as error:
             log.error("%s", error)
+
+    def _record(self, said: bytes, remark: str = "") -> None:
+        """Write on in the transcript; where that cannot be, mail goes on without."""
+        if self._transcript is None:
+            return
+        heard, self._engine.heard = b"".join(self._engine.heard or ()), []
+        try:
+            if heard:
+                self._transcript.client(heard)
+            if said:
+                self._transcript.server(said)
+            if remark:
+                self._transcript.remark(remark)
+        except OSError as error:
+            log.error("the transcript ends here: %s", error.strerror)
+            self._transcript = self._engine.heard = None
 
     # -- octets that come ----------------------------------------------------------------------------------
 
@@ -140,8 +169,6 @@ class Connection(asyncio.Protocol):
         if self._tls is not None:
             data = self._decrypted(self._tls, data)
         if data:
-            if self._transcript is not None:
-                self._transcript.client(data)
             self._engine.receive_data(data)
         self.advance()
 
@@ -162,8 +189,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(handshake)
         if tls.is_established and not was_established:
             self.last_progress = time.monotonic()
-            if self._transcript is not None:
-                self._transcript.remark(tls.shown)
+            self._record(b"", tls.shown)
             self._engine.secured(tls.bindings())
         if tls.is_ended:
             self._engine.receive_eof()
@@ -183,7 +209,8 @@ class Connection(asyncio.Protocol):
         self.advance()
         self._host.dismiss(self)
         if self._transcript is not None:
-            self._transcript.close()
+            with suppress(OSError):
+                self._transcript.close()
             self._transcript = None
 
     # -- what becomes of them ------------------------------------------------------------------------------
@@ -194,14 +221,23 @@ class Connection(asyncio.Protocol):
         return self._tls is None or self._tls.is_established
 
     def advance(self) -> None:
-        """Move on: every event to the session, the replies in one write."""
-        if not self._is_heard:
-            return
-        engine, handle, progress = self._engine, self._session.handle, False
+        """Move on: every event to the session, the replies in one write.
+
+        An answer that comes at once calls this inside of itself; the loop outside goes on with it.
+        """
+        if self._is_heard and not self._is_advancing:
+            self._is_advancing = True
+            try:
+                self._advance()
+            finally:
+                self._is_advancing = False
+
+    def _advance(self) -> None:
+        engine, handle, progress = self._engine, self._session.handle, 0
         try:
-            while self._writable and (event := engine.next_event()) is not None:
+            while self._writable and progress < _TURN and (event := engine.next_event()) is not None:
                 handle(event)
-                progress = True
+                progress += 1
         except RemoteProtocolError as error:
             log.info("%s: %s", self.shown, error)
             self._transport.abort()
@@ -214,15 +250,22 @@ class Connection(asyncio.Protocol):
         self._flush()
         if engine.wants_tls and self._tls is None and not self._transport.is_closing():
             self._start_tls()
-        if not self._reading or engine.buffered >= _READ_AHEAD or not self._writable:
-            self._set_reading(self._writable and engine.buffered < _READ_AHEAD)
+        if (engine.has_more or progress == _TURN) and not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+        if not self._reading or engine.buffered >= _READ_AHEAD or not self._writable or self._is_due:
+            self._set_reading(self._writable and engine.buffered < _READ_AHEAD and not self._is_due)
+
+    def _go_on(self) -> None:
+        self._is_due = False
+        self.advance()
 
     def _flush(self) -> None:
         octets = self._engine.data_to_send()
+        if self._transcript is not None:
+            self._record(octets)
         if octets and not self._transport.is_closing():
             self.last_progress = time.monotonic()  # it got an answer, so it said something whole
-            if self._transcript is not None:
-                self._transcript.server(octets)
             self._write(octets)
         if self._engine.is_closed:
             self._close()

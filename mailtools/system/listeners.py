@@ -28,7 +28,7 @@ def open_listener(address: str) -> socket.socket:
     except socket.gaierror as error:
         raise ConfigurationError(f"{address}: {error.strerror}") from None
     except OSError as error:
-        raise ConfigurationError(f"cannot listen on {address}: {error.strerror}") from error
+        raise ConfigurationError(f"cannot listen on {address}: {error.strerror or error}") from error
 
 
 def _tcp_listener(host: str, port: int) -> socket.socket:

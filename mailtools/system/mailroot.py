@@ -10,8 +10,8 @@ import os
 import re
 import stat
 
-from mailtools.core.errors import CannotWriteError
-from mailtools.system.mboxfile import sync_folder
+from mailtools.core.errors import CannotWriteError, DiskFullError
+from mailtools.system.mboxfile import NO_ROOM, sync_folder
 
 INBOX = "INBOX"
 _USERS = "users"  # the users file has this name in the root
@@ -50,10 +50,14 @@ class MailRoot:
         return path
 
     def make(self) -> None:
-        """Make the root itself, durably."""
+        """Make the root itself, durably. Raises CannotWriteError."""
         if not os.path.isdir(self.path):
-            os.makedirs(self.path, 0o700, exist_ok=True)
-            sync_folder(os.path.dirname(self.path))
+            try:
+                os.makedirs(self.path, 0o700, exist_ok=True)
+                sync_folder(os.path.dirname(self.path))
+            except OSError as error:
+                kind = DiskFullError if error.errno in NO_ROOM else CannotWriteError
+                raise kind(f"{self.path}: {error.strerror}: no mail root can be there") from error
 
 
 def _make_folder(path: str) -> None:

@@ -50,9 +50,9 @@ def check(entry: Entry, password: str) -> bool:
 
 def _check_argon2(secret: str, password: str) -> bool:
     from argon2 import PasswordHasher
-    from argon2.exceptions import InvalidHash, VerificationError
+    from argon2.exceptions import VerificationError
 
-    with suppress(VerificationError, InvalidHash):
+    with suppress(VerificationError, ValueError):
         return PasswordHasher().verify(secret, password)
     return False
 

@@ -1,28 +1,25 @@
 """Transcripts: a session as ``C:`` and ``S:`` lines, for people and for tests that read them.
 
-Secrets are masked (promise C3): what the client says from AUTH on until the server's verdict is ``***``.
+What is secret was masked by who knows the protocol, before it comes here (promise C3).
 """
 
 import os
-import re
 import sys
 from collections.abc import Callable
 
 from mailtools.core.errors import CannotWriteError
 from mailtools.system import clock
 
-_AUTH = re.compile(rb"(AUTH +[^ ]+)( .+)?", re.IGNORECASE)
+_LONGEST = 64 << 10  # octets of a line that are kept until its end comes
 
 
 class Transcript:
-    """One session's lines, written when they are whole."""
+    """One session's lines, written when they are whole. All methods raise OSError."""
 
     def __init__(self, write: Callable[[bytes], object], close: Callable[[], object]) -> None:
         self._write = write
         self._close = close
         self._partial = {b"C: ": b"", b"S: ": b""}
-        self._is_login = False
-        self._is_message = False
 
     def client(self, octets: bytes) -> None:
         """What the client sent."""
@@ -38,29 +35,12 @@ class Transcript:
 
     def _record(self, side: bytes, octets: bytes) -> None:
         whole, newline, rest = (self._partial[side] + octets).rpartition(b"\n")
+        if len(rest) > _LONGEST:
+            whole, newline, rest = whole + newline + rest, b"\n", b""
         self._partial[side] = rest
         if newline:
-            lines = whole.replace(b"\r\n", b"\n").removesuffix(b"\r")
-            if side == b"S: ":
-                self._follow(lines)
-            elif self._is_login or (not self._is_message and b"AUTH" in lines.upper()):
-                lines = b"\n".join([self._masked(line) for line in lines.split(b"\n")])
-            self._write(side + lines.replace(b"\n", b"\n" + side) + b"\n")
-
-    def _follow(self, lines: bytes) -> None:
-        """What the server's last line means for what the client says next."""
-        last = lines[lines.rfind(b"\n") + 1 :]
-        self._is_message = last.startswith(b"354")
-        self._is_login = self._is_login and last.startswith(b"334")
-
-    def _masked(self, line: bytes) -> bytes:
-        if self._is_login:
-            return line if line == b"*" else b"***"
-        match = _AUTH.fullmatch(line)
-        if match is None:
-            return line
-        self._is_login = True
-        return match[1] + (b" ***" if match[2] else b"")
+            lines = side + whole.replace(b"\r\n", b"\n").removesuffix(b"\r").replace(b"\n", b"\n" + side)
+            self._write(lines + b"\n")
 
     def close(self) -> None:
         """Write what is left of lines that never ended."""
@@ -77,13 +57,19 @@ def open_transcript(target: str, name: str, again: bool = False) -> Transcript:
     """
     if target == "-":
         out = sys.stdout.buffer
-        return Transcript(out.write, out.flush)
+
+        def write(octets: bytes) -> None:
+            out.write(octets)
+            out.flush()
+
+        return Transcript(write, lambda: None)
     path = target
     if os.path.isdir(target) or target.endswith("/"):
         os.makedirs(target, exist_ok=True)
         path = os.path.join(target, f"{clock.identity()}-{name}.txt")
     try:
-        file = open(path, "ab" if again else "wb", buffering=0)  # noqa: SIM115 - it is closed with the session
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if again else os.O_TRUNC)
+        file = os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0)  # it holds whole messages
     except OSError as error:
         raise CannotWriteError(f"{path}: {error.strerror}: no transcript can be written") from error
     return Transcript(file.write, file.close)

@@ -8,6 +8,7 @@ import hmac
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import NamedTuple
 
 from mailtools.core.auth import passwd
 from mailtools.core.auth.passwd import Entry
@@ -18,17 +19,32 @@ _SALT = 16  # octets
 _NOBODY = Entry("", "", "")
 
 
+class _Table(NamedTuple):
+    """What one reading of the file gave; all that a session asks for, found once."""
+
+    by_name: dict[str, Entry]
+    with_password: list[Entry]
+    have_scram: bool
+
+
+def _parse(text: str) -> tuple[_Table, list[str]]:
+    entries, problems = passwd.parse(text)
+    with_password = [entry for entry in entries.values() if entry.scheme]
+    have_scram = any(entry.scheme in ("PLAIN", "SCRAM-SHA-256") for entry in with_password)
+    return _Table(entries, with_password, have_scram), problems
+
+
 class Users:
     """The users of one file. *warn* is told of lines that are passed over."""
 
     def __init__(self, path: str, warn: Callable[[str], None] = lambda _: None) -> None:
         """Raises ConfigurationError where the file cannot be read."""
-        self._file = Watched(path, "users file", passwd.parse, warn)
+        self._file = Watched(path, "users file", _parse, warn)
         self._key = _lasting_key(self._file.path)
 
     def by_name(self) -> Mapping[str, Entry]:
         """All users, in the file's order, by their names in lower case."""
-        return self._file.value()
+        return self._file.value().by_name
 
     def find(self, name: str) -> Entry | None:
         """The user *name*, in any case."""
@@ -37,10 +53,25 @@ class Users:
     def decoy(self, name: str) -> Entry:
         """Whom to check a password against where there is no *name*: always the same user for the same name,
         so that unknown names take the times that known ones take, whatever schemes are in use."""
-        entries = [entry for entry in self.by_name().values() if entry.scheme]
+        entries = self._file.value().with_password
         if not entries:
             return _NOBODY
         return entries[int.from_bytes(self._digest("decoy", name)[:8], "big") % len(entries)]
+
+    @property
+    def have_passwords(self) -> bool:
+        """True where somebody can log in."""
+        return bool(self._file.value().with_password)
+
+    @property
+    def have_scram(self) -> bool:
+        """True where somebody can log in without sending the password."""
+        return self._file.value().have_scram
+
+    @property
+    def is_unsettled(self) -> bool:
+        """True where the file is being written, so that who is not in it may be in it soon."""
+        return self._file.is_unsettled
 
     def scram_keys(self, name: str) -> Keys:
         """*name*'s SCRAM keys; who has none, or does not exist, gets some that no password fits, and that
@@ -59,16 +90,6 @@ class Users:
             return keys
         salt = self._digest("salt", name)[: len(keys.salt)]
         return Keys(salt, keys.iterations, os.urandom(32), os.urandom(32))
-
-    @property
-    def have_passwords(self) -> bool:
-        """True where somebody can log in."""
-        return any(entry.scheme for entry in self.by_name().values())
-
-    @property
-    def have_scram(self) -> bool:
-        """True where somebody can log in without sending the password."""
-        return any(entry.scheme in ("PLAIN", "SCRAM-SHA-256") for entry in self.by_name().values())
 
     def _digest(self, purpose: str, name: str) -> bytes:
         return hmac.digest(self._key, f"{purpose}:{name.lower()}".encode(errors="surrogateescape"), "sha256")

@@ -3,13 +3,18 @@
 Each look costs one stat (1.5 µs). A file that can no longer be read changes nothing: what was known stays.
 """
 
+import errno
 import os
+import stat
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from mailtools.core.errors import ConfigurationError
 
 T = TypeVar("T")
+_SETTLES = 2.0  # seconds, for a file that is written in place
+_TOLD = 10  # problems of one reading
 
 
 class Watched(Generic[T]):
@@ -28,6 +33,8 @@ class Watched(Generic[T]):
         self._parse = parse
         self._warn = warn
         self._seen: tuple[int, ...] = ()
+        self._in_place = False
+        self._changed = 0.0
         self._value: T
         self._load(self._identity())
 
@@ -43,6 +50,11 @@ class Watched(Generic[T]):
                 self._warn(f"{error}; what was known before stays")
         return self._value
 
+    @property
+    def is_unsettled(self) -> bool:
+        """True where it was changed in place a moment ago: what is not in it may be on its way into it."""
+        return self._in_place and time.time() - self._changed < _SETTLES
+
     def _identity(self) -> tuple[int, ...]:
         try:
             status = os.stat(self.path)
@@ -52,13 +64,36 @@ class Watched(Generic[T]):
 
     def _load(self, seen: tuple[int, ...]) -> None:
         try:
-            with open(self.path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-                self._value, problems = self._parse(file.read().replace("\r\n", "\n"))
+            text = read_text(self.path)
         except OSError as error:
             raise self._unreadable(error) from error
+        try:
+            self._value, problems = self._parse(text)
+        except Exception as error:  # whatever a parser stumbles over: those who are known can still be served
+            raise ConfigurationError(f"{self.path}: {type(error).__name__}: {error}") from error
+        self._in_place = bool(self._seen) and self._seen[0] == seen[0]
+        self._changed = seen[1] / 1e9
         self._seen = seen
-        for problem in problems:
+        for problem in problems[:_TOLD]:
             self._warn(f"{self.path}: {problem}")
+        if len(problems) > _TOLD:
+            self._warn(f"{self.path}: and {len(problems) - _TOLD} more lines are passed over")
 
     def _unreadable(self, error: OSError) -> ConfigurationError:
         return ConfigurationError(f"{self.path}: {error.strerror}: the {self._what} cannot be read")
+
+
+def read_text(path: str, limit: int = 1 << 30) -> str:
+    """A regular file's text, LF; octets that are no UTF-8 as surrogates. Raises OSError.
+
+    Anything else, a pipe above all, is an error and never waited for; so is a file of more than *limit*
+    octets.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file")
+        octets = file.read(limit + 1)
+    if len(octets) > limit:
+        raise OSError(errno.EFBIG, f"Larger than {limit} octets")
+    return octets.decode(errors="surrogateescape").replace("\r\n", "\n")

@@ -368,3 +368,110 @@ def test_passwords_are_in_no_transcript_and_no_log(tmp_path: Path) -> None:
         assert secret not in err
     assert "C: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\nC: ***\nS: 334 UGFzc3dvcmQ6\nC: ***\nS: 235" in text
     assert "C: Subject: AUTH PLAIN is text here\n" in text
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "AUTH\tPLAIN {0}", " AUTH PLAIN {0}", "AUTH=PLAIN {0}", "AUTH {0}", "auth plain  {0}", "AUTH PLAIN {0} {0}",
+        "AUTH CRAM-MD5\r\n{0}", "AUTH PLAIN !\r\n{0}", "BDAT 3 LAST\r\nabcAUTH PLAIN {0}", "XAUTH {0}",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("before", ["", "MAIL FROM:<>\r\nRCPT TO:<bob@localhost>\r\nDATA\r\nhi\r\n.\r\n"])
+def test_no_form_of_login_shows_in_a_transcript(tmp_path: Path, said: str, before: str) -> None:
+    root = house(tmp_path / "root")
+    folder = tmp_path / "transcripts"
+    code = plain("bob", "secret")
+    with Server(root, "--transcript", str(folder)) as server:
+        client = connect(server)
+        client.hello()
+        client.say((before + said.format(code) + "\r\nQUIT\r\n").encode())
+        while b"221" not in client.reply():
+            pass
+    (path,) = folder.iterdir()
+    assert code not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "C: QUIT\n" in path.read_text()
+
+
+def test_a_transcript_that_cannot_be_written_stops_no_mail(tmp_path: Path) -> None:
+    root = house(tmp_path / "root")
+    with Server(root, "--transcript", "-", stdout=subprocess.PIPE) as server:
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+        client = connect(server)
+        assert client.hello().startswith(b"250")
+        assert client.ask("QUIT").startswith(b"221")
+
+
+def test_odd_lines_in_the_users_file_harm_nobody_else(tmp_path: Path) -> None:
+    """And a name that does not exist is answered as ever, whomever it is compared with."""
+    root = tmp_path / "root"
+    root.mkdir()
+    lines = [b"lat:{PLAIN}p\xe9", b"arg:{ARGON2ID}$argon2id$\xe9", b"c:" + b"{CRYPT}" * 3000, b"empty:{PLAIN}:",
+             b"huge:{SCRAM-SHA-256}" + b"9" * 30 + b",c2FsdA==,AAAA,AAAA", b"hex:{PLAIN.HEX}736563726574"]  # fmt: skip
+    (root / "users").write_bytes(b"\n".join(lines) + b"\n")
+    with Server(root, "--allow-plaintext-auth") as server:
+        for name in ("hex", "lat", "arg", "c", "empty", "huge", *(f"ghost{n}" for n in range(8))):
+            client = connect(server)
+            assert b"SCRAM" in client.hello()
+            right = name == "hex"
+            assert client.ask("AUTH PLAIN " + plain(name, "secret")).startswith(
+                b"235" if right else b"535"
+            ), name
+            client.close()
+            client = connect(server)
+            client.hello()
+            first = base64.b64encode(f"n,,n={name},r=abc".encode()).decode()
+            assert client.ask("AUTH SCRAM-SHA-256 " + first).startswith(b"334"), name
+            client.say(b"*\r\n")
+            client.close()
+            good = connect(server)
+            good.hello()
+            assert good.ask("AUTH PLAIN " + plain("hex", "secret")).startswith(b"235")
+            good.close()
+
+
+def test_who_is_not_in_a_file_that_is_being_written_may_come_again(tmp_path: Path) -> None:
+    root = house(tmp_path / "root", "ann:\nbob:\n")
+    with Server(root) as server:
+        client = connect(server)
+        client.hello()
+        client.ask("MAIL FROM:<>")
+        assert client.ask("RCPT TO:<eve@localhost>").startswith(b"550")
+        (root / "users").write_text("ann:\n")  # in place, and perhaps bob is still to come
+        assert client.ask("RCPT TO:<bob@localhost>").startswith(b"451")
+        assert client.ask("RCPT TO:<ann@localhost>").startswith(b"250")
+        client.ask("QUIT")
+
+
+def test_servers_that_begin_together_share_one_certificate(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from mailtools.system.certificates import Certificates
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(
+            pool.map(
+                lambda _: Certificates(*self_signed(str(tmp_path), "h"), ("smtp",)).fingerprint, range(8)
+            )
+        )
+    assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (("--timeout", "0"), 64),
+        (("--mbox", "/tmp"), 73),
+        (("--mbox", "/dev/null"), 73),
+        (("--root", "/dev/null"), 73),
+        (("--root", "/dev/null", "--tls-self-signed"), 73),
+        (("--listen", "unix:/" + "x" * 200), 78),
+    ],
+)
+def test_options_that_cannot_be(tmp_path: Path, options: tuple[str, ...], code: int) -> None:
+    done = mailtools("serve-smtp", "--port", "0", "--root", str(tmp_path / "root"), *options)
+    assert done.returncode == code
+    assert b"None" not in done.stderr
+    assert code == 64 or done.stderr.count(b"\n") == 1

@@ -139,8 +139,9 @@ class InMemory:
         self.turn()
 
     def turn(self) -> None:
-        while (event := self.engine.next_event()) is not None:
-            self.session.handle(event)
+        while (event := self.engine.next_event()) is not None or self.engine.has_more:
+            if event is not None:
+                self.session.handle(event)
         self.said += self.engine.data_to_send()
 
     def say(self, data: bytes) -> None:

@@ -338,7 +338,9 @@ class Driver:
         assert not not_replies(self.said), not_replies(self.said)
 
     def turn(self) -> None:
-        while (event := self.engine.next_event()) is not None:
+        while (event := self.engine.next_event()) is not None or self.engine.has_more:
+            if event is None:
+                continue  # others had a turn
             assert isinstance(event, KNOWN), event
             self.look(event)
             if isinstance(event, (*GATES, *QUESTIONS, CheckPassword, FindKeys)):

@@ -45,7 +45,9 @@ def run(data: bytes, cuts: list[int]) -> tuple[list[object], bytes]:
             engine.receive_eof()
         else:
             engine.receive_data(data[start:end])
-        while (event := engine.next_event()) is not None:
+        while (event := engine.next_event()) is not None or engine.has_more:
+            if event is None:
+                continue
             if (
                 isinstance(event, events.MessageChunk)
                 and found

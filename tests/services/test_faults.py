@@ -27,7 +27,7 @@ def test_rules(text: str, fault: Fault) -> None:
     "text",
     [
         "", "rcpt", "nowhere drop", "rcpt jump", "rcpt drop stall", "rcpt reply", "rcpt reply 99", "rcpt reply '600 x'",
-        "rcpt reply '350 x'", "rcpt delay", "rcpt delay soon", "rcpt drop times=0", "rcpt drop times=-1",
+        "rcpt reply '350 x'", "rcpt reply '250 ok'", "rcpt delay", "rcpt delay soon", "rcpt drop times=0", "rcpt drop times=-1",
         "rcpt drop every=x", "rcpt drop p=2", "rcpt drop p=", "rcpt drop what=1", "rcpt 'drop", "to=x drop", "rcpt drop times=٣",
         "rcpt delay " + "9" * 400 + "s", "rcpt drop times=" + "9" * 5000, "rcpt reply '451 a\rb'",
     ],

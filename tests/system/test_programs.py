@@ -1,10 +1,12 @@
 """Other programs: what they get, what is taken of them, how they are ended."""
 
+from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
 
 from mailtools.system.programs import Job, Programs, Ran
+from tests.servers import eventually
 
 
 def run(
@@ -13,7 +15,7 @@ def run(
     posted: SimpleQueue[object] = SimpleQueue()
     programs = Programs(posted.put, **limits)  # type: ignore[arg-type]
     ended: list[Ran] = []
-    programs.run(Job(command, environment or {}, iter([message]), ended.append))
+    programs.run(Job(command, environment or {}, iter([message]), lambda ran: ran, ended.append))
     call = posted.get(timeout=30)
     assert callable(call)
     call()
@@ -51,8 +53,39 @@ def test_one_that_does_not_end_is_ended_with_all_it_started() -> None:
     ran = run("sleep 1000 & sleep 1000", timeout=0.3)
     assert ran.code == -1
     assert "0.3 seconds" in ran.said
-    ran = run("(sleep 1000 &) ; exit 0", timeout=0.3)  # a child holds its output
+
+
+@pytest.mark.parametrize("left", ["sleep 30 &", "setsid sleep 30 &", "(sleep 30 &);"])
+def test_what_it_leaves_behind_is_not_waited_for(left: str) -> None:
+    ran = run(f"{left} cat", timeout=10)
+    assert (ran.code, output(ran)) == (0, b"hello\n")
+
+
+def test_one_that_closes_its_output_and_stays_is_ended() -> None:
+    ran = run("exec >&- 2>&-; sleep 1000", timeout=0.3)
     assert ran.code == -1
+
+
+def test_a_value_that_is_too_long_is_cut_at_a_line() -> None:
+    ran = run(
+        'printf %s "$RECIPIENT" | wc -l',
+        environment={"RECIPIENT": "x" * 150 + "\n" + ("y" * 150 + "\n") * 2000},
+    )
+    assert ran.code == 0
+    assert 100 < int(output(ran)) < 700
+
+
+def test_all_that_run_are_ended_at_the_end(tmp_path: Path) -> None:
+    posted: SimpleQueue[object] = SimpleQueue()
+    programs = Programs(posted.put)
+    ended: list[Ran] = []
+    programs.run(Job(f"touch {tmp_path}/up; sleep 1000", {}, iter([b""]), lambda ran: ran, ended.append))
+    eventually((tmp_path / "up").exists, "the program")
+    programs.stop()
+    call = posted.get(timeout=20)
+    assert callable(call)
+    call()
+    assert ended[0].code == -1
 
 
 def test_one_that_prints_without_end_is_ended() -> None:

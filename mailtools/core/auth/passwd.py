@@ -73,12 +73,20 @@ def _entry(line: str) -> Entry:
         return Entry(name, scheme, field)
     scheme, encoding, secret = match[1].upper(), (match[2] or "").upper(), match[3]
     scheme = _SAME.get(scheme, scheme)
-    if encoding == "HEX":
+    if encoding:
         try:
-            secret = base64.b64encode(bytes.fromhex(secret)).decode()
+            secret = _decoded(scheme, encoding, secret)
         except ValueError:
             scheme = ""
-    return Entry(name, scheme if scheme in SCHEMES else "", secret)
+    return Entry(name, scheme if scheme in SCHEMES and secret else "", secret)
+
+
+def _decoded(scheme: str, encoding: str, secret: str) -> str:
+    """``.HEX`` and ``.B64`` behind a scheme: text of a PLAIN one, base64 of the others. Raises ValueError."""
+    octets = bytes.fromhex(secret) if encoding == "HEX" else base64.b64decode(secret, validate=True)
+    if scheme == "PLAIN":
+        return octets.decode(errors="surrogateescape")
+    return base64.b64encode(octets).decode()
 
 
 # -- editing -----------------------------------------------------------------------------------------------

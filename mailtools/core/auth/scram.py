@@ -21,7 +21,9 @@ _GS2 = r"(?P<gs2>(?P<flag>[ny]|p=[A-Za-z0-9.-]+),(?:a=(?P<authzid>[^,]*))?,)"
 _NONCE = r"r=(?P<nonce>[!-+\--~]+)"  # printable, without comma
 _CLIENT_FIRST = re.compile(rf"{_GS2}(?P<bare>n=(?P<name>[^,]+),{_NONCE}(?:,.*)?)", re.DOTALL)
 _CLIENT_FINAL = re.compile(
-    rf"(?P<bare>c=(?P<binding>[A-Za-z0-9+/=]+),{_NONCE}(?:,.*)?),p=(?P<proof>[A-Za-z0-9+/=]+)", re.DOTALL
+    # An extension with the name m is mandatory, and we know none (RFC 5802 §5.1).
+    rf"(?P<bare>c=(?P<binding>[A-Za-z0-9+/=]+),{_NONCE}(?:,(?!m=).*)?),p=(?P<proof>[A-Za-z0-9+/=]+)",
+    re.DOTALL,
 )
 
 
@@ -36,7 +38,9 @@ class Keys(NamedTuple):
 
 def derive_keys(password: str, salt: bytes, iterations: int) -> Keys:
     """RFC 5802 §3. Costs time: about 2 ms for 4096 iterations."""
-    salted = hashlib.pbkdf2_hmac("sha256", prepare(password).encode(), salt, max(1, iterations))
+    salted = hashlib.pbkdf2_hmac(
+        "sha256", prepare(password).encode(errors="surrogateescape"), salt, max(1, iterations)
+    )
     client_key = _hmac(salted, b"Client Key")
     return Keys(salt, iterations, hashlib.sha256(client_key).digest(), _hmac(salted, b"Server Key"))
 

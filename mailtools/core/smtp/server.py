@@ -14,6 +14,7 @@ command. At STARTTLS all that was said before is forgotten, octets that wait inc
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 
+from mailtools.core.auth.sasl import MECHANISMS
 from mailtools.core.smtp import grammar, login
 from mailtools.core.smtp.body import Body
 from mailtools.core.smtp.events import (
@@ -64,8 +65,8 @@ class SmtpServer(Conversation):
     """
 
     __slots__ = (
-        "_body", "_extended", "_helo", "_parameters", "_recipients", "_refused_some", "_reverse_path",
-        "errors_left", "logins_left", "mechanisms", "offer", "user",
+        "_body", "_extended", "_helo", "_is_login", "_parameters", "_recipients", "_refused_some",
+        "_reverse_path", "errors_left", "logins_left", "mechanisms", "offer", "user",
     )  # fmt: skip
 
     def __init__(self, offer: Offer) -> None:
@@ -75,6 +76,7 @@ class SmtpServer(Conversation):
         self.logins_left = offer.max_logins
         self.mechanisms: tuple[str, ...]
         self._body: Body | None = None  # of the message under way
+        self._is_login = False  # the last known command was AUTH
         self._forget_session()
 
     # -- answers -------------------------------------------------------------------------------------------
@@ -124,16 +126,21 @@ class SmtpServer(Conversation):
             if self.is_closed or self.wants_tls:
                 yield
                 continue
+            yield from self._pause()
             try:
                 line = yield from self._reader.read_line(self.offer.max_command)
             except LineTooLongError:
+                self._hear(b"(a line that is too long)\r\n")
                 self._error(Reply(500, "5.5.2", "Line too long"))
                 continue
             except BareNewlineError:
+                self._hear(b"(a line with a bare LF)\r\n")
                 self._error(Reply(500, "5.5.2", "Bare LF: a line ends with CRLF"))
                 continue
             verb, _, argument = line.partition(b" ")
             command = commands.get(verb.upper())
+            if self.heard is not None:
+                self._hear(self._masked(line, command))
             if command is None:
                 self._unknown(verb.upper())
                 continue
@@ -143,6 +150,19 @@ class SmtpServer(Conversation):
                     yield from steps
             except SyntaxProblemError as problem:
                 self._error(Reply(problem.code, problem.enhanced, problem.text))
+
+    def _masked(self, line: bytes, command: object) -> bytes:
+        """*line* for a transcript: whatever can be a part of a login, well or badly said, is masked."""
+        if command is SmtpServer._do_auth:
+            self._is_login = True
+            mechanism, _, rest = line.partition(b" ")[2].strip(b" ").partition(b" ")
+            shown = mechanism if mechanism.upper().decode("latin-1") in MECHANISMS else b"***"
+            return b"AUTH " + shown + (b" ***\r\n" if rest else b"\r\n")
+        if command is not None:
+            self._is_login = False
+        elif self._is_login or b"AUTH" in line.upper():
+            return b"***\r\n"
+        return line + b"\r\n"
 
     def _unknown(self, verb: bytes) -> None:
         if verb in _HTTP:
@@ -252,7 +272,9 @@ class SmtpServer(Conversation):
         """Send a 334 and read the response: for `login`. Raises SyntaxProblemError."""
         self._out.append(b"334 " + line + b"\r\n")
         try:
-            return (yield from self._reader.read_line(login.MAX_LINE))
+            response = yield from self._reader.read_line(login.MAX_LINE)
+            self._hear(b"*\r\n" if response == b"*" else b"***\r\n")
+            return response
         except (LineTooLongError, BareNewlineError):
             raise SyntaxProblemError(
                 500, "5.5.6", "Authentication exchange line is too long or broken"
@@ -329,9 +351,12 @@ class SmtpServer(Conversation):
         for block in dots.read_dotted(self._reader, self.offer.max_line):
             if block is None:
                 yield
-            elif body.problem is None:
+                continue
+            self._hear(block)
+            if body.problem is None:
                 self._pass_on(dots.unstuff(block) if body.take_lines(block) else b"")
                 yield
+        self._hear(b".\r\n")
         yield from self._end_message(body)
 
     def _check_recipients(self, verb: str) -> None:
@@ -389,7 +414,7 @@ class SmtpServer(Conversation):
                     self._body = Body(self.offer.max_size, self.offer.max_line)
                 else:
                     self._recipients = []  # what was answered stays so: the next chunks find no recipient
-            elif self._body.problem is not None:
+            elif self._body.problem is not None and not (self.offer.lmtp and is_last):
                 raise SyntaxProblemError(503, "5.5.1", "The message was refused; say RSET")
         except SyntaxProblemError:
             yield from self._take_chunk(size, None)
@@ -400,13 +425,14 @@ class SmtpServer(Conversation):
 
     def _take_chunk(self, size: int, body: Body | None) -> Steps:
         """Read exactly *size* octets, whatever becomes of them."""
-        while size:
-            octets = self._reader.octets[:size]
+        left = size
+        while left:
+            octets = self._reader.take(left)
             if not octets:
                 yield
                 continue
-            self._reader.octets = self._reader.octets[len(octets) :]
-            size -= len(octets)
+            left -= len(octets)
+            self._hear(octets if left or octets.endswith(b"\n") else octets + b"\r\n")
             if body is not None and body.problem is None:
                 self._pass_on(body.take_octets(octets))
 

@@ -16,14 +16,16 @@ from mailtools.core.wire.reader import Reader
 
 Steps = Generator[None, None, None]
 
+_TURN = 50  # commands until others have a turn: a client that says NOOP without end delays nobody
+
 
 class Conversation:
     """One connection's engine, but for its words."""
 
     # Slots in the place of a dict: 1 KiB less for each of 5,000 idle connections.
     __slots__ = (
-        "_answer", "_eof", "_events", "_out", "_parser", "_question", "_reader", "bindings", "is_closed",
-        "is_secure", "wants_tls",
+        "_answer", "_eof", "_events", "_left", "_out", "_parser", "_question", "_reader", "bindings",
+        "has_more", "heard", "is_closed", "is_secure", "wants_tls",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -31,6 +33,11 @@ class Conversation:
         self.is_secure = False
         self.wants_tls = False  # the peer was told to begin TLS: what comes next is its handshake
         self.bindings: Mapping[str, bytes] = {}  # channel bindings of the TLS below, by name
+        self.has_more = (
+            False  # parsing was interrupted, though octets wait: call again, after others had a turn
+        )
+        self.heard: list[bytes] | None = None  # what the client said, secrets masked; kept where it is a list
+        self._left = _TURN
         self._reader = Reader()
         self._out: list[bytes] = []
         self._events: deque[Any] = deque()
@@ -54,8 +61,9 @@ class Conversation:
         """The next event; None where octets run short or a question waits for its answer."""
         events = self._events
         if not events and self._question is None and not self.is_closed:
+            self.has_more = False
             next(self._parser)
-            if self._eof and not events and self._question is None:
+            if self._eof and not events and self._question is None and not self.has_more:
                 self._end("the client closed the connection")
         return events.popleft() if events else None
 
@@ -90,7 +98,7 @@ class Conversation:
     @property
     def buffered(self) -> int:
         """Octets received and not yet parsed."""
-        return len(self._reader.octets)
+        return len(self._reader)
 
     @property
     def awaits_reply(self) -> bool:
@@ -105,6 +113,19 @@ class Conversation:
     def _end(self, reason: str) -> None:
         """End the session: tell of what was under way, then `_close`."""
         self._close()
+
+    def _pause(self) -> Steps:
+        """One command is done: let others have a turn after many."""
+        self._left -= 1
+        if not self._left:
+            self._left = _TURN
+            self.has_more = True
+            yield
+
+    def _hear(self, octets: bytes) -> None:
+        """Keep what the client said, for a transcript."""
+        if self.heard is not None:
+            self.heard.append(octets)
 
     def _ask(self, question: Any) -> Steps:
         """Put *question* and wait; what was answered is then in `_answer`."""
@@ -121,4 +142,5 @@ class Conversation:
     def _close(self) -> None:
         self._question = None
         self.is_closed = True
+        self.has_more = False
         self._reader.octets = b""

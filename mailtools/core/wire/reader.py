@@ -4,7 +4,8 @@
 so that a parser reads from top to bottom. Knows nothing of any protocol. Owns RFC 5321 §2.3.8 for command
 and reply lines: CRLF ends a line, no other octet does.
 
-Invariant: a line that is not yet whole is never held beyond its limit.
+Invariants: a line that is not yet whole is never held beyond its limit. Reading lines costs what they are
+long, however much waits behind them.
 """
 
 from collections.abc import Generator
@@ -23,15 +24,39 @@ class BareNewlineError(Exception):
 class Reader:
     """A buffer with generators that read from it."""
 
-    __slots__ = ("_skipping", "octets")
+    __slots__ = ("_at", "_octets", "_skipping")
 
     def __init__(self) -> None:
-        self.octets = b""
+        self._octets = b""
+        self._at = 0  # what is before it was read: cutting it off line by line would cost quadratic time
         self._skipping = False
+
+    @property
+    def octets(self) -> bytes:
+        """What was not read yet."""
+        if self._at:
+            self._octets = self._octets[self._at :]
+            self._at = 0
+        return self._octets
+
+    @octets.setter
+    def octets(self, octets: bytes) -> None:
+        self._octets = octets
+        self._at = 0
+
+    def __len__(self) -> int:
+        return len(self._octets) - self._at
 
     def feed(self, octets: bytes) -> None:
         """Add *octets* behind what is there."""
-        self.octets = self.octets + octets if self.octets else octets
+        left = self.octets
+        self._octets = left + octets if left else octets
+
+    def take(self, size: int) -> bytes:
+        """The next octets, at most *size*."""
+        octets = self._octets[self._at : self._at + size]
+        self._at += len(octets)
+        return octets
 
     def read_line(self, limit: int) -> Wait:
         """Read one line of at most *limit* octets and return it without its CRLF.
@@ -41,31 +66,31 @@ class Reader:
         """
         if self._skipping:
             yield from self._skip_line()
-        searched = 0
-        while (end := self.octets.find(b"\n", searched)) < 0:
-            searched = len(self.octets)
+        searched = 0  # octets from where we are
+        while (end := self._octets.find(b"\n", self._at + searched)) < 0:
+            searched = len(self)
             if searched > limit:
                 self._skipping = True
                 raise LineTooLongError
             yield
-        if end > limit:
+        if end - self._at > limit:
             self._drop_bad_line(end)
             raise LineTooLongError
-        if end == 0 or self.octets[end - 1] != 13:
+        if end == self._at or self._octets[end - 1] != 13:
             self._drop_bad_line(end)
             raise BareNewlineError
-        line = self.octets[: end - 1]
-        self.octets = self.octets[end + 1 :]
+        line = self._octets[self._at : end - 1]
+        self._at = end + 1
         return line
 
     def _drop_bad_line(self, newline: int) -> None:
         """Drop up to *newline*; where it is a bare LF, the line goes on behind it."""
-        self._skipping = newline == 0 or self.octets[newline - 1] != 13
-        self.octets = self.octets[newline + 1 :]
+        self._skipping = newline == self._at or self._octets[newline - 1] != 13
+        self._at = newline + 1
 
     def _skip_line(self) -> Generator[None, None, None]:
-        while (end := self.octets.find(b"\r\n")) < 0:
-            self.octets = self.octets[-1:] if self.octets.endswith(b"\r") else b""
+        while (end := self._octets.find(b"\r\n", self._at)) < 0:
+            self.octets = b"\r" if self._octets.endswith(b"\r") and len(self) else b""
             yield
-        self.octets = self.octets[end + 2 :]
+        self._at = end + 2
         self._skipping = False
