@@ -132,6 +132,8 @@ class Addressing(NamedTuple):
         return (name,) if base == name else (name, base)
 
     def _base(self, name: str) -> str:
+        if not self.plus_delimiter:
+            return name
         at = min((at for mark in self.plus_delimiter if (at := name.find(mark)) > 0), default=len(name))
         return name[:at]
 

@@ -4,11 +4,12 @@ Knows no session: places and contents in, one outcome for each place out, when a
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from mailtools.core.errors import DiskFullError, LockTimeoutError, MailError
 from mailtools.core.smtp.reply import Reply
-from mailtools.services.addressing import Mbox, Pipe, Place
+from mailtools.services.addressing import Place
 from mailtools.services.incoming import DISK_FULL
 from mailtools.system.commit import Delivery
 from mailtools.system.mboxfile import NO_ROOM, Record
@@ -19,6 +20,7 @@ _COMMAND_REFUSED = Reply(554, "5.3.0", "The recipient's program refused the mess
 _COMMAND_FAILED = Reply(451, "4.3.0", "The recipient's program failed, try again later")
 
 Failures = Mapping[Place, Reply]
+Load = Record | Job[Ran]  # for an mbox, for a program
 
 
 class Carriers(NamedTuple):
@@ -38,24 +40,25 @@ class Handover:
         self._failures: dict[Place, Reply] = {}
         self._left = 0
 
-    def start(self, records: Mapping[Mbox, Record], jobs: Mapping[Pipe, Job[Ran]]) -> None:
+    def start(self, loads: Mapping[Place, Load]) -> None:
         """Take each record to its mbox and each job to its program."""
-        self._left = len(records) + len(jobs) + 1
-        for mbox, record in records.items():
-            self._carriers.deliver(Delivery(mbox.path, record, lambda error, m=mbox: self._stored(m, error)))  # type: ignore[misc]
-        for pipe, job in jobs.items():
-            self._carriers.run(job._replace(done=lambda ran, p=pipe: self._ran(p, ran)))  # type: ignore[misc]
+        self._left = len(loads) + 1
+        for place, load in loads.items():
+            if isinstance(load, Record):
+                self._carriers.deliver(Delivery(place[0], load, partial(self._stored, place)))
+            else:
+                self._carriers.run(load._replace(done=partial(self._ran, place)))
         self._settle()
 
-    def _stored(self, mbox: Mbox, error: MailError | None) -> None:
+    def _stored(self, mbox: Place, error: MailError | None) -> None:
         if error is not None:
             self._carriers.warn(f"message not stored: {error}")
             self._failures[mbox] = failure(error)
         self._settle()
 
-    def _ran(self, pipe: Pipe, ran: Ran) -> None:
+    def _ran(self, pipe: Place, ran: Ran) -> None:
         if ran.code:
-            self._carriers.warn(f"{pipe.command}: failed ({ran.code}): {ran.said or 'it said nothing'}")
+            self._carriers.warn(f"{pipe[0]}: failed ({ran.code}): {ran.said or 'it said nothing'}")
             is_temporary = ran.code in (-1, _TEMP_FAIL, 126, 127)  # the last two: the shell found no program
             self._failures[pipe] = _COMMAND_FAILED if is_temporary else _COMMAND_REFUSED
         self._settle()
@@ -66,9 +69,9 @@ class Handover:
             self._done(self._failures)
 
 
-def worst(replies: list[Reply]) -> Reply | None:
-    """The reply where several failed: to try again may help; None where nothing failed."""
-    return next((reply for reply in replies if reply.is_transient), replies[0] if replies else None)
+def worst(refusals: list[Reply], otherwise: Reply) -> Reply:
+    """The one to say of several: to try again may help; *otherwise* where there is none."""
+    return next((reply for reply in refusals if reply.is_transient), refusals[0]) if refusals else otherwise
 
 
 def failure(error: Exception) -> Reply:

@@ -19,7 +19,7 @@ from mailtools.core.smtp.reply import Reply
 from mailtools.core.smtp.server import SmtpServer
 from mailtools.services import mailfilter
 from mailtools.services.addressing import Addressing, Mbox, Pipe, Place, RefusedRecipientError
-from mailtools.services.handover import Carriers, Failures, Handover, failure, worst
+from mailtools.services.handover import Carriers, Failures, Handover, Load, failure, worst
 from mailtools.services.incoming import Incoming, message_blocks
 from mailtools.services.logins import Logins
 from mailtools.services.mailfilter import Verdict
@@ -224,21 +224,26 @@ class ReceiveSession:
         for recipient, its in recipients:
             for place in its:
                 places.setdefault(place, []).append(recipient)
-        heads = {place: delivery_fields(envelope.reverse_path, got) + trace for place, got in places.items()}
-        head = next(iter(heads.values()), delivery_fields(envelope.reverse_path, []) + trace)
+        postmark = make_postmark(envelope.reverse_path, clock.asctime(int(clock.now())))
+        loads: dict[Place, Load] = {}
+        first = ""
+        for place, got in places.items():
+            head = delivery_fields(envelope.reverse_path, got) + trace
+            first = first or head
+            if isinstance(place, Mbox):
+                loads[place] = Record(postmark + head.encode(), body)
+            else:
+                loads[place] = self._job(place, message, head, got)
 
         def done(failures: Failures) -> None:
-            if len(failures) < len(places) or not places:
-                self._ports.accepted(Accepted(identity, envelope, head, body))
+            if len(failures) < len(loads) or not loads:
+                self._ports.accepted(Accepted(identity, envelope, first or trace, body))
             ok = Reply(250, "2.0.0", f"Ok: {identity}")
-            self._answer([worst([failures[p] for p in its if p in failures]) or ok for _, its in recipients])
+            self._answer([worst([failures[p] for p in its if p in failures], ok) for _, its in recipients])
             body.close()
             self._resume()
 
-        postmark = make_postmark(envelope.reverse_path, clock.asctime(int(clock.now())))
-        records = {p: Record(postmark + heads[p].encode(), body) for p in places if isinstance(p, Mbox)}
-        jobs = {p: self._job(p, message, heads[p], places[p]) for p in places if isinstance(p, Pipe)}
-        Handover(self._ports.carriers, done).start(records, jobs)
+        Handover(self._ports.carriers, done).start(loads)
 
     def _job(self, pipe: Pipe, message: Incoming, head: str, recipients: list[str]) -> "Job[Ran]":
         environment = mailfilter.environment(message.envelope, self._peer, "\n".join(recipients))
@@ -250,7 +255,8 @@ class ReceiveSession:
         if self._engine.offer.lmtp:
             self._engine.reply_each(replies)
         else:
-            self._engine.reply(worst([r for r in replies if not r.is_completed]) or replies[0])
+            refusals = [reply for reply in replies if not reply.is_completed]
+            self._engine.reply(worst(refusals, replies[0]))
 
 
 _HANDLERS: dict[type, Callable[[ReceiveSession, Any], None]] = {

@@ -225,14 +225,9 @@ class Connection(asyncio.Protocol):
 
         An answer that comes at once calls this inside of itself; the loop outside goes on with it.
         """
-        if self._is_heard and not self._is_advancing:
-            self._is_advancing = True
-            try:
-                self._advance()
-            finally:
-                self._is_advancing = False
-
-    def _advance(self) -> None:
+        if self._is_advancing or (self._tls is not None and not self._tls.is_established):
+            return
+        self._is_advancing = True
         engine, handle, progress = self._engine, self._session.handle, 0
         try:
             while self._writable and progress < _TURN and (event := engine.next_event()) is not None:
@@ -245,6 +240,8 @@ class Connection(asyncio.Protocol):
         except Exception:  # a bug must not take the other sessions along
             log.exception("a bug in the session of %s", self.shown)
             engine.close_with(421, "4.3.0", "internal error, try again later")
+        finally:
+            self._is_advancing = False
         if progress:
             self.last_progress = time.monotonic()
         self._flush()

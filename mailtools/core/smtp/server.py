@@ -85,7 +85,7 @@ class SmtpServer(Conversation):
         """Answer the question that was put last with *reply*."""
         self.answer(reply)
         if not self.is_closed:
-            self._send(reply)
+            self._out.append(reply.octets())
             if reply.code == 421:  # "closing transmission channel" (RFC 5321 §3.8)
                 self._end(reply.text)
 
@@ -126,7 +126,9 @@ class SmtpServer(Conversation):
             if self.is_closed or self.wants_tls:
                 yield
                 continue
-            yield from self._pause()
+            self._left -= 1
+            if not self._left:
+                yield from self._pause()
             try:
                 line = yield from self._reader.read_line(self.offer.max_command)
             except LineTooLongError:
@@ -352,11 +354,13 @@ class SmtpServer(Conversation):
             if block is None:
                 yield
                 continue
-            self._hear(block)
+            if self.heard is not None:
+                self._hear(block)
             if body.problem is None:
                 self._pass_on(dots.unstuff(block) if body.take_lines(block) else b"")
                 yield
-        self._hear(b".\r\n")
+        if self.heard is not None:
+            self._hear(b".\r\n")
         yield from self._end_message(body)
 
     def _check_recipients(self, verb: str) -> None:

@@ -51,6 +51,7 @@ class Conversation:
     def receive_data(self, octets: bytes) -> None:
         """Take octets from the client."""
         if not (self.is_closed or self.wants_tls):
+            self._left = _TURN
             self._reader.feed(octets)
 
     def receive_eof(self) -> None:
@@ -98,7 +99,7 @@ class Conversation:
     @property
     def buffered(self) -> int:
         """Octets received and not yet parsed."""
-        return len(self._reader)
+        return self._reader.size
 
     @property
     def awaits_reply(self) -> bool:
@@ -115,12 +116,10 @@ class Conversation:
         self._close()
 
     def _pause(self) -> Steps:
-        """One command is done: let others have a turn after many."""
-        self._left -= 1
-        if not self._left:
-            self._left = _TURN
-            self.has_more = True
-            yield
+        """Let others have a turn; to be called when `_left`, counted down at each command, is 0."""
+        self._left = _TURN
+        self.has_more = True
+        yield
 
     def _hear(self, octets: bytes) -> None:
         """Keep what the client said, for a transcript."""

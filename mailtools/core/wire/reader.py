@@ -44,7 +44,9 @@ class Reader:
         self._octets = octets
         self._at = 0
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
+        """How many octets were not read yet."""
         return len(self._octets) - self._at
 
     def feed(self, octets: bytes) -> None:
@@ -68,7 +70,7 @@ class Reader:
             yield from self._skip_line()
         searched = 0  # octets from where we are
         while (end := self._octets.find(b"\n", self._at + searched)) < 0:
-            searched = len(self)
+            searched = self.size
             if searched > limit:
                 self._skipping = True
                 raise LineTooLongError
@@ -90,7 +92,7 @@ class Reader:
 
     def _skip_line(self) -> Generator[None, None, None]:
         while (end := self._octets.find(b"\r\n", self._at)) < 0:
-            self.octets = b"\r" if self._octets.endswith(b"\r") and len(self) else b""
+            self.octets = b"\r" if self._octets.endswith(b"\r") and self.size else b""
             yield
         self._at = end + 2
         self._skipping = False
