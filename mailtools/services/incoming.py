@@ -23,11 +23,11 @@ _LOOP = Reply(554, "5.4.6", f"Mail loop: more than {MAX_HOPS} Received fields")
 
 
 class Incoming:
-    """One message, on its way into a `Buffer` that spills into *folder*."""
+    """One message, on its way into a `Buffer` that spills beside the file *beside*."""
 
-    def __init__(self, envelope: Envelope, folder: str) -> None:
+    def __init__(self, envelope: Envelope, beside: str) -> None:
         self.envelope = envelope
-        self.body = Buffer(folder)
+        self.body = Buffer(beside)
         self.problem: Reply | None = None
         # The header is gathered whole: the mbox's own fields in it are quoted (core/mbox/quoting).
         self._header: bytearray | None = bytearray()

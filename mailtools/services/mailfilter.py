@@ -40,11 +40,11 @@ def environment(envelope: Envelope, peer: str, recipients: str) -> dict[str, str
     }
 
 
-def judge(ran: Ran, envelope: Envelope, folder: str) -> Verdict:
+def judge(ran: Ran, envelope: Envelope, beside: str) -> Verdict:
     """The verdict of a filter that ran; takes its output over and closes it."""
     try:
         if ran.code == _OK:
-            return _changed(ran.output, envelope, folder)
+            return _changed(ran.output, envelope, beside)
         if ran.code == _TEMP_FAIL:
             return Verdict(None, _TRY_AGAIN)
         if ran.code in (_UNAVAILABLE, _NO_PERMISSION):
@@ -56,8 +56,8 @@ def judge(ran: Ran, envelope: Envelope, folder: str) -> Verdict:
         ran.output.close()
 
 
-def _changed(output: Buffer, envelope: Envelope, folder: str) -> Verdict:
-    message = Incoming(envelope, folder)
+def _changed(output: Buffer, envelope: Envelope, beside: str) -> Verdict:
+    message = Incoming(envelope, beside)
     problem = _take(message, output)
     message.end()
     if not problem and message.problem is not None:

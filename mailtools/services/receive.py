@@ -5,7 +5,6 @@ knows neither sockets nor threads: what takes time reports back when it is done,
 (RFC 5321 §6.1).
 """
 
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -143,16 +142,16 @@ class ReceiveSession:
     # -- the message ---------------------------------------------------------------------------------------
 
     def _message_start(self, event: events.MessageStart) -> None:
-        self._message = Incoming(event.envelope, self._folder())
+        self._message = Incoming(event.envelope, self._beside())
         self._engine.proceed()
 
-    def _folder(self) -> str:
-        """Where a large message may lie: on the filesystem that it will end up on."""
+    def _beside(self) -> str:
+        """Beside what a large message may lie: on the filesystem that it will end up on."""
         for _, places in self._recipients:
             for place in places:
                 if isinstance(place, Mbox):
-                    return os.path.dirname(place.path)
-        return self._addressing.root.path
+                    return place.path
+        return f"{self._addressing.root.path}/"
 
     def _message_chunk(self, event: events.MessageChunk) -> None:
         if self._message is not None:
@@ -195,11 +194,11 @@ class ReceiveSession:
 
     def _examine(self, message: Incoming, identity: str, trace: str) -> None:
         """Show the message to the filter; what it prints goes on in its place, our Received included."""
-        envelope, folder = message.envelope, self._folder()
+        envelope, beside = message.envelope, self._beside()
         shown = "\n".join(recipient for recipient, _ in self._recipients)
 
         def judge(ran: Ran) -> Verdict:
-            return mailfilter.judge(ran, envelope, folder)
+            return mailfilter.judge(ran, envelope, beside)
 
         def done(verdict: Verdict) -> None:
             message.body.close()

@@ -14,11 +14,12 @@ _BLOCK = 256 << 10
 class Buffer:
     """Octets appended in blocks, read back in blocks as often as wanted."""
 
-    __slots__ = ("_blocks", "_directory", "_file", "size")
+    __slots__ = ("_beside", "_blocks", "_file", "size")
 
-    def __init__(self, directory: str | None = None) -> None:
+    def __init__(self, beside: str = "") -> None:
+        """*beside*: a file that they will end up in, or beside."""
         self.size = 0
-        self._directory = directory
+        self._beside = beside
         self._blocks: list[bytes] = []
         self._file = -1
 
@@ -29,7 +30,7 @@ class Buffer:
             self._blocks.append(octets)
             return
         if self._file < 0:
-            self._file = _nameless_file(self._directory)
+            self._file = _nameless_file(os.path.dirname(self._beside))
             kept, self._blocks = b"".join(self._blocks), []
             write_all(self._file, kept)
         write_all(self._file, octets)
@@ -59,14 +60,14 @@ class Buffer:
             self._file = -1
 
 
-def _nameless_file(directory: str | None) -> int:
+def _nameless_file(directory: str) -> int:
     import tempfile  # takes 4 ms to import, and few messages are so large
 
     place = directory or tempfile.gettempdir()
     try:
         return os.open(place, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except (OSError, AttributeError):  # a filesystem or system that has none
-        descriptor, name = tempfile.mkstemp(prefix=".mailtools-", dir=directory)
+        descriptor, name = tempfile.mkstemp(prefix=".mailtools-", dir=place)
         os.unlink(name)
         return descriptor
 

@@ -14,9 +14,9 @@ from mailtools.core.errors import ConfigurationError
 
 T = TypeVar("T")
 _SETTLES = 2.0  # seconds, for a file that is written in place
-_LOOK = (
-    0.01  # seconds between looks: a busy server would look 10,000 times a second, 5 of its 90 us a message
-)
+# A look is a stat. A busy server would look 10,000 times a second, for 5 of its 90 µs a message: it looks so
+# many times in a while of so many seconds, and no more.
+_LOOKS, _WHILE = 8, 0.01
 _TOLD = 10  # problems of one reading
 
 
@@ -39,15 +39,18 @@ class Watched(Generic[T]):
         self._in_place = False
         self._changed = 0.0
         self._looked = 0.0
+        self._looks = 0
         self._value: T
         self._load(self._identity())
 
     def value(self) -> T:
         """What the file holds now."""
         now = time.monotonic()
-        if now - self._looked < _LOOK:
+        if now - self._looked > _WHILE:
+            self._looked, self._looks = now, 0
+        self._looks += 1
+        if self._looks > _LOOKS:
             return self._value
-        self._looked = now
         try:
             seen = self._identity()
             if seen != self._seen:

@@ -15,7 +15,7 @@ from mailtools.system.buffer import SPILL_AT, Buffer, write_all
                                     [b"x" * SPILL_AT, b"y"], [b"z" * 1000] * 1000, [b"q" * 3 * SPILL_AT]])  # fmt: skip
 def test_the_same_octets_as_often_as_wanted(tmp_path: Path, pieces: list[bytes]) -> None:
     whole = b"".join(pieces)
-    one = Buffer(str(tmp_path))
+    one = Buffer(str(tmp_path / "in.mbox"))
     for piece in pieces:
         one.append(piece)
     assert one.size == len(whole)
@@ -31,7 +31,7 @@ def test_the_same_octets_as_often_as_wanted(tmp_path: Path, pieces: list[bytes])
 
 def test_a_file_is_given_back(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    one = Buffer(str(tmp_path))
+    one = Buffer(str(tmp_path / "in.mbox"))
     one.append(b"x" * (SPILL_AT + 1))
     assert len(os.listdir("/proc/self/fd")) == before + 1
     one.close()
@@ -39,7 +39,7 @@ def test_a_file_is_given_back(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_message(tmp_path: Path) -> None:
-    one = Buffer(str(tmp_path))
+    one = Buffer(str(tmp_path / "in.mbox"))
     tracemalloc.start()
     for _ in range(300):
         one.append(bytes(100_000))
@@ -60,7 +60,7 @@ def test_a_filesystem_without_nameless_files(tmp_path: Path, monkeypatch: pytest
         return real(path, flags, *rest, **more)
 
     monkeypatch.setattr(os, "open", refuse)
-    one = Buffer(str(tmp_path))
+    one = Buffer(str(tmp_path / "in.mbox"))
     one.append(b"x" * (SPILL_AT + 1))
     assert list(tmp_path.iterdir()) == []
     assert b"".join(one.blocks()) == b"x" * (SPILL_AT + 1)
@@ -68,7 +68,7 @@ def test_a_filesystem_without_nameless_files(tmp_path: Path, monkeypatch: pytest
 
 def test_no_room_is_told(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
-        Buffer(str(tmp_path / "gone")).append(b"x" * (SPILL_AT + 1))
+        Buffer(str(tmp_path / "gone" / "in.mbox")).append(b"x" * (SPILL_AT + 1))
 
 
 def test_short_writes_are_gone_on_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

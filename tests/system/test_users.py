@@ -92,5 +92,6 @@ def test_unknown_names_are_checked_against_users_whose_schemes_are_in_use(tmp_pa
     assert {users.decoy(f"name{n}").name for n in range(50)} == {"bob", "ann"}
     assert users.decoy("eve") == users.decoy("EVE")
     path.write_text("")
+    users = Users(str(path))
     assert users.decoy("eve").scheme == ""
     assert not users.have_passwords

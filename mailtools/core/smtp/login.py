@@ -80,6 +80,20 @@ def dialogue(session: Session, argument: bytes) -> Generator[None, None, Outcome
         return Outcome(Reply(501, "5.7.0", "Authentication cancelled"), user)
 
 
+def masked(line: bytes, is_auth: bool, is_known: bool, after_auth: bool) -> bytes:
+    """A command line for a transcript: whatever can be a part of a login, well or badly said, is ``***``.
+
+    is_auth, is_known: what command it is; after_auth: the last known command was AUTH.
+    """
+    if is_auth:
+        mechanism, _, rest = line.partition(b" ")[2].strip(b" ").partition(b" ")
+        shown = mechanism if mechanism.upper().decode("latin-1") in sasl.MECHANISMS else b"***"
+        return b"AUTH " + shown + (b" ***\r\n" if rest else b"\r\n")
+    if not is_known and (after_auth or b"AUTH" in line.upper()):
+        return b"***\r\n"
+    return line + b"\r\n"
+
+
 def _response(line: bytes) -> bytes:
     if line == b"*":
         raise CancelledError

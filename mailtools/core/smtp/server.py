@@ -14,7 +14,6 @@ command. At STARTTLS all that was said before is forgotten, octets that wait inc
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 
-from mailtools.core.auth.sasl import MECHANISMS
 from mailtools.core.smtp import grammar, login
 from mailtools.core.smtp.body import Body
 from mailtools.core.smtp.events import (
@@ -142,7 +141,11 @@ class SmtpServer(Conversation):
             verb, _, argument = line.partition(b" ")
             command = commands.get(verb.upper())
             if self.heard is not None:
-                self._hear(self._masked(line, command))
+                shown = login.masked(
+                    line, command is SmtpServer._do_auth, command is not None, self._is_login
+                )
+                self._hear(shown)
+                self._is_login = command is SmtpServer._do_auth or (self._is_login and command is None)
             if command is None:
                 self._unknown(verb.upper())
                 continue
@@ -152,19 +155,6 @@ class SmtpServer(Conversation):
                     yield from steps
             except SyntaxProblemError as problem:
                 self._error(Reply(problem.code, problem.enhanced, problem.text))
-
-    def _masked(self, line: bytes, command: object) -> bytes:
-        """*line* for a transcript: whatever can be a part of a login, well or badly said, is masked."""
-        if command is SmtpServer._do_auth:
-            self._is_login = True
-            mechanism, _, rest = line.partition(b" ")[2].strip(b" ").partition(b" ")
-            shown = mechanism if mechanism.upper().decode("latin-1") in MECHANISMS else b"***"
-            return b"AUTH " + shown + (b" ***\r\n" if rest else b"\r\n")
-        if command is not None:
-            self._is_login = False
-        elif self._is_login or b"AUTH" in line.upper():
-            return b"***\r\n"
-        return line + b"\r\n"
 
     def _unknown(self, verb: bytes) -> None:
         if verb in _HTTP:
