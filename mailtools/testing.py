@@ -38,8 +38,10 @@ _WAIT = 10.0
 class SmtpServer:
     """A server that runs. *mbox*: the file where all mail goes, as it goes on."""
 
-    def __init__(self, host: str, port: int, mbox: Path, certificate: Path | None, transcripts: Path) -> None:
-        self.host = host
+    def __init__(
+        self, address: str, port: int, mbox: Path, certificate: Path | None, transcripts: Path
+    ) -> None:
+        self.address = address
         self.port = port
         self.mbox = mbox
         self.certificate = certificate  # PEM, for the client to trust; None without TLS
@@ -48,9 +50,9 @@ class SmtpServer:
         self._count = 0
 
     @property
-    def address(self) -> tuple[str, int]:
-        """Host and port, as sockets want them."""
-        return self.host, self.port
+    def host(self) -> str:
+        """The address, by the name that most clients call it."""
+        return self.address
 
     @property
     def messages(self) -> "list[EmailMessage]":
@@ -114,8 +116,8 @@ def serve(
         files = self_signed(str(root), "localhost")
         certificates, certificate = Certificates(*files, ("lmtp" if lmtp else "smtp",)), Path(files[0])
     listener = open_listener("127.0.0.1:0")
-    host, port = listener.getsockname()
-    server = SmtpServer(host, port, root / "all.mbox", certificate, root / "transcripts")
+    address, port = listener.getsockname()
+    server = SmtpServer(address, port, root / "all.mbox", certificate, root / "transcripts")
     server.transcripts.mkdir(exist_ok=True)
     service = SmtpService(
         Offer("localhost", lmtp=lmtp, starttls=tls, max_size=max_size),
@@ -184,7 +186,7 @@ def _fixture() -> Any:
 
     @pytest.fixture
     def smtp_server(tmp_path: Path, request: "pytest.FixtureRequest") -> Iterator[SmtpServer]:
-        """An SMTP server on a free port: host, port, mbox, messages, wait_for(count, timeout)."""
+        """An SMTP server on a free port: address, port, mbox, messages, wait_for(count, timeout)."""
         marker = request.node.get_closest_marker("smtp_server")
         with serve(tmp_path / "smtp_server", **(marker.kwargs if marker else {})) as server:
             yield server

@@ -24,7 +24,7 @@ def test_a_message_is_waited_for(smtp_server: SmtpServer) -> None:
     assert smtp_server.messages == []
     with pytest.raises(TimeoutError, match="0 of 1 messages"):
         smtp_server.wait_for(1, timeout=0.05)
-    with smtplib.SMTP(*smtp_server.address) as client:
+    with smtplib.SMTP(smtp_server.address, smtp_server.port) as client:
         client.send_message(message())
     (got,) = smtp_server.wait_for()
     assert got["Subject"] == "Welcome"
@@ -59,7 +59,7 @@ def test_without_a_fixture(tmp_path: Path) -> None:
         assert second.messages == []
         assert first.port != second.port
     with pytest.raises(ConnectionRefusedError):
-        smtplib.SMTP(*first.address)
+        smtplib.SMTP(first.host, first.port)
 
 
 @pytest.mark.parametrize("named", ["", 'pytest_plugins = ["mailtools.testing"]\n'])

@@ -72,9 +72,10 @@ def server_options(port: int) -> Callable[[F], F]:
     ]
 
     def decorate(function: F) -> F:
+        function = tls_options(function)
         for option in reversed(options):
             function = option(function)
-        return tls_options(function)
+        return function
 
     return decorate
 

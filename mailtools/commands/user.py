@@ -39,7 +39,9 @@ def command() -> None:
 @password_options
 @scheme_option
 def add(name: str, root: str, users: str | None, scheme: str, **source: Any) -> None:
-    """Add user NAME; the password is asked for on a terminal, else read from stdin.
+    """Add user NAME.
+
+    The password is asked for on a terminal, else read from stdin.
 
     \b
     Examples:
@@ -103,7 +105,10 @@ def list_users(ctx: click.Context, /, root: str, users: str | None, as_json: boo
 @password_options
 @click.pass_context
 def check(ctx: click.Context, /, name: str, root: str, users: str | None, **source: Any) -> None:
-    """Check a password of NAME: exit 0 where it is right, 77 where not."""
+    """Check a password of NAME: 0 or 77.
+
+    The exit code is 0 where it is right, and 77 where it is not.
+    """
     from mailtools.services import accounts
 
     if accounts.is_right(_path(root, users), name, read_password(twice=False, **source)):
