@@ -59,7 +59,7 @@ def interleaved(runs: int, *tasks: Callable[[], float]) -> list[float]:
     return [statistics.median(found) for found in times]
 
 
-def wait_for_quiet(most: float = 60.0) -> None:
+def wait_for_quiet(most: float = 20.0) -> None:
     """Wait until the machine is idle: Postfix works on for seconds at what it accepted, and would slow us."""
 
     def busy() -> int:
