@@ -42,6 +42,23 @@ def server_options(port: int) -> Callable[[F], F]:
         ),
         click.option("--dev", is_flag=True, help="Accept any recipient and any login; loopback only."),
         click.option(
+            "--transcript",
+            metavar="DIR|-",
+            default="",
+            help="Write every session as C: and S: lines, a file each in DIR, or to stdout.",
+        ),
+    ]
+
+    def decorate(function: F) -> F:
+        return _all(options, limit_options(tls_options(function)))
+
+    return decorate
+
+
+def limit_options(function: F) -> F:
+    """How much of a client a server bears."""
+    options = [
+        click.option(
             "--max-connections",
             metavar="N",
             type=click.IntRange(1),
@@ -63,21 +80,8 @@ def server_options(port: int) -> Callable[[F], F]:
             show_default=True,
             help="Cut a client that makes no progress for DUR.",
         ),
-        click.option(
-            "--transcript",
-            metavar="DIR|-",
-            default="",
-            help="Write every session as C: and S: lines, a file each in DIR, or to stdout.",
-        ),
     ]
-
-    def decorate(function: F) -> F:
-        function = tls_options(function)
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
+    return _all(options, function)
 
 
 def tls_options(function: F) -> F:
@@ -95,6 +99,11 @@ def tls_options(function: F) -> F:
             "--allow-plaintext-auth", is_flag=True, help="Let clients beyond loopback log in without TLS."
         ),
     ]
+    return _all(options, function)
+
+
+def _all(options: Sequence[Callable[[F], F]], function: F) -> F:
+    """*function* with *options*, which the help shows in this order."""
     for option in reversed(options):
         function = option(function)
     return function
