@@ -8,7 +8,8 @@ import click
 from mailtools.commands import _exits
 from mailtools.commands._options import DURATION, json_option
 from mailtools.commands._output import json_line, print_rows, warn
-from mailtools.core.smtp import grammar
+from mailtools.core.smtp import grammar, route
+from mailtools.core.smtp.route import Route
 from mailtools.services import submit
 from mailtools.services.outgoing import Outgoing, Wishes
 from mailtools.services.submit import Unsendable
@@ -54,27 +55,27 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     for recipient in options["recipients"]:
         if not grammar.is_mailbox(recipient):
             raise click.UsageError(f"not an address: {recipient!r}; write local@domain")
-    route = None if options["dry_run"] else _route(options)
+    hop = None if options["dry_run"] else _route(options)
     report = _Report(options["as_json"], quiet=ctx.obj["verbosity"] < 0)
     with submit.open_messages(options["mbox"], _wishes(options)) as messages:
-        if route is None:
+        if hop is None:
             for message in messages:
                 report.dry(message)
         else:
-            open_link = submit.link_opener(route, options["timeout"], options["transcript"])
+            open_link = submit.link_opener(hop, options["timeout"], options["transcript"])
             for result in submit.send(report.warned(messages), open_link):
                 report.result(result)
     report.end()
     ctx.exit(_exits.worst(report.codes))
 
 
-def _route(options: dict[str, Any]) -> submit.Route:
+def _route(options: dict[str, Any]) -> Route:
     if options["route"] and options["host"]:
         raise click.UsageError("--route and --host exclude each other")
     if options["route"]:
-        return submit.parse_route(options["route"])
+        return route.parse(options["route"])
     if options["host"]:
-        return submit.Route(options["host"], options["port"])
+        return Route("smtp", options["host"], options["port"])
     raise click.UsageError("say where to send: --host HOST --port N, or --route smtp://HOST:PORT")
 
 
@@ -108,7 +109,7 @@ class _Report:
         if isinstance(message, Unsendable):
             self._unsendable(message)
             return
-        recipients = " ".join(f"<{recipient}>" for recipient in message.recipients)
+        recipients = " ".join(f"<{recipient.address}>" for recipient in message.recipients)
         if not self._quiet:
             click.echo(f"envelope: from <{message.reverse_path}> to {recipients}", err=True)
         for block in message.blocks():

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from mailtools.core.errors import BadDataError
 from mailtools.core.message import address, header
 from mailtools.core.smtp import grammar
+from mailtools.core.smtp.events import Recipient
 from mailtools.core.wire import eol
 from mailtools.system.buffer import Buffer
 
@@ -28,13 +29,15 @@ class Outgoing(NamedTuple):
 
     name: str  # how people are told which one it is
     reverse_path: str
-    recipients: tuple[str, ...]
+    recipients: tuple[Recipient, ...]
     head: bytes  # the header and its empty line, CRLF
     body: Buffer  # LF
     size: int  # octets as sent, dots not stuffed
     needs_8bit: bool
-    needs_utf8: bool
+    needs_utf8: bool  # the header; addresses tell for themselves
     has_long_line: bool
+    ret: str = ""  # RFC 3461 §4.3: "", FULL or HDRS
+    envid: str = ""  # RFC 3461 §4.4, in xtext
 
     def blocks(self) -> Iterator[bytes]:
         """The message as sent: CRLF, its last line ended, whole lines but for very long ones."""
@@ -78,12 +81,12 @@ def prepare(name: str, blocks: Iterable[bytes], wishes: Wishes, stamps: Stamps) 
     return Outgoing(
         name=name,
         reverse_path=reverse_path,
-        recipients=recipients,
+        recipients=tuple(Recipient(recipient) for recipient in recipients),
         head=head,
         body=intake.body,
         size=len(head) + intake.body.size + intake.lines + (not intake.ends_with_newline) * 2,
         needs_8bit=not (head.isascii() and intake.is_ascii),
-        needs_utf8=not "".join((reverse_path, *recipients)).isascii() or _is_utf8(head),
+        needs_utf8=_is_utf8(head),
         has_long_line=intake.has_long_line,
     )
 

@@ -5,27 +5,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from mailtools.core.errors import BadDataError, ConfigurationError, MailError, MissingInputError
+from mailtools.core.errors import BadDataError, MailError, MissingInputError
 from mailtools.core.message import address
 from mailtools.core.smtp import grammar
 from mailtools.core.smtp.client import SmtpClient
+from mailtools.core.smtp.route import Route
 from mailtools.services import outgoing
+from mailtools.services.link import Link
 from mailtools.services.outgoing import Outgoing, Stamps, Wishes
-from mailtools.services.transfer import Link, Outcome, transfer
+from mailtools.services.transfer import Outcome, transfer
 from mailtools.system import clock, pump, sources
 
 if TYPE_CHECKING:
     from mailtools.system.transcript import Transcript
-
-SMTP_PORT = 25
-
-
-class Route(NamedTuple):
-    """Where messages go: a host and port, or a unix socket."""
-
-    host: str = ""
-    port: int = SMTP_PORT
-    path: str = ""
 
 
 class Unsendable(NamedTuple):
@@ -33,20 +25,6 @@ class Unsendable(NamedTuple):
 
     name: str
     error: MailError | OSError
-
-
-def parse_route(text: str) -> Route:
-    """``smtp://HOST[:PORT]`` or ``unix:PATH`` to a Route. Raises ConfigurationError."""
-    if text.startswith("unix:") and len(text) > len("unix:"):
-        return Route(path=text.removeprefix("unix:"))
-    rest = text.removeprefix("smtp://").removesuffix("/")
-    if text.startswith("smtp://") and rest:
-        host, port = rest, str(SMTP_PORT)
-        if not rest.endswith("]") and ":" in rest:
-            host, _, port = rest.rpartition(":")
-        if port.isascii() and port.isdigit() and 0 < int(port) < 65536:
-            return Route(host.removeprefix("[").removesuffix("]"), int(port))
-    raise ConfigurationError(f"{text}: not a route; write smtp://HOST:PORT or unix:PATH")
 
 
 def default_sender() -> str:

@@ -1,9 +1,9 @@
-"""Messages over SMTP to one server: the client's side of a session, many messages over one connection.
+"""Messages over SMTP or LMTP to one server: the client's side of transactions, many messages over one link.
 
 The commands of a transaction go out together where the server offers PIPELINING (RFC 2920), and those of the
-next message while the answer to this one is on its way: one round trip a message. DATA joins them only
-where one recipient is named, for after a 354 a message cannot be taken back, and a recipient refused before
-DATA fails the whole message (so that the caller may run it again without duplicates).
+next message while the answer to this one is on its way: one round trip a message. Where a recipient refused
+before DATA fails the whole message (so that the caller may run it again without duplicates), DATA joins them
+only for one recipient: after a 354 a message cannot be taken back.
 
 Knows no exit codes: each recipient's `Outcome` holds the reply or the error.
 """
@@ -12,19 +12,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from mailtools.core.engine import RemoteProtocolError
-from mailtools.core.errors import (
-    BadDataError,
-    MailError,
-    PolicyError,
-    RefusedError,
-    TemporaryError,
-    UnknownRecipientError,
-)
-from mailtools.core.smtp.client import SmtpClient
+from mailtools.core.errors import BadDataError, MailError, TemporaryError
+from mailtools.core.smtp.events import Recipient
 from mailtools.core.smtp.reply import Reply
+from mailtools.services.link import Link, failure
 from mailtools.services.outgoing import Outgoing
-from mailtools.system.pump import LostConnectionError, Pump
+from mailtools.system.pump import LostConnectionError
 
 _FLUSH_AT = 128 << 10  # octets gathered before a write
 
@@ -36,216 +29,192 @@ class Outcome(NamedTuple):
     recipient: str
     reply: Reply | None  # the reply that decided; None where none came
     error: MailError | None  # None: sent
+    remote: str = ""  # the server that said so
+    took_dsn: bool = False  # the server reports on delivery itself (RFC 3461)
 
 
-class Link:
-    """One open SMTP connection, greeted."""
+class _Transaction:
+    """One message over one link."""
 
-    def __init__(self, pump: Pump, engine: SmtpClient, helo: str) -> None:
-        """Raises MailError where the server turns us away."""
-        self._pump = pump
-        self._engine = engine
-        self.answered = 0  # messages
-        self.broken: MailError | None = None
-        self._expect("", 220)
-        engine.command("EHLO", helo)
-        reply = self.reply()
-        if reply.code in (500, 502, 504):  # a server of before 1995 (RFC 5321 §3.2)
-            engine.command("HELO", helo)
-            reply = self.reply()
-        if reply.code != 250:
-            raise failure("EHLO", reply)
+    def __init__(self, link: Link, message: Outgoing, partial: bool) -> None:
+        """Raises BadDataError where this server cannot carry *message*."""
+        self.message = message
+        self._link = link
+        self._partial = partial
+        self._is_begun = False
+        self._took_dsn = "DSN" in link.offered
+        self._outcomes: dict[str, Outcome] = {}
+        _check_carries(link.offered, message)
+        self._mail = f"FROM:<{_on_the_wire(message.reverse_path, link)}>{_mail_parameters(link, message)}"
+        self._rcpts = [_rcpt(link, recipient) for recipient in message.recipients]
 
-    def _expect(self, command: str, code: int) -> None:
-        reply = self.reply()
-        if reply.code != code:
-            raise failure(command, reply)
-
-    def reply(self) -> Reply:
-        """The next reply. Raises LostConnectionError, TemporaryError, RemoteProtocolError."""
-        event = self._pump.next_event()
-        reply: Reply = event.reply
-        if reply.code == 421 and event.command != "":
-            raise LostConnectionError(f"the server closes the connection: {reply}")
-        return reply
-
-    def quit(self) -> None:
-        """Say goodbye; what the server makes of it changes nothing any more."""
-        try:
-            self._engine.command("QUIT")
-            self.reply()
-        except MailError:
-            pass
-        self._pump.close()
-
-    def close(self) -> None:
-        """Leave without a word."""
-        self._pump.close()
+    def begin(self) -> None:
+        """Send what may go before the first answer; again does nothing."""
+        if self._is_begun:
+            return
+        self._is_begun = True
+        self._link.say("MAIL", self._mail)
+        if self._link.pipelining:
+            for rcpt in self._rcpts:
+                self._link.say("RCPT", rcpt)
+            if self._data_joins:
+                self._link.say("DATA")
+        self._link.flush()
 
     @property
-    def pipelining(self) -> bool:
-        """Tell whether commands may go out ahead of replies."""
-        return "PIPELINING" in self._engine.capabilities
+    def _data_joins(self) -> bool:
+        return self._partial or len(self._rcpts) == 1
 
-    # -- one message ---------------------------------------------------------------------------------------
+    def run(self) -> bool:
+        """Take the answers to what `begin` sent, and send the message.
 
-    def check(self, message: Outgoing) -> None:
-        """Raise BadDataError where this server cannot carry *message*."""
-        offered = self._engine.capabilities
-        if message.needs_utf8 and "SMTPUTF8" not in offered:
-            raise BadDataError("an address or the header is not ASCII, and the server offers no SMTPUTF8")
-        if message.needs_8bit and "8BITMIME" not in offered:
-            raise BadDataError("the message is 8-bit, and the server offers no 8BITMIME")
-        limit = offered.get("SIZE", "")
-        if re.fullmatch("[0-9]{1,20}", limit) and 0 < int(limit) < message.size:
-            raise BadDataError(f"the message has {message.size} octets; the server takes at most {limit}")
-
-    def start(self, message: Outgoing) -> None:
-        """Send what may go before the first answer."""
-        for verb, argument in self._opening(message)[: None if self.pipelining else 1]:
-            self._engine.command(verb, argument)
-        self._pump.flush()
-
-    def _opening(self, message: Outgoing) -> list[tuple[str, str]]:
-        commands = [("MAIL", f"FROM:<{message.reverse_path}>{self._parameters(message)}")]
-        commands += [("RCPT", f"TO:<{recipient}>") for recipient in message.recipients]
-        if len(message.recipients) == 1:
-            commands.append(("DATA", ""))
-        return commands
-
-    def _parameters(self, message: Outgoing) -> str:
-        offered = self._engine.capabilities
-        words = [f" SIZE={message.size}"] if "SIZE" in offered else []
-        if message.needs_8bit and "8BITMIME" in offered:
-            words.append(" BODY=8BITMIME")
-        if message.needs_utf8:
-            words.append(" SMTPUTF8")
-        return "".join(words)
-
-    def envelope(self, message: Outgoing) -> list[Outcome]:
-        """Take the answers to what `start` sent; the outcomes if the message failed, [] if a 354 stands."""
-        rest = self._opening(message)[1:]
-        mail = self.reply()
-        if self.pipelining:
-            replies = [self.reply() for _ in rest]
-        elif mail.is_completed:
-            replies = [self._ask(verb, argument) for verb, argument in rest if verb == "RCPT"]
-        else:
-            replies = []
-        recipients = replies[: len(message.recipients)]
-        data = replies[len(message.recipients)] if len(replies) > len(message.recipients) else None
-        failed = _envelope_outcomes(message, mail, recipients)
-        if not failed and data is None:
-            data = self._ask("DATA", "")
-        if not failed and data is not None and data.code != 354:
-            error = failure("DATA", data)
-            failed = [Outcome(message, recipient, data, error) for recipient in message.recipients]
-        if failed:
+        True: the verdict is to come. False: the message failed, and the outcomes are known. Raises MailError.
+        """
+        self.begin()
+        mail = self._link.reply()
+        data = self._recipients(mail)
+        if not self._pending:
             self._leave(mail, data)
-        return failed
+            return False
+        if data is None:
+            data = self._link.ask("DATA")
+        if data.code != 354:
+            self._settle(data, "DATA")
+            self._leave(mail, data)
+            return False
+        self._body()
+        return True
 
-    def _ask(self, verb: str, argument: str) -> Reply:
-        self._engine.command(verb, argument)
-        return self.reply()
+    def _recipients(self, mail: Reply) -> Reply | None:
+        """Take or fetch the answers to RCPT; the one to DATA where that was sent already."""
+        link = self._link
+        replies: list[Reply] = []
+        data = None
+        if link.pipelining:
+            replies = [link.reply() for _ in self._rcpts]
+            data = link.reply() if self._data_joins else None
+        elif mail.is_completed:
+            replies = [link.ask("RCPT", rcpt) for rcpt in self._rcpts]
+        if not mail.is_completed:
+            self._settle(mail, "MAIL")
+            return data
+        for recipient, reply in zip(self.message.recipients, replies, strict=True):
+            if not reply.is_completed:
+                self._note(recipient.address, reply, failure("RCPT", reply))
+        if self._outcomes and not self._partial:
+            self._fail_companions()
+        return data
+
+    def _fail_companions(self) -> None:
+        """One refused recipient fails the others too; they are to be tried again if that one is."""
+        refused = [outcome.error for outcome in self._outcomes.values() if outcome.error]
+        first = next((error for error in refused if isinstance(error, TemporaryError)), refused[0])
+        for address in self._pending:
+            self._note(address, None, type(first)("not sent, for another recipient was refused"))
+
+    @property
+    def _pending(self) -> list[str]:
+        return [r.address for r in self.message.recipients if r.address not in self._outcomes]
+
+    def _note(self, address: str, reply: Reply | None, error: MailError | None) -> None:
+        self._outcomes[address] = Outcome(
+            self.message, address, reply, error, self._link.remote, self._took_dsn and error is None
+        )
+
+    def _settle(self, reply: Reply, command: str) -> None:
+        """*reply* is the answer for everybody who has none yet."""
+        error = None if command == "." and reply.is_completed else failure(command, reply)
+        for address in self._pending:
+            self._note(address, reply, error)
 
     def _leave(self, mail: Reply, data: Reply | None) -> None:
         """Get back to where MAIL may come; after a 354 that means an empty message (RFC 2920 §3.1).
 
-        A server that closes instead changes nothing of its refusal; it sets `broken`.
+        A server that closes instead changes nothing of its refusal; the link is broken then.
         """
+        link = self._link
+        link.answered += 1
         try:
             if data is not None and data.code == 354:
-                self._engine.end_message()
-                self.reply()
+                link.end_message()
+                link.reply()
             if mail.is_completed:
-                self._ask("RSET", "")
+                link.ask("RSET")
         except MailError as error:
-            self.broken = error
+            link.broken = error
 
-    def body(self, message: Outgoing) -> None:
-        """Send the message and its end."""
+    def _body(self) -> None:
         size = 0
-        for block in message.blocks():
-            self._engine.message_chunk(block)
+        for block in self.message.blocks():
+            self._link.message_chunk(block)
             size += len(block)
             if size > _FLUSH_AT:
-                self._pump.flush()
+                self._link.flush()
                 size = 0
-        self._engine.end_message()
-        self._pump.flush()
+        self._link.end_message()
+        self._link.flush()
 
-    def verdict(self, message: Outgoing) -> list[Outcome]:
-        """The outcomes, once the answer to the message's end is there; sets `broken` where it never comes."""
+    def verdict(self) -> None:
+        """Take the answer to the message's end: one, or in LMTP one for each recipient (RFC 2033 §4.2)."""
+        link = self._link
         try:
-            reply = self.reply()
+            if link.is_lmtp:
+                for address in self._pending:
+                    reply = link.reply()
+                    self._note(address, reply, None if reply.is_completed else failure(".", reply))
+            else:
+                self._settle(link.reply(), ".")
         except MailError as error:
             # Delivered or not: only the server knows (RFC 1047). Trying again may double, never lose.
-            self.broken = TemporaryError(str(error))
+            link.broken = TemporaryError(str(error))
             doubt = TemporaryError(f"{error}; the message may have been delivered")
-            return failed_outcomes(message, doubt)
-        self.answered += 1
-        return [_outcome(message, recipient, ".", reply) for recipient in message.recipients]
+            for address in self._pending:
+                self._note(address, None, doubt)
+        else:
+            link.answered += 1
 
-    def exchange(self, message: Outgoing, waiting: Iterator[Outgoing], begun: bool) -> "Step":
-        """Send *message*, and begin the next one of *waiting* meanwhile. Raises MailError before the body."""
-        try:
-            self.check(message)
-        except BadDataError as error:
-            return Step(failed_outcomes(message, error), None, False)
-        if not begun:
-            self.start(message)
-        failed = self.envelope(message)
-        if failed:
-            self.answered += 1
-            return Step(failed, None, False)
-        self.body(message)
-        following = next(waiting, None)
-        begun = following is not None and self._begin(following)
-        return Step(self.verdict(message), following, begun)
-
-    def _begin(self, message: Outgoing) -> bool:
-        try:
-            self.check(message)
-            if self.pipelining:
-                self.start(message)
-        except MailError:  # told when it is its turn
-            return False
-        return self.pipelining
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """In the order of the recipients."""
+        return [self._outcomes[recipient.address] for recipient in self.message.recipients]
 
 
-class Step(NamedTuple):
+class _Step(NamedTuple):
     """One message's outcomes, and the next message where it was taken already."""
 
     outcomes: list[Outcome]
-    following: Outgoing | None
-    begun: bool  # its first commands are on their way
+    following: Outgoing | None = None
+    begun: _Transaction | None = None  # its first commands are on their way
 
 
-def transfer(messages: Iterable[Outgoing], open_link: Callable[[], Link]) -> Iterator[list[Outcome]]:
+def transfer(
+    messages: Iterable[Outgoing], open_link: Callable[[], Link], *, partial: bool = False
+) -> Iterator[list[Outcome]]:
     """Send *messages* over as few connections as serve; yield each one's outcomes as they are known.
 
     A server that closes between messages is called again; one that cannot be reached, or whose connection
-    ends before it answered anything, fails every message that is left.
+    ends before it answered anything, fails every message that is left. With *partial* a refused recipient
+    is no reason to keep the message from the others.
     """
     waiting = iter(messages)
     message = next(waiting, None)
     link: Link | None = None
-    begun = False
+    begun: _Transaction | None = None
     try:
         while message is not None:
             answered = 0
             try:
                 if link is None:
-                    link, begun = open_link(), False
+                    link, begun = open_link(), None
                 answered = link.answered
-                step = link.exchange(message, waiting, begun)
+                step = _exchange(link, message, waiting, begun, partial)
             except MailError as error:
                 if link is not None:
                     link.close()
                     link = None
                 if answered and isinstance(error, LostConnectionError):
                     continue
-                step = Step(failed_outcomes(message, error), None, False)
+                step = _Step(failed_outcomes(message, error))
                 dead = None if answered else error
             else:
                 dead = link.broken if not link.answered else None
@@ -262,51 +231,88 @@ def transfer(messages: Iterable[Outgoing], open_link: Callable[[], Link]) -> Ite
             link.quit()
 
 
-def failure(command: str, reply: Reply) -> MailError:
-    """The error that a negative *reply* to *command* is: temporary, or for good and why."""
-    text = str(reply)
-    if reply.is_transient:
-        return TemporaryError(text)
-    if reply.code < 500:
-        return RemoteProtocolError(f"unexpected reply to {command or 'our connection'}: {text}")
-    if command == ".":
-        return BadDataError(text)
-    if reply.code in (530, 534, 535, 538) or reply.enhanced.startswith("5.7."):
-        return PolicyError(text)
-    if command == "RCPT":
-        return UnknownRecipientError(text)
-    if command == "MAIL" and reply.code == 552:
-        return BadDataError(text)
-    return RefusedError(text)
+def _exchange(
+    link: Link, message: Outgoing, waiting: Iterator[Outgoing], begun: _Transaction | None, partial: bool
+) -> _Step:
+    """Send *message*, and begin the next one of *waiting* meanwhile. Raises MailError before the body."""
+    if begun is None:
+        try:
+            begun = _Transaction(link, message, partial)
+        except BadDataError as error:
+            return _Step(failed_outcomes(message, error))
+    if not begun.run():
+        return _Step(begun.outcomes)
+    following = next(waiting, None)
+    ahead = None if following is None else _begin(link, following, partial)
+    begun.verdict()
+    return _Step(begun.outcomes, following, ahead)
+
+
+def _begin(link: Link, message: Outgoing, partial: bool) -> _Transaction | None:
+    """The next transaction, its commands sent; None where that has to wait or cannot be."""
+    if not link.pipelining:
+        return None
+    try:
+        transaction = _Transaction(link, message, partial)
+        transaction.begin()
+    except MailError:  # told when it is its turn
+        return None
+    return transaction
 
 
 def failed_outcomes(message: Outgoing, error: MailError) -> list[Outcome]:
     """The same *error* for every recipient."""
-    return [Outcome(message, recipient, None, error) for recipient in message.recipients]
+    return [Outcome(message, recipient.address, None, error) for recipient in message.recipients]
 
 
-def _outcome(message: Outgoing, recipient: str, command: str, reply: Reply) -> Outcome:
-    error = None if reply.is_completed else failure(command, reply)
-    return Outcome(message, recipient, reply, error)
+# -- what a server can carry, and how it is said ------------------------------------------------------------
 
 
-def _envelope_outcomes(message: Outgoing, mail: Reply, replies: list[Reply]) -> list[Outcome]:
-    """[] where MAIL and every RCPT were accepted; else an outcome for each recipient."""
-    if not mail.is_completed:
-        return [_outcome(message, recipient, "MAIL", mail) for recipient in message.recipients]
-    refused = [reply for reply in replies if not reply.is_completed]
-    if not refused:
-        return []
-    # One refused recipient fails the others too; they are to be tried again if that one is.
-    first = next((reply for reply in refused if reply.is_transient), refused[0])
-    others = "not sent, for another recipient was refused"
-    return [
-        _outcome(message, recipient, "RCPT", reply)
-        if reply in refused
-        else Outcome(message, recipient, None, _companion(others, first))
-        for recipient, reply in zip(message.recipients, replies, strict=True)
-    ]
+def _check_carries(offered: dict[str, str], message: Outgoing) -> None:
+    if message.needs_utf8 and "SMTPUTF8" not in offered:
+        raise BadDataError("the header is not ASCII, and the server offers no SMTPUTF8")
+    if message.needs_8bit and "8BITMIME" not in offered:
+        raise BadDataError("the message is 8-bit, and the server offers no 8BITMIME")
+    limit = offered.get("SIZE", "")
+    if re.fullmatch("[0-9]{1,20}", limit) and 0 < int(limit) < message.size:
+        raise BadDataError(f"the message has {message.size} octets; the server takes at most {limit}")
 
 
-def _companion(text: str, reply: Reply) -> MailError:
-    return type(failure("RCPT", reply))(text)
+def _on_the_wire(address: str, link: Link) -> str:
+    """*address* as this server understands it: a domain of letters beyond ASCII in its A-label form.
+
+    Raises BadDataError for a local part beyond ASCII where SMTPUTF8 is not offered (RFC 6531 §3.2).
+    """
+    if address.isascii() or "SMTPUTF8" in link.offered:
+        return address
+    local, _, domain = address.rpartition("@")
+    if not local.isascii():
+        raise BadDataError(f"{address} is not ASCII, and the server offers no SMTPUTF8")
+    import idna
+
+    try:
+        return f"{local}@{idna.encode(domain, uts46=True).decode()}"
+    except idna.IDNAError as error:
+        raise BadDataError(f"{address}: no domain: {error}") from None
+
+
+def _mail_parameters(link: Link, message: Outgoing) -> str:
+    offered = link.offered
+    words = [f" SIZE={message.size}"] if "SIZE" in offered else []
+    if message.needs_8bit and "8BITMIME" in offered:
+        words.append(" BODY=8BITMIME")
+    addresses = (message.reverse_path, *(recipient.address for recipient in message.recipients))
+    if "SMTPUTF8" in offered and (message.needs_utf8 or not "".join(addresses).isascii()):
+        words.append(" SMTPUTF8")
+    if "DSN" in offered:
+        words += [f" RET={message.ret}"] if message.ret else []
+        words += [f" ENVID={message.envid}"] if message.envid else []
+    return "".join(words)
+
+
+def _rcpt(link: Link, recipient: Recipient) -> str:
+    parameters = ""
+    if "DSN" in link.offered:
+        parameters += f" NOTIFY={recipient.notify}" if recipient.notify else ""
+        parameters += f" ORCPT={recipient.orcpt}" if recipient.orcpt else ""
+    return f"TO:<{_on_the_wire(recipient.address, link)}>{parameters}"
