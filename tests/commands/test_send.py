@@ -686,7 +686,7 @@ def test_dry_run_is_what_a_server_receives(tmp_path: Path, own: Path) -> None:
         (("--host", "a", "--timeout", "soon"), 64, b"duration"),
         (("--route", "http://x"), 78, b"smtp://HOST:PORT"),
         (("--route", "smtp://"), 78, b"smtp://HOST:PORT"),
-        (("--route", "smtp://x:99999"), 78, b"smtp://HOST:PORT"),
+        (("--route", "smtp://x:99999"), 78, b"1 to 65535"),
         (("--route", "smtp://x:"), 78, b"smtp://HOST:PORT"),
         (("--route", "unix:"), 78, b"smtp://HOST:PORT"),
         (("--host", "a", "--mbox", "/no/such/mbox"), 66, b"/no/such/mbox: no such file"),
