@@ -22,6 +22,7 @@ from contextlib import suppress
 STALE_AFTER = 300.0  # seconds, for a dotlock that names no process here
 STALE_ANYHOW = 3600.0  # seconds
 _SETLK = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
+_GETLK = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
 
 
 class MboxLock:
@@ -33,7 +34,7 @@ class MboxLock:
 
     def acquire(self) -> bool:
         """Take both locks, or neither. Raises OSError where the dotlock cannot be made."""
-        if not _set_fcntl(self._descriptor, fcntl.F_WRLCK):
+        if not take(self._descriptor):
             return False
         try:
             if make_dotlock(self._dotlock):
@@ -51,11 +52,25 @@ class MboxLock:
         _set_fcntl(self._descriptor, fcntl.F_UNLCK)
 
 
-def _set_fcntl(descriptor: int, kind: int) -> bool:
+def take(descriptor: int) -> bool:
+    """Lock an open file for us alone; False where another has it. It ends with the descriptor."""
+    return _set_fcntl(descriptor, fcntl.F_WRLCK)
+
+
+def is_taken(descriptor: int) -> bool:
+    """Tell whether another has locked the file; asking disturbs nobody."""
+    answer = fcntl.fcntl(descriptor, _GETLK, _request(fcntl.F_WRLCK))
+    return bool(struct.unpack("hhqqi4x", answer)[0] != fcntl.F_UNLCK)
+
+
+def _request(kind: int) -> bytes:
     # struct flock: l_type, l_whence, l_start, l_len (0: to the end), l_pid (0, as OFD locks demand).
-    request = struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
+
+
+def _set_fcntl(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.fcntl(descriptor, _SETLK, request)
+        fcntl.fcntl(descriptor, _SETLK, _request(kind))
     except (BlockingIOError, PermissionError):
         return False
     return True

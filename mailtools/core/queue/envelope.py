@@ -1,0 +1,129 @@
+"""The envelope of a queued message, as the first line of its journal: one JSON object.
+
+Knows no file and no clock. What a file says is never believed: every field is checked, and an envelope that
+does not hold is refused whole (21Nails: a queue file must not be able to say anything a peer could not).
+"""
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from mailtools.core.errors import BadDataError
+
+VERSION = 1
+_IDENTITY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
+# What an address may not hold, wherever it came from: it would break a command, a header or a terminal.
+_UNSAFE = re.compile("[\x00-\x20<>\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_QUOTED_SPACES = re.compile(r'"(?:[^"\\]|\\.)*"')
+_PARAMETER = re.compile(r"[!-<>-~]{0,1000}")
+_MOST_RECIPIENTS = 100_000
+
+
+class Recipient(NamedTuple):
+    """A forward-path, and what was said of DSNs for it (RFC 3461 §4)."""
+
+    address: str
+    notify: str = ""  # "", NEVER, or some of SUCCESS,FAILURE,DELAY
+    orcpt: str = ""  # the original recipient: address type and xtext
+
+
+class Envelope(NamedTuple):
+    """All that is kept of a message beside itself."""
+
+    identity: str
+    arrived: float  # seconds since the epoch
+    reverse_path: str  # "" is the null reverse-path <>
+    recipients: tuple[Recipient, ...]
+    stored: int = 0  # octets of the message as it lies in the spool, LF
+    size: int = 0  # octets as sent, dots not stuffed
+    needs_8bit: bool = False
+    needs_utf8: bool = False
+    ret: str = ""  # "", FULL or HDRS
+    envid: str = ""  # in xtext
+    origin: str = ""  # who handed it in, for people
+
+    def wants(self, number: int, event: str) -> bool:
+        """Does the sender want to hear of *event* (SUCCESS, FAILURE, DELAY) for recipient *number*?
+
+        RFC 3461 §4.1: unasked, failures are told, and delays may be.
+        """
+        notify = self.recipients[number].notify
+        return event in notify.split(",") if notify else event != "SUCCESS"
+
+
+def is_identity(text: str) -> bool:
+    """Tell whether *text* can be a queue id: it becomes a file name."""
+    return bool(_IDENTITY.fullmatch(text))
+
+
+def encode(envelope: Envelope) -> bytes:
+    """One line of JSON."""
+    record = {"version": VERSION, **envelope._asdict()}
+    record["recipients"] = [
+        {key: value for key, value in recipient._asdict().items() if value}
+        for recipient in envelope.recipients
+    ]
+    return json.dumps(record, ensure_ascii=True).encode() + b"\n"
+
+
+def decode(line: bytes) -> Envelope:
+    """The envelope that *line* holds. Raises BadDataError."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        raise BadDataError("the envelope is no JSON") from None
+    if not isinstance(record, dict):
+        raise BadDataError("the envelope is no JSON object")
+    if record.pop("version", None) != VERSION:
+        raise BadDataError("the envelope is of another version")
+    try:
+        recipients = tuple([Recipient(**recipient) for recipient in record.pop("recipients")])
+        envelope = Envelope(recipients=recipients, **record)
+    except (TypeError, KeyError):
+        raise BadDataError("the envelope lacks a field, or has one too many") from None
+    problem = _problem(envelope)
+    if problem:
+        raise BadDataError(f"the envelope {problem}")
+    return envelope
+
+
+_TYPES: tuple[tuple[str, type | tuple[type, ...]], ...] = (
+    ("identity", str), ("arrived", (int, float)), ("reverse_path", str), ("stored", int), ("size", int),
+    ("needs_8bit", bool), ("needs_utf8", bool), ("ret", str), ("envid", str), ("origin", str),
+)  # fmt: skip
+
+
+def _problem(envelope: Envelope) -> str:
+    for name, kind in _TYPES:
+        value: Any = getattr(envelope, name)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            return f"has no usable {name}"
+    if not is_identity(envelope.identity):
+        return "has no usable identity"
+    if not (0 <= envelope.arrived < 1e12 and envelope.stored >= 0 and envelope.size >= 0):
+        return "has numbers out of range"
+    if not 0 < len(envelope.recipients) <= _MOST_RECIPIENTS:
+        return "has no recipients, or too many"
+    if not is_safe(envelope.reverse_path) or envelope.ret not in ("", "FULL", "HDRS"):
+        return "has no usable reverse-path"
+    if not _PARAMETER.fullmatch(envelope.envid):
+        return "has no usable envid"
+    return "" if all(map(_is_recipient, envelope.recipients)) else "has a recipient that is none"
+
+
+def _is_recipient(recipient: Recipient) -> bool:
+    texts = all(isinstance(text, str) for text in recipient)
+    return (
+        texts
+        and bool(recipient.address)
+        and is_safe(recipient.address)
+        and bool(_PARAMETER.fullmatch(recipient.notify))
+        and bool(_PARAMETER.fullmatch(recipient.orcpt.replace("=", "")))
+    )
+
+
+def is_safe(address: str) -> bool:
+    """Tell whether *address* may stand in a command: no controls, no <>, spaces in quotes only."""
+    if not _UNSAFE.search(address):
+        return True
+    return not _UNSAFE.search(_QUOTED_SPACES.sub(lambda m: m[0].replace(" ", ""), address))
