@@ -60,8 +60,8 @@ def order(
 ) -> list[Mx]:
     """The hosts of *domain* to try, best first, each once, as far as the names tell.
 
-    *own_names*: our names, as `normalized`; from the first of them on no host is left. Raises NoMailError (null
-    MX, a loop to ourselves) and UnknownDomainError (no record names a host). *records*: one at least.
+    *records*: one at least. *own_names*: our names, as `normalized`; from the first of them on no host is
+    left. Raises NoMailError (null MX, a loop to ourselves), UnknownDomainError (no record names a host).
     """
     if all(record.exchange in (".", "") for record in records):
         raise NoMailError(Reply(556, "5.1.10", f"{shown(domain)} does not accept mail (null MX)"))
@@ -101,7 +101,7 @@ def is_literal(domain: str) -> bool:
 
 
 def literal(domain: str) -> str:
-    """The address in ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]``. Raises UnknownDomainError for anything else."""
+    """The address in ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]``. Raises UnknownDomainError."""
     inside = domain[1:-1] if domain.endswith("]") and len(domain) <= MAX_DOMAIN else ""
     try:
         if inside[:5].lower() != "ipv6:":
