@@ -343,8 +343,8 @@ def _server(text: str) -> tuple[str, int]:
     """A nameserver's address and port, from ``192.0.2.1``, ``192.0.2.1:53``, ``[::1]:53``, or ``::1``."""
     address, port = text, "53"
     if text.startswith("["):
-        address, _, rest = text[1:].partition("]")
-        port = rest.removeprefix(":") or port
+        address, bracket, rest = text[1:].partition("]")
+        port = "" if not bracket else rest.removeprefix(":") if rest else port
     elif text.count(":") == 1:
         address, _, port = text.partition(":")
     if _family(address) and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 1 << 16:
