@@ -264,6 +264,13 @@ def test_an_answer_to_another_question_is_passed_over(nameserver: Nameserver) ->
     assert refusal(nameserver, "spoofed.test", timeout=SILENCE).reply.is_transient
 
 
+def test_an_answer_is_bounded(nameserver: Nameserver) -> None:
+    nameserver.table["huge.test"] = {"MX": [(n, f"mx{n}.b.test") for n in range(1000)]}
+    error = refusal(nameserver, "huge.test")
+    assert "too long" in str(error)
+    assert error.reply.is_transient
+
+
 def test_dead_hosts_do_not_take_forever(nameserver: Nameserver) -> None:
     nameserver.table["tarpit.test"] = {"MX": [(n, f"{chr(97 + n)}.tarpit.test") for n in range(10)]}
     nameserver.table |= {f"{chr(97 + n)}.tarpit.test": "timeout" for n in range(10)}
