@@ -6,7 +6,8 @@
 A name that is not in the table is NXDOMAIN ("*" stands for every such name), a type that its name lacks is
 NODATA. Instead of a table, or of a type's records, stands a misbehaviour: "timeout" (no answer), "servfail",
 "refused", "nxdomain", "garbage" (octets that are no message), "truncate" (UDP says to ask over TCP), "empty"
-(an answer without records), or a function (query octets, over TCP?) -> octets or None. Beside the types:
+(an answer without records), or a function (query octets, over TCP?) -> octets, or None, or over UDP a list
+of datagrams. Beside the types:
 "ttl" in seconds, "truncate": true. A UDP answer over 512 octets is truncated in any case.
 
 For shell scripts: python -m tests.nameserver TABLE.json --port-file FILE
@@ -31,7 +32,6 @@ import dns.rrset
 
 _RCODES = {"servfail": dns.rcode.SERVFAIL, "refused": dns.rcode.REFUSED, "nxdomain": dns.rcode.NXDOMAIN}
 _MOST = 512  # octets of a UDP answer
-Raw = Callable[[bytes, bool], bytes | None]
 
 
 class Question(NamedTuple):
@@ -105,8 +105,9 @@ class Nameserver:
     def _over_udp(self, request: Any, client: Any) -> None:
         octets, sock = request
         answer = self._answer(octets, False)
-        if answer is not None:
-            sock.sendto(answer, client)
+        for datagram in answer if isinstance(answer, list) else [answer]:
+            if datagram is not None:
+                sock.sendto(datagram, client)
 
     def _over_tcp(self, sock: Any, _: Any) -> None:
         sock.settimeout(10)
@@ -121,7 +122,7 @@ class Nameserver:
         except (OSError, struct.error):
             pass
 
-    def _answer(self, octets: bytes, is_tcp: bool) -> bytes | None:
+    def _answer(self, octets: bytes, is_tcp: bool) -> Any:
         query = dns.message.from_wire(octets)
         name = query.question[0].name.to_text(omit_final_dot=True).lower()
         kind = dns.rdatatype.to_text(query.question[0].rdtype)
