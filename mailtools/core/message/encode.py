@@ -1,0 +1,292 @@
+"""What a person wrote, as a message may hold it: fields folded, words and contents encoded.
+
+The writing half of `words`, `address` and `mime`. Owns RFC 5322 §2.2.3 (folding), RFC 2047 §2, §5 (encoded
+words: where they may stand, how long they are), RFC 2231 §3, §4 (parameters that are long or not ASCII),
+RFC 2045 §6 (transfer encodings) and, of RFC 6532, that an address may stay UTF-8. It knows no message: a
+field, a parameter or a content comes in, octets go out.
+
+Invariants: no text makes a second field or line (CVE-2024-6923: a control character raises BadDataError); no
+line is longer than 998 octets, and none longer than `LINE` where a space or an encoded word allows to fold
+it; all is ASCII but for addresses that are not; what was written is read back the same by `words`, `address`
+and `mime`. Line ends are LF.
+"""
+
+import re
+from binascii import b2a_base64, b2a_qp
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from mailtools.core.errors import BadDataError
+from mailtools.core.message.address import Address
+from mailtools.core.patterns import lazy
+from mailtools.core.wire import eol
+
+LINE = 76  # columns: RFC 2047 §2 allows no more to a line with an encoded word, RFC 5322 §2.1.1 78 to others
+MAX_LINE = 998  # octets (RFC 5322 §2.1.1)
+_WORD = 75  # columns of one encoded word
+_LONGEST = 900  # octets that cannot be folded: with a field's name they still fit into a line
+_CROWDED = 24  # columns left in a line that are not worth an encoded word
+
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NAME = re.compile(r"[!-9;-~]{1,76}")
+_TOKEN = re.compile(r" *[^ ]+")  # a word, and the spaces before it
+_ID = re.compile(r"[!-~]+")
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
+_PLAIN_PHRASE = re.compile(rf"{_ATEXT}+(?: {_ATEXT}+)*")
+_ATEXT_8 = r'[^\x00-\x20"(),.:;<>@\[\\\]\x7f]'  # with RFC 6532 §3.2
+_LET_DIG = r"[^\x00-/:-@\[-^`{-\x7f]"
+_LABEL = rf"{_LET_DIG}(?:(?:{_LET_DIG}|-)*{_LET_DIG})?"
+_SPEC = lazy(
+    rf'(?:{_ATEXT_8}+(?:\.{_ATEXT_8}+)*|"(?:[^\x00-\x1f"\\\x7f]|\\[ -~])*")'
+    rf"@(?:{_LABEL}(?:\.{_LABEL})*|\[[!-Z^-~]{{1,255}}\])"
+)
+_Q_PLAIN = lazy(rb"[A-Za-z0-9!*+/ -]")  # RFC 2047 §5 (3): the set that is right in a phrase too
+_PLAIN_PARAMETER = lazy(r"[ !#-\[\]-~]*")
+_PERCENTED = lazy(rb"[^A-Za-z0-9!#$&+.^_`|~-]")  # RFC 2231 §7: attribute-char
+
+
+def plain(what: str, text: str) -> str:
+    """*text* as the value of a field: a tab is a space, and none stand around it.
+
+    Raises BadDataError where it holds a control character; *what* tells the writer where.
+    """
+    match = _CONTROL.search(text)
+    if match:
+        raise BadDataError(
+            f"{what}: holds the control character U+{ord(match.group()):04X}, "
+            "which no header field may; write it on one line without it"
+        )
+    return text.replace("\t", " ").strip(" ")
+
+
+def field_name(name: str) -> str:
+    """*name*, if a field can have it (RFC 5322 §3.6.8), else BadDataError."""
+    if not _NAME.fullmatch(name):
+        raise BadDataError(
+            f"not the name of a header field: {name[:80]!r}; write letters, digits and hyphens"
+        )
+    return name
+
+
+def is_spec(spec: str) -> bool:
+    """Tell whether *spec* is ``local@domain`` as a field may hold it, and short enough for a line."""
+    return (
+        len(spec) < _LONGEST
+        and bool(_SPEC.fullmatch(spec))
+        and not _CONTROL.search(spec)
+        and len(spec.encode()) < _LONGEST
+    )
+
+
+# -- fields --------------------------------------------------------------------------------------------------
+
+
+class _Fold:
+    """A field that grows word by word; a new line begins where the next word does not fit."""
+
+    def __init__(self, name: str) -> None:
+        self._pieces = [f"{field_name(name)}:"]
+        self._column = len(name) + 1
+
+    def add(self, word: str) -> None:
+        """Add *word* behind one space. The first stays on the name's line: some programs want it there."""
+        width = len(word.encode()) + 1
+        if self._column + width > LINE and len(self._pieces) > 1:
+            self._pieces.append("\n")
+            self._column = 0
+        self._pieces.append(f" {word}")
+        self._column += width
+
+    @property
+    def room(self) -> int:
+        """Columns for an encoded word: what is left of the line, or a new one."""
+        left = LINE - self._column - 1
+        return _WORD if left < _CROWDED and len(self._pieces) > 1 else max(min(left, _WORD), _CROWDED)
+
+    def octets(self) -> bytes:
+        return ("".join(self._pieces) + "\n").encode()
+
+
+def text_field(name: str, text: str) -> bytes:
+    """A field of free text, as Subject. Raises BadDataError.
+
+    From the first to the last word that needs it, all is encoded; the words around stay readable.
+    """
+    fold = _Fold(name)
+    tokens = _TOKEN.findall(plain(name, text))
+    special = [number for number, token in enumerate(tokens) if _needs_encoding(token)]
+    first, last = (special[0], special[-1] + 1) if special else (len(tokens), len(tokens))
+    for token in tokens[:first]:
+        fold.add(token.removeprefix(" "))
+    for word in encoded_words("".join(tokens[first:last]).removeprefix(" "), fold.room):
+        fold.add(word)
+    for token in tokens[last:]:
+        fold.add(token.removeprefix(" "))
+    return fold.octets()
+
+
+def _needs_encoding(token: str) -> bool:
+    return not token.isascii() or "=?" in token or len(token) > _LONGEST
+
+
+def address_field(name: str, addresses: Sequence[Address]) -> bytes:
+    """A list of mailboxes. Only display names are encoded: addresses stay (RFC 6532). BadDataError."""
+    fold = _Fold(name)
+    for number, address in enumerate(addresses, 1):
+        if not is_spec(address.spec):
+            raise BadDataError(f"{name}: not an address: {address.spec[:200]!r}; write local@domain")
+        comma = "," if number < len(addresses) else ""
+        display = plain(name, address.name)
+        if display:
+            _add_phrase(fold, display)
+            fold.add(f"<{address.spec}>{comma}")
+        else:
+            fold.add(f"{address.spec}{comma}")
+    return fold.octets()
+
+
+def _add_phrase(fold: _Fold, display: str) -> None:
+    tokens = _TOKEN.findall(phrase(display))
+    if any(map(_needs_encoding, tokens)):
+        tokens = encoded_words(display, fold.room)
+    for token in tokens:
+        fold.add(token.removeprefix(" "))
+
+
+def phrase(display: str) -> str:
+    """A display name as atoms, or quoted where it must be (RFC 5322 §3.2.5); no encoded words."""
+    if _PLAIN_PHRASE.fullmatch(display):
+        return display
+    if not display.isascii() and not re.search(r'[\x00-\x1f"(),.:;<>@\[\\\]\x7f]|  ', display):
+        return display
+    return '"' + display.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def id_field(name: str, text: str) -> bytes:
+    """A field of message ids: nothing is encoded, folded between them (RFC 5322 §3.6.4). BadDataError."""
+    fold = _Fold(name)
+    for word in plain(name, text).split():
+        if not _ID.fullmatch(word) or len(word) > _LONGEST:
+            raise BadDataError(f"{name}: not a message id: {word[:80]!r}; write <local@domain>")
+        fold.add(word)
+    return fold.octets()
+
+
+def encoded_words(text: str, room: int = _WORD) -> list[str]:
+    """*text* as RFC 2047 words, the first of at most *room* columns, cut between characters only.
+
+    Q or B, whichever is shorter: Q can be read without a decoder.
+    """
+    octets = text.encode()
+    is_q = 3 * len(octets) - 2 * len(_Q_PLAIN.findall(octets)) <= (len(octets) + 2) // 3 * 4
+    found: list[str] = []
+    run: list[bytes] = []
+    left = _capacity(room, is_q)
+    for char in text:
+        piece = char.encode()
+        cost = len(_q(piece)) if is_q else len(piece)
+        if cost > left:
+            if run:
+                found.append(_word(b"".join(run), is_q))
+            run, left = [], _capacity(_WORD, is_q)
+        run.append(piece)
+        left -= cost
+    return [*found, _word(b"".join(run), is_q)] if run else found
+
+
+def _capacity(columns: int, is_q: bool) -> int:
+    inside = columns - len("=?utf-8?q??=")
+    return inside if is_q else inside // 4 * 3
+
+
+def _word(octets: bytes, is_q: bool) -> str:
+    return (
+        f"=?utf-8?q?{_q(octets)}?=" if is_q else f"=?utf-8?b?{b2a_base64(octets, newline=False).decode()}?="
+    )
+
+
+def _q(octets: bytes) -> str:
+    return "".join(
+        chr(octet)
+        if _Q_PLAIN.match(bytes((octet,))) and octet != 0x20
+        else "_"
+        if octet == 0x20
+        else f"={octet:02X}"
+        for octet in octets
+    )
+
+
+# -- parameters ----------------------------------------------------------------------------------------------
+
+
+def parametrised(name: str, value: str, parameters: Iterable[tuple[str, str]]) -> bytes:
+    """Content-Type, Content-Disposition: *value* and *parameters*, long and foreign ones as in RFC 2231.
+
+    A control character, as the name of a file can hold one, becomes ``_``.
+    """
+    words = [value]
+    for key, text in parameters:
+        words += _parameter(key, _CONTROL.sub("_", text.replace("\t", " ")))
+    fold = _Fold(name)
+    for number, word in enumerate(words, 1):
+        fold.add(word + (";" if number < len(words) else ""))
+    return fold.octets()
+
+
+def _parameter(key: str, value: str) -> list[str]:
+    if _PLAIN_PARAMETER.fullmatch(value) and "=?" not in value and len(key) + len(value) < LINE - 5:
+        return [f'{key}="{value}"']
+    sections: list[str] = []
+    line = "utf-8''"
+    room = LINE - len(f" {key}*000*=;")
+    for char in value:
+        piece = _PERCENTED.sub(lambda match: b"%%%02X" % match[0][0], char.encode()).decode()
+        if len(line) + len(piece) > room:
+            sections.append(line)
+            line = ""
+        line += piece
+    if not sections:
+        return [f"{key}*={line}"]
+    return [f"{key}*{number}*={section}" for number, section in enumerate([*sections, line])]
+
+
+# -- contents ------------------------------------------------------------------------------------------------
+
+
+class Content(NamedTuple):
+    """A content and how it is encoded."""
+
+    encoding: str  # 7bit, 8bit, quoted-printable, base64
+    octets: bytes
+
+
+def is_sendable(octets: bytes) -> bool:
+    """Tell whether *octets* can stand in a message (LF) as they are: no CR, no NUL, no line over 998."""
+    return b"\0" not in octets and b"\r" not in octets and not eol.has_line_over(octets + b"\n", MAX_LINE + 1)
+
+
+def text_content(octets: bytes) -> Content:
+    """Text as it is where it is ASCII, else quoted-printable or base64, whichever is shorter.
+
+    Decoded, it is *octets* again: with other line ends than LF it is base64.
+    """
+    if octets.isascii() and is_sendable(octets):
+        return Content("7bit", octets)
+    whole = binary_content(octets)
+    if b"\r" in octets or b"\0" in octets:
+        return whole
+    printable = b2a_qp(octets, quotetabs=False, istext=True)
+    return Content("quoted-printable", printable) if len(printable) <= len(whole.octets) else whole
+
+
+def binary_content(octets: bytes) -> Content:
+    """Base64, in lines of 76."""
+    lines = re.findall(rb".{1,76}", b2a_base64(octets, newline=False))
+    return Content("base64", b"\n".join(lines))
+
+
+def message_content(octets: bytes) -> Content | None:
+    """A message within a message: RFC 2046 §5.2.1 allows it no encoding. None where it cannot go so."""
+    if not is_sendable(octets):
+        return None
+    return Content("7bit" if octets.isascii() else "8bit", octets)
