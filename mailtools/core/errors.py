@@ -4,9 +4,18 @@ Every message is one sentence for a person: what happened and what to do next. W
 becomes is the door's affair (``commands/_exits.py``), not known here.
 """
 
+from typing import Self
+
 
 class MailError(Exception):
     """The base of all errors that mailtools raises on purpose."""
+
+    status = ""  # an enhanced status code (RFC 3463), where what happened has one
+
+    def coded(self, status: str) -> Self:
+        """The same error, with its enhanced status code."""
+        self.status = status
+        return self
 
 
 class BadDataError(MailError):

@@ -58,7 +58,13 @@ class Pipe(NamedTuple):
     command: str
 
 
-Place = Mbox | Pipe
+class Relay(NamedTuple):
+    """An address elsewhere: its copy goes into the spool, and from there to its server."""
+
+    address: str
+
+
+Place = Mbox | Pipe | Relay
 
 
 class _Found(NamedTuple):
@@ -79,6 +85,7 @@ class Addressing(NamedTuple):
     commands: bool = False  # aliases may name programs
     catch_all: str = ""  # the user who gets what nobody else does
     plus_delimiter: str = ""
+    relays: bool = False  # aliases may name addresses elsewhere
 
     def places(self, recipient: str) -> tuple[Place, ...]:
         """Where *recipient*'s mail goes; () where it is thrown away on purpose.
@@ -86,7 +93,7 @@ class Addressing(NamedTuple):
         Raises RefusedRecipientError, MailError or OSError.
         """
         local, domain = grammar.split_mailbox(recipient)
-        if not self._is_ours(domain):
+        if not self.is_ours(domain):
             raise RefusedRecipientError(_NO_RELAY)
         if self.aliases is None:
             return (self._user(local, domain),)
@@ -94,7 +101,8 @@ class Addressing(NamedTuple):
         self._expand(local, domain, (), found)
         return tuple(found.places)
 
-    def _is_ours(self, domain: str) -> bool:
+    def is_ours(self, domain: str) -> bool:
+        """Tell whether *domain* is one of this server's."""
         return not self.domains or not domain or domain in self.domains
 
     # -- users ---------------------------------------------------------------------------------------------
@@ -170,11 +178,14 @@ class Addressing(NamedTuple):
     def _follow(self, target: Target, seen: tuple[str, ...], found: _Found) -> None:
         if isinstance(target, Address):
             local, domain = grammar.split_mailbox(target.text)
-            if not self._is_ours(domain):
-                raise RefusedRecipientError(
-                    _BROKEN,
-                    f"alias {seen[-1]}: {target.text}: mail for other servers cannot be sent on from here",
-                )
+            if not self.is_ours(domain):
+                if not self.relays:
+                    why = (
+                        f"alias {seen[-1]}: {target.text}: mail for other servers cannot be sent on from here"
+                    )
+                    raise RefusedRecipientError(_BROKEN, f"{why}; --relay lets it")
+                found.places[Relay(target.text)] = None
+                return
             (self._final if target.is_final else self._expand)(local, domain, seen, found)
         elif isinstance(target, Include):
             self._include(target.path, seen, found)

@@ -1,16 +1,23 @@
-"""A message on its way to all its places: mboxes and programs; each recipient learns how its own went.
+"""A message on its way to all its places: mboxes, programs, the spool; each recipient learns how it went.
 
-Knows no session: places and contents in, one outcome for each place out, when all are done.
+Knows no session: places and contents in, one outcome for each place out, when all are done. What is for other
+servers is one entry in the spool, whatever the number of its recipients.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from mailtools.core.errors import DiskFullError, LockTimeoutError, MailError
+from mailtools.core.mbox.record import make_postmark
+from mailtools.core.message.trace import delivery_fields
+from mailtools.core.queue import envelope as queue
+from mailtools.core.smtp.events import Recipient
 from mailtools.core.smtp.reply import Reply
-from mailtools.services.addressing import Place
-from mailtools.services.incoming import DISK_FULL
+from mailtools.services import mailfilter
+from mailtools.services.addressing import Mbox, Pipe, Place, Relay
+from mailtools.services.incoming import DISK_FULL, Incoming, message_blocks
+from mailtools.system import clock
 from mailtools.system.commit import Delivery
 from mailtools.system.mboxfile import NO_ROOM, Record
 from mailtools.system.programs import Job, Ran
@@ -20,7 +27,17 @@ _COMMAND_REFUSED = Reply(554, "5.3.0", "The recipient's program refused the mess
 _COMMAND_FAILED = Reply(451, "4.3.0", "The recipient's program failed, try again later")
 
 Failures = Mapping[Place, Reply]
-Load = Record | Job[Ran]  # for an mbox, for a program
+
+
+class Queued(NamedTuple):
+    """A message for the spool."""
+
+    envelope: queue.Envelope
+    blocks: Iterable[bytes]  # LF
+
+
+Load = Record | Job[Ran] | Queued  # for an mbox, for a program, for the spool
+Goal = tuple[Recipient, tuple[Place, ...]]  # a recipient, and where its mail goes
 
 
 class Carriers(NamedTuple):
@@ -29,6 +46,7 @@ class Carriers(NamedTuple):
     deliver: Callable[[Delivery], None]
     run: Callable[[Job[Any]], None]
     warn: Callable[[str], None]
+    queue: Callable[[Queued, Callable[[MailError | None], None]], None] | None = None
 
 
 class Handover:
@@ -40,20 +58,23 @@ class Handover:
         self._failures: dict[Place, Reply] = {}
         self._left = 0
 
-    def start(self, loads: Mapping[Place, Load]) -> None:
-        """Take each record to its mbox and each job to its program."""
+    def start(self, loads: Mapping[tuple[Place, ...], Load]) -> None:
+        """Take each load to its places: one mbox, one program, or the spool for all that are elsewhere."""
         self._left = len(loads) + 1
-        for place, load in loads.items():
+        for places, load in loads.items():
             if isinstance(load, Record):
-                self._carriers.deliver(Delivery(place[0], load, partial(self._stored, place)))
+                self._carriers.deliver(Delivery(places[0][0], load, partial(self._stored, places)))
+            elif isinstance(load, Queued):
+                assert self._carriers.queue is not None
+                self._carriers.queue(load, partial(self._stored, places))
             else:
-                self._carriers.run(load._replace(done=partial(self._ran, place)))
+                self._carriers.run(load._replace(done=partial(self._ran, places[0])))
         self._settle()
 
-    def _stored(self, mbox: Place, error: MailError | None) -> None:
+    def _stored(self, places: tuple[Place, ...], error: MailError | None) -> None:
         if error is not None:
             self._carriers.warn(f"message not stored: {error}")
-            self._failures[mbox] = failure(error)
+            self._failures.update(dict.fromkeys(places, failure(error)))
         self._settle()
 
     def _ran(self, pipe: Place, ran: Ran) -> None:
@@ -67,6 +88,66 @@ class Handover:
         self._left -= 1
         if not self._left:
             self._done(self._failures)
+
+
+def make_loads(
+    message: Incoming, identity: str, trace: str, goals: Sequence[Goal], peer: str
+) -> dict[tuple[Place, ...], Load]:
+    """What is taken where: each place once, however many recipients' mail goes there."""
+    reverse_path = message.envelope.reverse_path
+    postmark = make_postmark(reverse_path, clock.asctime(int(clock.now())))
+    shared: dict[Place, list[Recipient]] = {}
+    for recipient, places in goals:
+        for place in places:
+            shared.setdefault(place, []).append(recipient)
+    loads: dict[tuple[Place, ...], Load] = {}
+    elsewhere: dict[Place, Recipient] = {}
+    for place, recipients in shared.items():
+        addresses = [recipient.address for recipient in recipients]
+        head = delivery_fields(reverse_path, addresses) + trace
+        if isinstance(place, Mbox):
+            loads[(place,)] = Record(postmark + head.encode(), message.body)
+        elif isinstance(place, Pipe):
+            loads[(place,)] = _program(place, message, head, addresses, peer)
+        else:
+            elsewhere[place] = recipients[0]
+    if elsewhere:
+        loads[tuple(elsewhere)] = _queued(message, identity, trace, elsewhere, peer)
+    return loads
+
+
+def _program(pipe: Pipe, message: Incoming, head: str, recipients: list[str], peer: str) -> "Job[Ran]":
+    environment = mailfilter.environment(message.envelope, peer, "\n".join(recipients))
+    blocks = message_blocks(message.envelope, head, message.body)
+    return Job(pipe.command, environment, blocks, _closed, lambda _: None)
+
+
+def _closed(ran: Ran) -> Ran:
+    """What a recipient's program prints is for nobody."""
+    ran.output.close()
+    return ran
+
+
+def _queued(
+    message: Incoming, identity: str, trace: str, elsewhere: Mapping[Place, Recipient], peer: str
+) -> Queued:
+    envelope = message.envelope
+    recipients = tuple(
+        queue.Recipient(place.address, recipient.notify, recipient.orcpt)
+        for place, recipient in elsewhere.items()
+        if isinstance(place, Relay)
+    )
+    kept = queue.Envelope(
+        identity,
+        clock.now(),
+        envelope.reverse_path,
+        recipients,
+        needs_utf8=envelope.smtputf8,
+        ret=envelope.ret,
+        envid=envelope.envid,
+        origin=envelope.user or peer,
+    )
+    return Queued(kept, message_blocks(envelope, trace, message.body))
 
 
 def worst(refusals: list[Reply], otherwise: Reply) -> Reply:

@@ -9,7 +9,7 @@ before its first octet may go: a bare CR or NUL anywhere stops it, and SIZE and 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from mailtools.core.errors import BadDataError
 from mailtools.core.message import address, header
@@ -24,6 +24,18 @@ _LONGEST_KEPT = 1 << 20  # octets of a line without end that are gathered before
 _BLOCK = 256 << 10
 
 
+class Body(Protocol):
+    """Octets that can be read more than once."""
+
+    size: int
+
+    def blocks(self) -> Iterator[bytes]:
+        """All of them, in blocks."""
+
+    def close(self) -> None:
+        """Give back what they lie in."""
+
+
 class Outgoing(NamedTuple):
     """One message and its envelope."""
 
@@ -31,7 +43,7 @@ class Outgoing(NamedTuple):
     reverse_path: str
     recipients: tuple[Recipient, ...]
     head: bytes  # the header and its empty line, CRLF
-    body: Buffer  # LF
+    body: Body  # LF
     size: int  # octets as sent, dots not stuffed
     needs_8bit: bool
     needs_utf8: bool  # the header; addresses tell for themselves
@@ -43,7 +55,7 @@ class Outgoing(NamedTuple):
         """The message as sent: CRLF, its last line ended, whole lines but for very long ones."""
         yield self.head
         block = b"\n"
-        for block in _whole_lines(self.body.blocks()):
+        for block in whole_lines(self.body.blocks()):
             yield eol.to_crlf(block)
         if not block.endswith(b"\n"):
             yield b"\r\n"
@@ -222,7 +234,7 @@ def _is_utf8(head: bytes) -> bool:
     return True
 
 
-def _whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """The same octets cut at line ends: dots are stuffed at the begin of each block."""
     rest = b""
     for block in blocks:

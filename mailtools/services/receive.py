@@ -10,21 +10,19 @@ from typing import Any, NamedTuple
 
 from mailtools.core.auth.sasl import CheckPassword, FindKeys, Found
 from mailtools.core.errors import MailError
-from mailtools.core.mbox.record import make_postmark
 from mailtools.core.message.trace import Stamp, delivery_fields, received
 from mailtools.core.smtp import events
 from mailtools.core.smtp.events import Envelope, Event
 from mailtools.core.smtp.reply import Reply
 from mailtools.core.smtp.server import SmtpServer
 from mailtools.services import mailfilter
-from mailtools.services.addressing import Addressing, Mbox, Pipe, Place, RefusedRecipientError
-from mailtools.services.handover import Carriers, Failures, Handover, Load, failure, worst
+from mailtools.services.addressing import Addressing, Mbox, Place, RefusedRecipientError
+from mailtools.services.handover import Carriers, Failures, Handover, failure, make_loads, worst
 from mailtools.services.incoming import Incoming, message_blocks
 from mailtools.services.logins import Logins
 from mailtools.services.mailfilter import Verdict
 from mailtools.system import clock
 from mailtools.system.buffer import Buffer
-from mailtools.system.mboxfile import Record
 from mailtools.system.programs import Job, Ran
 
 _ACCEPTED = Reply(250, "2.1.0", "Ok")
@@ -51,12 +49,6 @@ class Ports(NamedTuple):
     def warn(self, text: str) -> None:
         """Tell an operator what has to be seen to."""
         self.carriers.warn(text)
-
-
-def _closed(ran: Ran) -> Ran:
-    """What a recipient's program prints is for nobody."""
-    ran.output.close()
-    return ran
 
 
 class ReceiveSession:
@@ -218,36 +210,23 @@ class ReceiveSession:
         self._ports.carriers.run(Job(self._ports.filter, environment, blocks, judge, done))
 
     def _hand_over(self, message: Incoming, identity: str, trace: str) -> None:
-        envelope, body, recipients = message.envelope, message.body, list(self._recipients)
-        places: dict[Place, list[str]] = {}  # and the recipients whose mail goes there
-        for recipient, its in recipients:
-            for place in its:
-                places.setdefault(place, []).append(recipient)
-        postmark = make_postmark(envelope.reverse_path, clock.asctime(int(clock.now())))
-        loads: dict[Place, Load] = {}
-        first = ""
-        for place, got in places.items():
-            head = delivery_fields(envelope.reverse_path, got) + trace
-            first = first or head
-            if isinstance(place, Mbox):
-                loads[place] = Record(postmark + head.encode(), body)
-            else:
-                loads[place] = self._job(place, message, head, got)
+        envelope, body = message.envelope, message.body
+        # The engine's list has what RCPT said of DSNs; ours where the mail goes.
+        places = [its for _, its in self._recipients]
+        goals = list(zip(envelope.recipients, places, strict=True))
+        loads = make_loads(message, identity, trace, goals, self._peer)
+        first = [recipient.address for recipient, its in goals if its[:1] == places[0][:1]]
+        shown = delivery_fields(envelope.reverse_path, first) + trace
 
         def done(failures: Failures) -> None:
-            if len(failures) < len(loads) or not loads:
-                self._ports.accepted(Accepted(identity, envelope, first or trace, body))
+            if not loads or any(place not in failures for its in loads for place in its):
+                self._ports.accepted(Accepted(identity, envelope, shown, body))
             ok = Reply(250, "2.0.0", f"Ok: {identity}")
-            self._answer([worst([failures[p] for p in its if p in failures], ok) for _, its in recipients])
+            self._answer([worst([failures[p] for p in its if p in failures], ok) for its in places])
             body.close()
             self._resume()
 
         Handover(self._ports.carriers, done).start(loads)
-
-    def _job(self, pipe: Pipe, message: Incoming, head: str, recipients: list[str]) -> "Job[Ran]":
-        environment = mailfilter.environment(message.envelope, self._peer, "\n".join(recipients))
-        blocks = message_blocks(message.envelope, head, message.body)
-        return Job(pipe.command, environment, blocks, _closed, lambda _: None)
 
     def _answer(self, replies: list[Reply]) -> None:
         """A reply for each recipient in LMTP (RFC 2033 §4.2), one for all in SMTP: the worst."""

@@ -270,12 +270,13 @@ def failed_outcomes(message: Outgoing, error: MailError) -> list[Outcome]:
 
 def _check_carries(offered: dict[str, str], message: Outgoing) -> None:
     if message.needs_utf8 and "SMTPUTF8" not in offered:
-        raise BadDataError("the header is not ASCII, and the server offers no SMTPUTF8")
+        raise BadDataError("the header is not ASCII, and the server offers no SMTPUTF8").coded("5.6.7")
     if message.needs_8bit and "8BITMIME" not in offered:
-        raise BadDataError("the message is 8-bit, and the server offers no 8BITMIME")
+        raise BadDataError("the message is 8-bit, and the server offers no 8BITMIME").coded("5.6.3")
     limit = offered.get("SIZE", "")
     if re.fullmatch("[0-9]{1,20}", limit) and 0 < int(limit) < message.size:
-        raise BadDataError(f"the message has {message.size} octets; the server takes at most {limit}")
+        text = f"the message has {message.size} octets; the server takes at most {limit}"
+        raise BadDataError(text).coded("5.3.4")
 
 
 def _on_the_wire(address: str, link: Link) -> str:
@@ -287,13 +288,13 @@ def _on_the_wire(address: str, link: Link) -> str:
         return address
     local, _, domain = address.rpartition("@")
     if not local.isascii():
-        raise BadDataError(f"{address} is not ASCII, and the server offers no SMTPUTF8")
+        raise BadDataError(f"{address} is not ASCII, and the server offers no SMTPUTF8").coded("5.6.7")
     import idna
 
     try:
         return f"{local}@{idna.encode(domain, uts46=True).decode()}"
     except idna.IDNAError as error:
-        raise BadDataError(f"{address}: no domain: {error}") from None
+        raise BadDataError(f"{address}: no domain: {error}").coded("5.1.3") from None
 
 
 def _mail_parameters(link: Link, message: Outgoing) -> str:

@@ -78,12 +78,20 @@ class Spool:
     # -- adding --------------------------------------------------------------------------------------------
 
     def add(self, envelope: Envelope, blocks: Iterable[bytes]) -> Envelope:
-        """Keep a message: when this returns it is on the disk. Raises CannotWriteError, DiskFullError."""
+        """Keep a message, durably; the envelope with what was measured on the way.
+
+        Raises CannotWriteError, DiskFullError.
+        """
         self.make()
         message = self._message(envelope.identity)
+        measured = _Measured(blocks)
         try:
-            stored = _create(message, blocks)
-            envelope = envelope._replace(stored=stored)
+            _create(message, measured)
+            envelope = envelope._replace(
+                stored=measured.octets,
+                size=measured.octets + measured.lines,
+                needs_8bit=not measured.is_ascii,
+            )
             try:
                 sync_folder(self._at(_MESSAGES))
                 _create(self._journal(INCOMING, envelope.identity), [envelopes.encode(envelope)])
@@ -334,8 +342,34 @@ def _read(descriptor: int, identity: str) -> Entry:
     return entry
 
 
-def _create(path: str, blocks: Iterable[bytes]) -> int:
-    """A new file that has all its octets, synced, before it has its name; how many. Raises OSError."""
+class _Measured:
+    """The same blocks; what they hold is known when they are through. The last line gets its end."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = blocks
+        self.octets = 0
+        self.lines = 0
+        self.is_ascii = True
+
+    def __iter__(self) -> Iterator[bytes]:
+        last = b"\n"
+        for block in self._blocks:
+            if block:
+                self._measure(block)
+                last = block
+                yield block
+        if not last.endswith(b"\n"):
+            self._measure(b"\n")
+            yield b"\n"
+
+    def _measure(self, block: bytes) -> None:
+        self.octets += len(block)
+        self.lines += block.count(b"\n")
+        self.is_ascii = self.is_ascii and block.isascii()
+
+
+def _create(path: str, blocks: Iterable[bytes]) -> None:
+    """A new file that has all its octets, synced, before it has its name. Raises OSError."""
     hidden = ""
     try:
         descriptor = os.open(os.path.dirname(path), os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
@@ -345,17 +379,14 @@ def _create(path: str, blocks: Iterable[bytes]) -> int:
         hidden = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")
         descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        size = 0
         for block in blocks:
             write_all(descriptor, block)
-            size += len(block)
         os.fsync(descriptor)
         if hidden:
             os.rename(hidden, path)
         else:
             # Python asks for linkat(2), which follows the link, only where a folder's descriptor is given.
             os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
-        return size
     except BaseException:
         with suppress(OSError):
             os.unlink(hidden or "")

@@ -25,7 +25,7 @@ class Result(NamedTuple):
     reply: str  # as the server said it, or our sentence
     status: str = ""  # the enhanced status code
     remote: str = ""  # the server that said so; "" where it was us
-    relayed: bool = False  # sent to a server that makes no DSNs itself
+    final: bool = False  # sent, and nobody further on makes DSNs for it
 
 
 class Recipient(NamedTuple):
@@ -61,7 +61,7 @@ class Entry(NamedTuple):
             if recipient.state == state
             and state not in recipient.told
             and self.envelope.wants(n, event)
-            and (state != SENT or (recipient.last is not None and recipient.last.relayed))
+            and (state != SENT or (recipient.last is not None and recipient.last.final))
         )
 
     def age(self, now: float) -> float:
@@ -113,7 +113,7 @@ def _attempted(entry: Entry, record: dict[str, Any], at: float) -> Entry:
     if result not in (SENT, FAILED, DEFERRED):
         return entry
     texts = {key: str(record.get(key, "")) for key in ("reply", "status", "remote")}
-    last = Result(_numbers(entry, record), result, relayed=record.get("relayed") is True, **texts)
+    last = Result(_numbers(entry, record), result, final=record.get("final") is True, **texts)
     state = DUE if result == DEFERRED else result
     return _each(entry, last.recipients, lambda old: old._replace(state=state, last=last, at=at))
 

@@ -31,6 +31,7 @@ class ResolutionError(MailError):
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.text)
         self.reply = reply
+        self.status = reply.enhanced
 
 
 class UnknownDomainError(ResolutionError, UnknownHostError):

@@ -1,0 +1,114 @@
+"""What senders are told of their mail: delivery status notifications into the spool.
+
+Never to the null reverse-path, so that a DSN about a DSN cannot be (RFC 5321 §4.5.5), and no more to one
+address in an hour than a mailbox can bear: what is over that waits in the queue, it is not lost.
+"""
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from mailtools.core.errors import BadDataError, CannotWriteError
+from mailtools.core.message import header
+from mailtools.core.queue import dsn
+from mailtools.core.queue.dsn import Notice, RecipientReport
+from mailtools.core.queue.envelope import Envelope, Recipient
+from mailtools.core.queue.journal import DELAYED, FAILED, Entry
+from mailtools.core.queue.schedule import Schedule
+from mailtools.system import clock
+from mailtools.system.spool import SpoolLease
+
+_RETURNED_WHOLE = 50 << 10  # octets; of a larger message the header is returned, unless all was asked for
+_LARGEST_RETURNED = 1 << 20
+_MOST_IN_AN_HOUR = 200  # to one address
+_HOUR = 3600.0
+
+
+class Notices:
+    """Queues DSNs. *add* puts a message into the spool."""
+
+    def __init__(
+        self, add: Callable[[Envelope, Iterable[bytes]], Envelope], host: str, schedule: Schedule
+    ) -> None:
+        self._add = add
+        self._host = host
+        self._schedule = schedule
+        self._lock = threading.Lock()
+        self._since = 0.0
+        self._told: Counter[str] = Counter()
+
+    def tell(self, lease: SpoolLease, of: str, numbers: Sequence[int]) -> str:
+        """Queue a DSN about these recipients; its id. Raises CannotWriteError."""
+        envelope = lease.entry.envelope
+        self._count(envelope.reverse_path)
+        identity = clock.identity()
+        notice = self._notice(lease.entry, of, numbers, identity)
+        octets, is_whole = _original(lease, notice.full)
+        told = Envelope(
+            identity, clock.now(), "", (Recipient(envelope.reverse_path, notify="NEVER"),), origin="notices"
+        )
+        self._add(told, [dsn.build(notice, octets, is_whole)])
+        return identity
+
+    def _count(self, reverse_path: str) -> None:
+        with self._lock:
+            now = clock.monotonic()
+            if now - self._since > _HOUR or len(self._told) > 100_000:
+                self._since = now
+                self._told.clear()
+            if self._told[reverse_path] >= _MOST_IN_AN_HOUR:
+                raise CannotWriteError(f"more than {_MOST_IN_AN_HOUR} notices to <{reverse_path}> in an hour")
+            self._told[reverse_path] += 1
+
+    def _notice(self, entry: Entry, of: str, numbers: Sequence[int], identity: str) -> Notice:
+        envelope = entry.envelope
+        until = int(clock.now() + self._schedule.expire - entry.age(clock.now()))
+        is_small = envelope.stored <= _RETURNED_WHOLE
+        return Notice(
+            host=self._host,
+            reverse_path=envelope.reverse_path,
+            envid=envelope.envid,
+            arrived=int(envelope.arrived),
+            queue_id=envelope.identity,
+            reports=tuple([_report(entry, of, number, until) for number in numbers]),
+            full=of == FAILED and (envelope.ret == "FULL" or (not envelope.ret and is_small)),
+            date=clock.date_field(int(clock.now())),
+            message_id=f"<{identity}@{self._host}>",
+            boundary=f"=_{os.urandom(12).hex()}",
+        )
+
+
+def _report(entry: Entry, of: str, number: int, until: int) -> RecipientReport:
+    recipient, state = entry.envelope.recipients[number], entry.recipients[number]
+    last = state.last
+    if of == FAILED:
+        action = "failed"
+    elif of == DELAYED:
+        action = "delayed"
+    else:
+        action = "relayed" if last is not None and last.remote else "delivered"
+    return RecipientReport(
+        recipient=recipient.address,
+        original=recipient.orcpt,
+        action=action,
+        status=(last.status if last else "") or {"failed": "5.0.0", "delayed": "4.0.0"}.get(action, "2.0.0"),
+        remote=last.remote if last else "",
+        diagnostic=last.reply if last else "",
+        is_reply=bool(last and last.remote),
+        last_attempt=int(state.at),
+        retry_until=until if of == DELAYED else 0,
+    )
+
+
+def _original(lease: SpoolLease, full: bool) -> tuple[bytes, bool]:
+    """The message, or its header at least; is it whole?"""
+    octets = b""
+    try:
+        for block in lease.message():
+            octets += block
+            if len(octets) > _LARGEST_RETURNED or (not full and header.body_offset(octets) < len(octets)):
+                return octets[: header.body_offset(octets)], False
+    except BadDataError:  # the sender is told all the same
+        return octets, False
+    return octets, True
