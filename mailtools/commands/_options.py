@@ -1,7 +1,8 @@
 """Option types and decorators that commands share."""
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -57,6 +58,21 @@ def root_option(function: F) -> F:
         show_default=True,
         help="The mail root; mailboxes lie at DIR/USER/INBOX.mbox.",
     )(function)
+
+
+def spool_option(function: F) -> F:
+    """``--spool DIR``: where queued mail lies."""
+    return click.option(
+        "--spool",
+        metavar="DIR",
+        envvar="MAILTOOLS_SPOOL",
+        help="The spool: queued mail.  [default: ROOT/.spool]",
+    )(function)
+
+
+def spool_path(options: Mapping[str, Any]) -> str:
+    """The spool's folder, as ``--spool`` and ``--root`` say it."""
+    return os.path.expanduser(options["spool"] or os.path.join(options["root"], ".spool"))
 
 
 def json_option(function: F) -> F:
