@@ -87,21 +87,16 @@ class Resolver:
         """The domain itself, where it has no MX."""
         if name in self._own_names:
             raise mx.loop(name)
-        found = Answer(exists=False)
-        if answer.why:
-            # A name without dots has no MX anywhere: the machine's own word will do without a nameserver.
-            found = self._by_the_machine(name) if "." not in name else Answer()
-            if not found.records:
-                raise mx.lookup_again(name, answer.why)
-        elif answer.exists:
-            found = self._addresses(name)
-        if not found.records:
+        found = answer if answer.why or not answer.exists else self._addresses(name)
+        records = found.records
+        # A name without dots has no MX anywhere: there the machine's own word will do without a nameserver.
+        if not records and (not found.why or "." not in name):
+            records = self._by_the_machine(name).records
+        if not records:
             if found.why:
                 raise mx.lookup_again(name, found.why)
-            found = self._by_the_machine(name)
-        if not found.records:
             raise mx.no_address(name) if answer.exists else mx.unknown(name)
-        usable = [address for address in found.records if mx.is_connectable(address)]
+        usable = [address for address in records if mx.is_connectable(address)]
         foreign = self._foreign(usable)
         if not foreign:
             raise mx.loop(name) if usable else mx.no_address(name)
@@ -182,16 +177,14 @@ class Resolver:
 
 def _a_labels(domain: str) -> str:
     """*domain* as the DNS has it. Raises UnknownDomainError where it can be no name."""
+    if len(domain) > mx.MAX_DOMAIN + 1:  # in octets it is no shorter, and the library takes its time
+        raise mx.malformed(domain)
     name = domain
     if not domain.isascii():
         import idna
 
         try:
-            if (
-                len(domain) > mx.MAX_DOMAIN
-            ):  # every letter is an octet at least; and the library takes its time
-                raise mx.malformed(domain)
-            name = idna.encode(domain, uts46=True, transitional=False).decode()
+            name = idna.encode(domain, uts46=True).decode()
         except (idna.IDNAError, UnicodeError):
             raise mx.malformed(domain) from None
     name = mx.normalized(name)
