@@ -14,7 +14,7 @@ content can end the part that holds it, whatever it says, for the boundary is on
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mailtools.core.errors import BadDataError
 from mailtools.core.message import address, encode
@@ -61,6 +61,11 @@ class Draft(NamedTuple):
     def has_recipients(self) -> bool:
         """Whether anybody is to get it."""
         return bool(self.to or self.cc or self.bcc)
+
+    def plus(self, place: str, people: Sequence[Address]) -> "Draft":
+        """The same with *people* in a *place* ("to", "cc" ...) too, each of them once."""
+        changed: dict[str, Any] = {place: tuple(dict.fromkeys((*getattr(self, place), *people)))}
+        return self._replace(**changed)
 
 
 def mailboxes(what: str, text: str) -> tuple[Address, ...]:
