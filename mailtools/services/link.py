@@ -15,7 +15,7 @@ from mailtools.core.errors import (
     TemporaryError,
     UnknownRecipientError,
 )
-from mailtools.core.smtp.client import SmtpClient
+from mailtools.core.smtp.client import Replied, SmtpClient
 from mailtools.core.smtp.reply import Reply
 from mailtools.system.pump import LostConnectionError, Pump
 
@@ -60,11 +60,29 @@ class Link:
 
     def reply(self) -> Reply:
         """The next reply. Raises LostConnectionError, TemporaryError, RemoteProtocolError."""
-        event = self._pump.next_event()
-        reply: Reply = event.reply
-        if reply.code == 421 and event.command != "":
-            raise LostConnectionError(f"the server closes the connection: {reply}")
-        return reply
+        return _said(self._pump.next_event())
+
+    def poll_reply(self) -> Reply | None:
+        """The same without waiting: None where it is not there yet."""
+        event = self._pump.poll_event()
+        return None if event is None else _said(event)
+
+    def push(self) -> bool:
+        """Send what can be sent now; False where something is left."""
+        return self._pump.push()
+
+    def wait(self) -> None:
+        """Wait until there is more to read, or room to send. Raises TemporaryError."""
+        self._pump.wait()
+
+    def fileno(self) -> int:
+        """The connection's descriptor."""
+        return self._pump.fileno()
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that the server may be silent."""
+        return self._pump.timeout
 
     def ask(self, verb: str, argument: str = "") -> Reply:
         """Say a command and take its reply."""
@@ -88,6 +106,12 @@ class Link:
     def close(self) -> None:
         """Leave without a word."""
         self._pump.close()
+
+
+def _said(event: Replied) -> Reply:
+    if event.reply.code == 421 and event.command != "":
+        raise LostConnectionError(f"the server closes the connection: {event.reply}")
+    return event.reply
 
 
 def failure(command: str, reply: Reply) -> MailError:

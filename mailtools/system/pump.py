@@ -27,45 +27,75 @@ class LostConnectionError(TemporaryError):
 
 
 class Pump:
-    """One connection. *timeout*: seconds without any octet."""
+    """One connection. *timeout*: seconds without any octet.
+
+    `next_event` and `flush` wait; `poll_event` and `push` never do, for those who wait for many.
+    """
 
     def __init__(
         self, engine: Engine, sock: socket.socket, timeout: float, transcript: "Transcript | None" = None
     ) -> None:
+        self.timeout = timeout
         self._engine = engine
         self._sock = sock
-        self._timeout = timeout
         self._transcript = transcript
         self._ended = False
+        self._unsent = memoryview(b"")
         sock.setblocking(False)
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._sock.fileno()
 
     def next_event(self) -> Any:
         """The engine's next event.
 
         Raises LostConnectionError, TemporaryError (time-out) and what the engine raises.
         """
+        while (event := self.poll_event()) is None:
+            self.wait()
+        return event
+
+    def poll_event(self) -> Any:
+        """The engine's next event; None where octets have to come or go first. Raises as `next_event`."""
         while (event := self._engine.next_event()) is None:
             if self._ended:
                 raise LostConnectionError("the server closed the connection")
-            self.flush()
-            self._wait(select.POLLIN)
-            self._receive()
+            self.push()
+            if not self._receive():
+                return None
         return event
 
     def flush(self) -> None:
         """Send what the engine has to send; raises as `next_event`."""
-        octets = memoryview(self._engine.data_to_send())
-        if self._transcript is not None and octets:
-            self._transcript.client(bytes(octets))
-        while octets and not self._ended:
+        while not self.push():
+            self.wait()
+            self._receive()
+
+    def push(self) -> bool:
+        """Send what can be sent now; False where something is left."""
+        if octets := self._engine.data_to_send():
+            if self._transcript is not None:
+                self._transcript.client(octets)
+            self._unsent = memoryview(bytes(self._unsent) + octets) if self._unsent else memoryview(octets)
+        while self._unsent and not self._ended:
             try:
-                octets = octets[self._sock.send(octets) :]
+                self._unsent = self._unsent[self._sock.send(self._unsent) :]
             except BlockingIOError:
-                if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
-                    self._receive()
+                return False
             except OSError:
                 # The server may have said why before it closed: its words count more than our EPIPE.
-                self._drain()
+                while self._receive():
+                    pass
+                self._end()
+        return True
+
+    def wait(self) -> None:
+        """Wait until octets can come, or go where some wait for it. Raises TemporaryError."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        if not poll.poll(self.timeout * 1000):
+            raise silence(self.timeout)
 
     def close(self) -> None:
         """End the connection; what a courteous goodbye needs is the engine's affair."""
@@ -73,32 +103,33 @@ class Pump:
         if self._transcript is not None:
             self._transcript.close()
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Take what came; False where nothing did."""
+        if self._ended:
+            return False
         try:
             octets = self._sock.recv(_BLOCK)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             octets = b""
         if not octets:
-            self._ended = True
-            self._engine.receive_eof()
-            return
+            self._end()
+            return True
         if self._transcript is not None:
             self._transcript.server(octets)
         self._engine.receive_data(octets)
+        return True
 
-    def _drain(self) -> None:
-        while not self._ended:
-            self._receive()
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._engine.receive_eof()
 
-    def _wait(self, events: int) -> int:
-        poll = select.poll()
-        poll.register(self._sock, events)
-        ready = poll.poll(self._timeout * 1000)
-        if not ready:
-            raise TemporaryError(f"the server did not answer within {self._timeout:g} seconds")
-        return ready[0][1]
+
+def silence(seconds: float) -> TemporaryError:
+    """A server said nothing for so long."""
+    return TemporaryError(f"the server did not answer within {seconds:g} seconds")
 
 
 def connect(host: str, port: int, timeout: float) -> socket.socket:
