@@ -41,7 +41,7 @@ _SPEC = lazy(
     rf"@(?:{_LABEL}(?:\.{_LABEL})*|\[[!-Z^-~]{{1,255}}\])"
 )
 _Q_PLAIN = lazy(rb"[A-Za-z0-9!*+/ -]")  # RFC 2047 §5 (3): the set that is right in a phrase too
-_PLAIN_PARAMETER = lazy(r"[ !#-\[\]-~]*")
+_PLAIN_PARAMETER = lazy(r"(?! )[ !#-\[\]-~]*(?<! )")
 _PERCENTED = lazy(rb"[^A-Za-z0-9!#$&+.^_`|~-]")  # RFC 2231 §7: attribute-char
 
 
@@ -175,10 +175,10 @@ def id_field(name: str, text: str) -> bytes:
 def encoded_words(text: str, room: int = _WORD) -> list[str]:
     """*text* as RFC 2047 words, the first of at most *room* columns, cut between characters only.
 
-    Q or B, whichever is shorter: Q can be read without a decoder.
+    Q where half of it or more can then be read without a decoder, B where that would be longer for nothing.
     """
     octets = text.encode()
-    is_q = 3 * len(octets) - 2 * len(_Q_PLAIN.findall(octets)) <= (len(octets) + 2) // 3 * 4
+    is_q = 2 * len(_Q_PLAIN.findall(octets)) >= len(octets)
     found: list[str] = []
     run: list[bytes] = []
     left = _capacity(room, is_q)
