@@ -22,6 +22,7 @@ from mailtools.commands._lazy import LazyGroup  # noqa: E402
 COMMANDS = {
     "mbox": ("mailtools.commands.mbox.group", "Read and filter mbox files."),
     "send": ("mailtools.commands.send", "Send a message, or every message of an mbox, over SMTP."),
+    "sendmail": ("mailtools.commands.sendmail", "Take a message as /usr/sbin/sendmail does."),
     "serve-smtp": ("mailtools.commands.serve_smtp", "Receive mail over SMTP into mbox files."),
     "user": ("mailtools.commands.user", "Add, change, delete, list and check users."),
 }

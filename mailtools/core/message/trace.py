@@ -29,6 +29,11 @@ def received(stamp: Stamp, recipient: str) -> str:
     )
 
 
+def submitted(user: int, host: str, identity: str, date: str) -> str:
+    """The Received field, LF, of a message that a program of user number *user* on this host handed in."""
+    return f"Received: by {host} (mailtools, from userid {user})\n\tid {identity}; {date}\n"
+
+
 def _literal(address: str) -> str:
     """RFC 5321 §4.1.3: an IPv6 address carries a tag."""
     return f"IPv6:{address}" if ":" in address else address

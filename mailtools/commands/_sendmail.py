@@ -1,0 +1,268 @@
+"""What `mailtools sendmail` and the program `mailtools-sendmail` both are: a command line in, an exit code out.
+
+No click here and nothing that is not needed for a message into an mbox or the spool: cron's and php's mail
+waits for the start-up. What else a sendmail is asked for (the queue, its list) other commands do; they are
+executed.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+from mailtools.commands import _exits, _sendmail_options
+from mailtools.commands._sendmail_options import Options, UsageError
+from mailtools.core.errors import BadDataError, MailError, MissingInputError
+
+_PERSONALITIES = {"mailq": "p", "newaliases": "i"}
+_BLOCK = 256 << 10
+
+
+def main(arguments: list[str], program: str, configured: Mapping[str, Any] | None = None) -> int:
+    """Run one command line. *configured*: the configuration's options, where somebody read them already."""
+    has_stdin = _open_closed_streams()
+    try:
+        options = _sendmail_options.parse(arguments)
+        options.mode = _PERSONALITIES.get(os.path.basename(program), options.mode)
+        return _run(options, _sendmail_options.gathered(options, configured), has_stdin)
+    except UsageError as error:
+        _say(str(error))
+        return _exits.USAGE
+    except KeyboardInterrupt:
+        return _exits.INTERRUPTED
+    except BrokenPipeError:
+        return _exits.IO_ERROR
+    except Exception as error:
+        code = _exits.code_for(error)
+        if code is None:
+            _say(f"a bug: {type(error).__name__}: {error}")
+            return _exits.SOFTWARE
+        _say(_exits.sentence_for(error))
+        return code
+
+
+def _open_closed_streams() -> bool:
+    """What the caller closed becomes /dev/null, or a file of ours would get its number; is there a stdin?"""
+    has_stdin = sys.stdin is not None
+    for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
+        if stream is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)
+    return has_stdin
+
+
+def _say(text: str) -> None:
+    """One line on stderr; what came from outside does nothing to a terminal."""
+    shown = "".join([char if char.isprintable() else "?" for char in text])
+    try:
+        os.write(2, f"mailtools-sendmail: {shown}\n".encode("utf-8", "replace"))
+    except OSError:
+        pass
+
+
+def _run(options: Options, found: dict[str, Any], has_stdin: bool) -> int:
+    if options.mode in ("d", "D"):
+        raise UsageError("a server is another command: mailtools serve-smtp")
+    if options.mode == "i":
+        return _exits.OK  # aliases are read as they stand
+    from mailtools.services.sendmail import Post, Settings
+
+    settings = Settings(
+        root=found.get("root", "~/Mail"),
+        spool=found.get("spool", ""),
+        domains=tuple(found.get("domain", ())),
+        users=found.get("users", ""),
+        aliases=found.get("aliases", ""),
+        alias_commands=found.get("alias-commands", False),
+        catch_all=found.get("catch-all", ""),
+        plus_delimiter=found.get("plus-delimiter", ""),
+        origin=found.get("origin", ""),
+    )
+    post = Post(settings, _say)
+    if options.mode == "p":
+        _become(options, "queue", "list", "--mailq", *_places(post))
+    if options.mode == "q":
+        _become(options, "queue", "run", "--once", *_places(post), *_local(settings))
+    if options.mode == "v":
+        return _verify(options, post)
+    if options.mode == "s":
+        return _session(options, post)
+    return _submit(options, post, has_stdin)
+
+
+# -- a message ----------------------------------------------------------------------------------------------
+
+
+def _submit(options: Options, post: Any, has_stdin: bool) -> int:
+    from mailtools.services.sendmail import Submission, read_message
+
+    try:
+        given = Submission(
+            tuple([one for text in options.addresses for one in post.addresses(text)]),
+            from_header=options.from_header,
+            sender=_sender(options.sender, post),
+            full_name=options.full_name,
+            notify=options.notify,
+            ret=options.ret,
+            envid=options.envid,
+        )
+    except BadDataError as error:
+        raise UsageError(str(error)) from None
+    if not given.recipients and not given.from_header:
+        raise UsageError("no recipients: name them as arguments, or take them from the header with -t")
+    if not has_stdin:
+        raise MissingInputError("no message: stdin is closed")
+    message = read_message(_stdin(), until_dot=not options.ignore_dots)
+    accepted = post.accept(message, given, _user())
+    if accepted.is_queued:
+        _start_queue(options, post)
+    return _exits.OK
+
+
+def _stdin() -> Iterator[bytes]:
+    while block := os.read(0, _BLOCK):
+        yield block
+
+
+def _sender(text: str | None, post: Any) -> str | None:
+    if text is None:
+        return None
+    text = text.strip()
+    if text in ("", "<>"):
+        return ""
+    found = post.addresses(text)
+    if len(found) != 1:
+        raise BadDataError("-f takes one address")
+    return str(found[0])
+
+
+def _user() -> Any:
+    from mailtools.services.sendmail import User
+
+    number = os.getuid()
+    try:
+        import pwd
+
+        entry = pwd.getpwuid(number)
+    except KeyError:  # a number without a name, as containers have them
+        return User(
+            number, _plain(os.environ.get("LOGNAME") or os.environ.get("USER") or "") or f"uid{number}"
+        )
+    name = _plain(entry.pw_name) or f"uid{number}"
+    return User(number, name, entry.pw_gecos.partition(",")[0].replace("&", name.capitalize()))
+
+
+def _plain(name: str) -> str:
+    """*name*, if it can be a local part as it is."""
+    return name if name.isascii() and name.translate(_MARKS).isalnum() and name[0] != "." != name[-1] else ""
+
+
+_MARKS = str.maketrans("._-", "aaa")
+
+
+def _session(options: Options, post: Any) -> int:
+    from mailtools.services.sendmail_session import Session
+
+    session = Session(post, _user())
+    try:
+        session.run(lambda size: os.read(0, size), _write)
+    finally:
+        if session.queued:
+            _start_queue(options, post)
+    return _exits.OK
+
+
+def _write(octets: bytes) -> None:
+    while octets:
+        octets = octets[os.write(1, octets) :]
+
+
+def _verify(options: Options, post: Any) -> int:
+    """-bv: where each address leads."""
+    from mailtools.services.addressing import RefusedRecipientError
+
+    code = _exits.OK
+    if not options.addresses:
+        raise UsageError("-bv: name the addresses to look at")
+    for text in options.addresses:
+        try:
+            for address in post.addresses(text):
+                if post.is_local(address):
+                    places = post.addressing.places(address)
+                    how = ", ".join([" ".join(map(str, place)) for place in places]) or "thrown away"
+                    line = f"{address}... deliverable: local, {how}"
+                else:
+                    line = f"{address}... deliverable: by the queue"
+                _write(_printable(line))
+        except (RefusedRecipientError, MailError) as error:
+            _write(_printable(f"{text}... undeliverable: {error}"))
+            code = _exits.NO_USER
+    return code
+
+
+def _printable(line: str) -> bytes:
+    return ("".join([c if c.isprintable() else "?" for c in line]) + "\n").encode("utf-8", "replace")
+
+
+# -- the queue ----------------------------------------------------------------------------------------------
+
+
+def _places(post: Any) -> list[str]:
+    return ["--root", post.root, "--spool", post.spool.path]
+
+
+def _local(settings: Any) -> list[str]:
+    words = [word for domain in settings.domains for word in ("--domain", domain)]
+    if settings.users:
+        words += ["--users", settings.users]
+    if settings.aliases:
+        words += ["--aliases", settings.aliases]
+    return words + ["--alias-commands"] * settings.alias_commands
+
+
+def _command(options: Options, *words: str) -> list[str]:
+    # -P: a folder named mailtools where the caller stands is none of ours.
+    before = ["-C", options.config] if options.config else []
+    return [sys.executable, "-P", "-m", "mailtools", *before, *words]
+
+
+def _become(options: Options, *words: str) -> NoReturn:
+    """Another command of mailtools, in our place."""
+    command = _command(options, *words)
+    os.execv(command[0], command)
+
+
+def _start_queue(options: Options, post: Any) -> None:
+    """Have what was queued delivered: -odi now, -odb by somebody else, -odq later."""
+    if options.delivery == "q":
+        return
+    has_runner = getattr(post.spool, "has_runner", None)
+    if options.delivery == "b" and has_runner is not None and has_runner():
+        return
+    words = ["queue", "run", "--once", *_places(post), *_local(post.settings)]
+    in_front = options.delivery == "i"
+    try:
+        number = _spawn(_command(options, *words), is_apart=not in_front)
+        if in_front:
+            os.waitpid(number, 0)
+    except OSError as error:  # it is in the spool, and the next run finds it
+        _say(f"queued, but no delivery could be started: {error.strerror}")
+
+
+def _spawn(command: list[str], is_apart: bool) -> int:
+    """Start *command* without our streams; apart: in a session of its own, so that nobody waits for it.
+
+    Descriptors that we were given are not passed on: a pipe of cron's would not end before the delivery.
+    """
+    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
+        if int(name) > 2:
+            try:
+                os.set_inheritable(int(name), False)
+            except OSError:  # the one that listed them
+                continue
+    actions = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
+    if not is_apart:
+        del actions[2]  # what it has to say is said to our caller
+    return os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsid=is_apart)

@@ -1,0 +1,52 @@
+"""``mailtools sendmail``: as /usr/sbin/sendmail."""
+
+from typing import Any
+
+import click
+
+from mailtools.commands._options import root_option, spool_option
+
+
+class _AsSendmail(click.Command):
+    """All arguments are sendmail(8)'s to read; the options here are what help and configuration know of."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args[:1] in (["--help"], ["-h"]) and len(args) == 1:
+            return super().parse_args(ctx, ["--help"])
+        ctx.args = list(args)
+        return []
+
+
+@click.command("sendmail", cls=_AsSendmail, options_metavar="[OPTION]...")
+@click.argument("arguments", metavar="[ADDR]...", nargs=-1)
+@root_option
+@spool_option
+@click.option("--domain", "domain", metavar="NAME", multiple=True, help="A domain of ours; repeatable.")
+@click.option("--users", metavar="FILE", help="Who has mail here.  [default: ROOT/users if it exists]")
+@click.option("--aliases", metavar="FILE", default="", help="Aliases, in the form of /etc/aliases.")
+@click.option("--alias-commands", is_flag=True, help="Aliases may pipe mail into programs.")
+@click.option("--catch-all", metavar="USER", default="", help="USER gets what is for nobody else.")
+@click.option("--plus-delimiter", metavar="CHARS", default="", help="With +, bob+tag@ goes to bob.")
+@click.option(
+    "--origin",
+    metavar="NAME",
+    default="",
+    help="The domain of names without one.  [default: the host's name]",
+)
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """Take the message on stdin as sendmail(8) does, for cron, mutt, git send-email and others.
+
+    Recipients of this host get it at once, others through the queue. Knows the options of sendmail(8), among
+    them -t -i -oi -f ADDR -F NAME -bp -bs -bv -q -odi -odq; `mailtools-sendmail` is the same, and faster.
+
+    \b
+    Examples:
+      printf 'Subject: hello\\n\\nHi\\n' | mailtools sendmail -i bob@localhost
+    """
+    from mailtools.commands._sendmail import main
+
+    configured = {name.replace("_", "-"): value for name, value in (ctx.default_map or {}).items()}
+    if isinstance(configured.get("domain"), str):
+        configured["domain"] = [configured["domain"]]
+    ctx.exit(main(ctx.args, "mailtools-sendmail", configured))

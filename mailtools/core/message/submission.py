@@ -1,0 +1,173 @@
+"""A message as programs on this host hand it in, made one that can be sent: cron, php, a line of shell.
+
+Octets in (LF, its header perhaps missing or half there), a header and a body out; then the fields that are
+missing, and none that must not go. Knows no recipient, no clock and no host: all are arguments. Owns what
+sendmail(8) does that no RFC says: a text without header is a body, the header ends at the first line that is
+no field, names without a domain get ours. RFC 6409 §8 allows all of it to a submission server.
+
+Invariants: of a body no octet is changed. Nothing raises on any octets; time is linear. The last field ends
+with a line end, and a header holds no CR: one that stood alone there is a space, so that it makes no field.
+"""
+
+import re
+from typing import NamedTuple
+
+from mailtools.core.message import header
+from mailtools.core.patterns import lazy
+
+MAX_HOPS = 100  # Received fields; RFC 5321 §6.3
+_FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+(?:\n|\Z)(?:[ \t][^\n]*+(?:\n|\Z))*+)*+")
+_FIELD = lazy(rb"[!-9;-~]{1,200}[ \t]*+:|>?From ")
+_NOT_TO_GO = ("Bcc", "Resent-Bcc", "Return-Path")
+_OF_ADDRESSES = (
+    b"from", b"sender", b"reply-to", b"to", b"cc",
+    b"resent-from", b"resent-sender", b"resent-to", b"resent-cc",
+)  # fmt: skip
+_UNPRINTED = lazy(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_TOKEN = lazy(
+    rb'(?P<quoted>"(?:[^"\\]++|\\.)*+")|(?P<comment>\((?:[^()\\]++|\\.)*+\))|(?P<angle><[^<>]*+>)'
+    rb"|(?P<comma>,)|(?P<space>[ \t\r\n]++)|(?P<word>[^ \t\r\n\"(),:;<>]++)|(?P<odd>.)",
+    re.DOTALL,
+)
+_NAME = lazy(rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]++")
+
+
+class Stamps(NamedTuple):
+    """What fields that are missing say."""
+
+    sender: str  # local@domain
+    full_name: str
+    origin: str  # the domain of names that have none
+    date: str
+    message_id: str
+
+
+def split(octets: bytes) -> tuple[bytes, int]:
+    """The header, and the offset of the body in *octets* (a message from its begin, LF).
+
+    A postmark before the header belongs to neither. An offset of ``len(octets)`` may mean that the header
+    goes on behind them.
+    """
+    start = _behind_postmarks(octets)
+    match = _FIELDS.match(octets, start)
+    assert match
+    end = match.end()
+    fields = octets[start:end]
+    if b"\r" in fields:
+        fields = fields.replace(b"\r", b" ")
+    if fields and not fields.endswith(b"\n"):
+        fields += b"\n"
+    return fields, end + octets.startswith(b"\n", end)
+
+
+def _behind_postmarks(octets: bytes) -> int:
+    """Where the message begins. A text that begins with "From here on" has no postmark."""
+    start = 0
+    while octets.startswith((b"From ", b">From "), start):
+        after = octets.find(b"\n", start) + 1
+        if not after or not (_FIELD.match(octets, after) or _is_dated(octets, start)):
+            break
+        start = after
+    return start
+
+
+def _is_dated(octets: bytes, start: int) -> bool:
+    # mbox knows postmarks; that room stands beside this one, so the year at the end has to do.
+    line = octets[start : octets.find(b"\n", start)].split()
+    return len(line) >= 7 and line[-1].isdigit() and len(line[-1]) == 4 and line[-2].count(b":") == 2
+
+
+def complete(fields: bytes, stamps: Stamps) -> bytes:
+    """*fields* with From, Date and Message-ID, without Bcc, every name with its domain."""
+    lower = b"\n" + fields.lower()
+    gone = [name for name in _NOT_TO_GO if has(lower, name)]
+    if gone:
+        fields = header.remove(fields, *gone)
+    fields = qualify(fields, stamps.origin)
+    if not has(lower, "From") and not has(lower, "Resent-From"):
+        fields += _from_field(stamps)
+    if not has(lower, "Date"):
+        fields += f"Date: {stamps.date}\n".encode()
+    if not has(lower, "Message-ID"):
+        fields += f"Message-ID: {stamps.message_id}\n".encode()
+    return fields
+
+
+def has(lower: bytes, name: str) -> bool:
+    """Tell whether a header has a field. *lower*: a line end, and the header in lower case."""
+    start = b"\n" + name.lower().encode()
+    return start + b":" in lower or start + b" " in lower or start + b"\t" in lower
+
+
+def hops(fields: bytes) -> int:
+    """How many Received fields there are: each server that a message passed adds one."""
+    if fields.count(b"\n") <= MAX_HOPS:
+        return 0
+    return (b"\n" + fields.lower()).count(b"\nreceived:")
+
+
+def readable(text: str) -> str:
+    """*text* as one line that a field may hold: controls and what is no character become spaces."""
+    return _UNPRINTED.sub(" ", text).strip()
+
+
+def _from_field(stamps: Stamps) -> bytes:
+    name = readable(stamps.full_name)
+    if not name:
+        return f"From: {stamps.sender}\n".encode()
+    if name.replace(" ", "").isalnum() and name.isascii():
+        return f"From: {name} <{stamps.sender}>\n".encode()
+    from mailtools.core.message.address import Address
+    from mailtools.core.message.encode import address_field
+
+    return address_field("From", [Address(name, stamps.sender)]).replace(b"\r\n", b"\n")
+
+
+# -- names without a domain -------------------------------------------------------------------------------
+
+
+def qualify(fields: bytes, origin: str) -> bytes:
+    """*fields* with ``@origin`` behind each address that has no domain.
+
+    All other octets stay: comments, names, folds. A list with a group in it is left alone.
+    """
+    kept = []
+    at = 0
+    for name, _, start, end in header.fields(fields):
+        if name not in _OF_ADDRESSES:
+            continue
+        value = fields[start:end]
+        if value.count(b"@") > value.count(b","):
+            continue  # as nearly all are; where a quoted name has an @ the worst is a name left alone
+        kept += [fields[at:start], _qualified(value, b"@" + origin.encode())]
+        at = end
+    return b"".join(kept) + fields[at:] if kept else fields
+
+
+def _qualified(value: bytes, suffix: bytes) -> bytes:
+    out: list[bytes] = []
+    words: list[int] = []  # of the entry being read: where its words and its angle stand in *out*
+    angle = -1
+    for match in _TOKEN.finditer(value):
+        kind, text = match.lastgroup, match[0]
+        if kind == "odd":
+            return value
+        if kind == "comma":
+            _add_domain(out, words, angle, suffix)
+            words, angle = [], -1
+        elif kind == "angle":
+            angle = len(out)
+        elif kind in ("word", "quoted"):
+            words.append(len(out))
+        out.append(text)
+    _add_domain(out, words, angle, suffix)
+    return b"".join(out)
+
+
+def _add_domain(out: list[bytes], words: list[int], angle: int, suffix: bytes) -> None:
+    if angle >= 0:
+        name = out[angle][1:-1].strip()
+        if _NAME.fullmatch(name):
+            out[angle] = b"<%s%s>" % (name, suffix)
+    elif len(words) == 1 and _NAME.fullmatch(out[words[0]]):
+        out[words[0]] += suffix

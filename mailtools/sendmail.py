@@ -1,0 +1,19 @@
+"""The program `mailtools-sendmail`: what cron, mutt and git call /usr/sbin/sendmail.
+
+As `mailtools sendmail`, without the time that a command line of many commands takes to come up.
+"""
+
+import os
+import sys
+from typing import NoReturn
+
+
+def run() -> NoReturn:
+    """One command line of sendmail(8); as `cli.run`, the interpreter is not taken down piece by piece."""
+    from mailtools.commands._sendmail import main
+
+    os._exit(main(sys.argv[1:], sys.argv[0]))
+
+
+if __name__ == "__main__":
+    run()
