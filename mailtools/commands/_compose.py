@@ -229,12 +229,21 @@ def _read_body(options: dict[str, Any]) -> str:
     if given is None:
         if options["edit"] or options["draft"] or sources.stdin_is_terminal():
             return ""
-        return drafts.body(sys.stdin.buffer.read())
+        return _stdin()
     if given == "@-":
-        return drafts.body(sys.stdin.buffer.read())
+        return _stdin()
     if given.startswith("@"):
         return drafts.body(drafts.read_file(given[1:]))
     return drafts.body(os.fsencode(given))
+
+
+def _stdin() -> str:
+    from mailtools.services import drafts
+
+    octets = sys.stdin.buffer.read(drafts.MAX_FILE + 1)
+    if len(octets) > drafts.MAX_FILE:
+        raise BadDataError(f"standard input: more than {drafts.MAX_FILE >> 20} MiB of text; send a link")
+    return drafts.body(octets)
 
 
 def _retold(draft: "Draft", options: dict[str, Any]) -> "Draft":

@@ -36,24 +36,42 @@ def edited(kept: KeptDraft) -> bytes:
 
     Raises click's Exit where it is not: 1, nothing was sent.
     """
+    _edit(kept.path)
     while True:
-        _edit(kept.path)
-        octets = None
-        try:
-            draft = kept.read()
-            octets = drafts.octets_of(draft)
-        except (BadDataError, MissingInputError) as error:
-            warn(str(error))
-        else:
-            _say(_summary(draft, octets))
+        draft, octets = _looked_at(kept)
         choice = _choice("sekd" if octets is not None else "ekd")
-        if choice == "s" and octets is not None:
-            return octets
-        if choice == "d":
-            kept.remove()
-            _say("draft removed")
-        if choice in ("d", "k"):
+        if choice == "e":
+            _edit(kept.path)
+        elif choice == "s" and octets is not None:
+            if _is_still(kept, draft):
+                return octets
+            _say("the draft has changed since; look again")
+        else:
+            if choice == "d":
+                kept.remove()
+                _say("draft removed")
             raise click.exceptions.Exit(_exits.NOTHING)
+
+
+def _looked_at(kept: KeptDraft) -> tuple[Draft | None, bytes | None]:
+    """What *kept* says, told in short, and the message; None for what it does not yield, told why."""
+    draft = None
+    try:
+        draft = kept.read()
+        octets = drafts.octets_of(draft)
+    except (BadDataError, MissingInputError) as error:
+        warn(str(error))
+        return draft, None
+    _say(_summary(draft, octets))
+    return draft, octets
+
+
+def _is_still(kept: KeptDraft, draft: Draft | None) -> bool:
+    """Tell whether *kept* says what was looked at: some editors return at once and write later."""
+    try:
+        return kept.read() == draft
+    except (BadDataError, MissingInputError):
+        return False
 
 
 def tell(kept: KeptDraft) -> None:

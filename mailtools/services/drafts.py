@@ -34,10 +34,12 @@ from mailtools.system.mboxfile import sync_folder
 
 MAX_FILE = 256 << 20  # octets of an attachment, and of a message that is forwarded: no server takes more
 _DRAFT = "draft.eml"  # editors know by the ending that it is mail
+_HTML = "alternative.html"
+_TAKEN = ("", ".", "..", _DRAFT, _HTML)  # no names for attachments in a draft's folder
 _WIDTH = 76
 _ADDRESS_FIELDS = {"from": "from_", "to": "to", "cc": "cc", "bcc": "bcc", "reply-to": "reply_to"}
 _PSEUDO = frozenset({"attach", "html"})
-_REFERENCE = re.compile(r"(.+):([0-9]{1,18})", re.DOTALL)
+_REFERENCE = re.compile(r"([^\0]+):([0-9]{1,18})")
 _FIELD = re.compile(r"([!-9;-~]+)[ \t]*:(.*)")
 _NOT_BARE = re.compile('^[\\s"]|[\x00-\x1f\x7f\ud800-\udfff]|\\s$')
 # The fields by which an mbox keeps its own state: of the message they are no part.
@@ -113,6 +115,8 @@ def read_file(path: str) -> bytes:
         raise MissingInputError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise BadDataError(f"{path}: a directory; name the files in it, or pack it") from None
+    except ValueError:
+        raise BadDataError(f"{path!r}: no file can have this name") from None
     if len(octets) > MAX_FILE:
         raise BadDataError(f"{path}: larger than {MAX_FILE >> 20} MiB, which no server takes; send a link")
     return octets
@@ -126,7 +130,8 @@ def attachment(path: str) -> Attachment:
     kind, charset = content_type(name, octets)
     if kind == "message/rfc822" and eol.is_canonical(octets):
         octets = eol.to_lf(octets)
-    return Attachment(os.fsencode(name).decode(errors="replace"), kind, octets, charset, full)
+    source = full if os.path.isfile(full) else ""  # a pipe can be read once
+    return Attachment(os.fsencode(name).decode(errors="replace"), kind, octets, charset, source)
 
 
 _PACKED = {
@@ -399,12 +404,17 @@ class KeptDraft:
         """Make it say *draft*, durably. Raises CannotWriteError."""
         text = to_text(draft._replace(attachments=tuple(map(self._in_a_file, draft.attachments))))
         if draft.html:
-            page = self._put("alternative.html", b"\xef\xbb\xbf" + draft.html.encode("utf-8", "replace"))
+            page = self._put(_HTML, b"\xef\xbb\xbf" + draft.html.encode("utf-8", "replace"))
             text = text.replace("\n\n", f"\nHTML: {path_text(page)}\n\n", 1)
         self._put(_DRAFT, text.encode("utf-8", "replace"))
 
     def _in_a_file(self, one: Attachment) -> Attachment:
-        return one if one.source else one._replace(source=self._put(os.path.basename(one.name), one.octets))
+        if one.source:
+            return one
+        name = os.path.basename(one.name)
+        while name in _TAKEN or os.path.lexists(os.path.join(os.path.dirname(self.path), name)):
+            name = f"_{name}"
+        return one._replace(source=self._put(name, one.octets))
 
     def _put(self, name: str, octets: bytes) -> str:
         path = os.path.join(os.path.dirname(self.path), name)

@@ -232,6 +232,20 @@ def test_no_editor_at_all(place: Place) -> None:
     assert place.kept()
 
 
+def test_an_editor_that_returns_at_once_loses_nothing(place: Place) -> None:
+    child = place.run("--edit", "a@b.c")
+    child.expect(r"rop\? ")
+    with place.kept()[0].open("a") as draft:
+        draft.write("written later\n")
+    child.sendline("s")
+    child.expect("the draft has changed since; look again")
+    child.expect(r"rop\? ")
+    assert not place.has_sent
+    child.sendline("s")
+    assert ended(child)[0] == 0
+    assert place.sent().get_content() == "written later\n"
+
+
 def test_an_editor_that_takes_the_file_away(place: Place) -> None:
     child = place.run("--edit", "a@b.c", VISUAL=place.editor("e", 'rm "$1"'))
     child.expect("the draft is gone")
