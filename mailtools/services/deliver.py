@@ -1,46 +1,49 @@
-"""One queue run: due messages out of the spool, to their sites, by a few threads.
+"""One queue run: due messages out of the spool, to their sites.
 
-The runner looks through the spool, leases what is due and sorts its recipients by site; a worker has one
-connection and sends over it what waits for its site (services/transfer). Its memory does not depend on the
-size of the queue, and delivery begins with the first message found.
-
-Threads, not a loop: `send` and the queue share one client this way, and the work is the system's (sockets,
-unlinking), during which the interpreter's lock is free.
+The runner looks through the spool, leases what is due and sorts its recipients by site; a courier has one
+connection and sends over it what waits for its site. One thread does all of it (system/turns), but for what
+waits for disks and names: connecting, our own mailboxes, and telling senders. Its memory does not depend on
+the size of the queue, and delivery begins with the first message found.
 """
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
-from mailtools.core.errors import BadDataError, CannotWriteError, MailError
+from mailtools.core.errors import BadDataError, MailError
 from mailtools.core.queue.journal import Result
 from mailtools.core.queue.schedule import Schedule
+from mailtools.services.couriers import Courier
 from mailtools.services.link import Link
 from mailtools.services.outgoing import Outgoing
 from mailtools.services.queued import as_outgoing, envelope_only
 from mailtools.services.settle import Desk, Job, results
-from mailtools.services.sites import LOCAL, Site, Sites, Target, Task
-from mailtools.services.transfer import Outcome, failed_outcomes, transfer
+from mailtools.services.sites import Site, Sites, Target, Task
+from mailtools.services.transfer import Outcome, failed_outcomes
 from mailtools.system import clock
 from mailtools.system.spool import Spool, SpoolLease
+from mailtools.system.turns import Turns
 
 _WINDOW = 2000  # messages leased at a time
+_AT_ONCE = 20  # messages leased before the connections have a turn
 _LOOK = 0.2  # seconds between looks for new mail
 _LOOK_AT_DEFERRED = 20.0  # seconds
+_STUCK = 5.0  # seconds that a look waits for sites that have too much, before it passes their mail over
 _PARTING = 30.0  # seconds that messages under way have at the end
 
 
 class Reach(Protocol):
     """How sites are found and connected to."""
 
-    def target(self, address: str) -> Target:
-        """The site of a recipient."""
+    def target(self, address: str) -> Target | None:
+        """The site of a recipient; None: our own mailboxes."""
 
     def link(self, target: Target) -> Link:
-        """A connection. Raises MailError."""
+        """A connection. Blocks; raises MailError."""
 
-    def local(self, messages: Sequence[Outgoing]) -> list[list[Outcome]]:
-        """Deliver into our own mailboxes."""
+    def local(self, message: Outgoing) -> list[Outcome]:
+        """Deliver into our own mailboxes. Blocks."""
 
 
 class Orders(NamedTuple):
@@ -53,7 +56,7 @@ class Orders(NamedTuple):
 
 
 class Runner:
-    """A run. `run` is its thread; `stop` and `wake` are for any other."""
+    """A run. `run` is its thread; `stop` and `wake` are for any other, and for signal handlers."""
 
     def __init__(
         self,
@@ -64,240 +67,227 @@ class Runner:
         log: Callable[[str], None],
         warn: Callable[[str], None],
     ) -> None:
+        self.turns = Turns()
+        self.sites = Sites(orders.concurrency, orders.per_site, clock.monotonic)
         self._spool = spool
         self._reach = reach
         self._orders = orders
-        self._desk = Desk(orders.schedule, tell, log, warn)
-        self._sites = Sites(orders.concurrency, orders.per_site, clock.monotonic)
-        self._changed = threading.Condition()
+        self._clerk, self._sweeper = _Clerk(), _Clerk()
+        self._desk = Desk(orders.schedule, tell, log, warn, self._clerk.do, self.turns.post, self._sweeper.do)
         self._jobs = 0
-        self._woken = False
         self._stopped = False
+        self._woken = False
+        self._look: Iterator[str] | None = None
+        self._stuck_since = 0.0
         self._skipped = False  # mail was passed over for want of room
 
     # -- life ----------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """End soon: nothing new is begun."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+        self._stopped = True
+        self.turns.post(lambda: None)
 
     def wake(self) -> None:
         """New mail is there."""
-        with self._changed:
-            self._woken = True
-            self._changed.notify_all()
+        self._woken = True
+        self.turns.post(lambda: None)
 
     def run(self, once: bool = False) -> bool:
         """Deliver what is due; without *once* go on until stopped. True where mail stays behind."""
         self._spool.sweep()
-        arrivals = -1.0
-        looked = -_LOOK_AT_DEFERRED
+        arrivals, looked, takes = -1.0, 0.0, 0.0
         while not self._stopped:
-            found, now = self._spool.arrivals(), clock.monotonic()
-            if found != arrivals or self._skipped or once or now - looked >= _LOOK_AT_DEFERRED:
-                arrivals, looked = found, now
-                self._look()
-            if once and not self._skipped and self._drained():
+            now = clock.monotonic()
+            if self._look is None:
+                found = self._spool.arrivals()
+                # A look at a large queue takes time: it is no more than a fifth of ours.
+                is_time = now - looked >= max(_LOOK, 5 * takes) or self._woken
+                if is_time and (found != arrivals or self._skipped or now - looked >= _LOOK_AT_DEFERRED):
+                    arrivals, looked = found, now
+                    self._begin_look()
+            if self._look is not None and self._look_on():
+                takes = clock.monotonic() - looked
+            if once and self._look is None and not self._skipped and not self._jobs:
                 break
-            self._rest(_LOOK)
+            self.turns.turn(0.0 if self._look is not None and self._may_lease else _LOOK)
         self._end()
         return self._spool.has_deferred()
 
-    def _rest(self, seconds: float) -> None:
-        with self._changed:
-            if not (self._woken or self._stopped):
-                self._changed.wait(seconds)
-            self._woken = False
-
-    def _drained(self) -> bool:
-        """Wait until all that was found is settled. False where that brought no new look's end."""
-        with self._changed:
-            while self._jobs and not self._stopped:
-                self._changed.wait(_LOOK)
-        return True
-
     def _end(self) -> None:
-        for task in self._sites.stop():
+        for task in self.sites.stop():
             task.job.release()
         deadline = clock.monotonic() + _PARTING
-        with self._changed:
-            while self._sites.workers and clock.monotonic() < deadline:
-                self._changed.wait(_LOOK)
+        while (self.sites.couriers or self._jobs) and clock.monotonic() < deadline:
+            self.turns.turn(_LOOK)
+        self._clerk.stop()
+        self._sweeper.stop()
 
     # -- finding work --------------------------------------------------------------------------------------
 
-    def _look(self) -> None:
-        """Go once through what is due."""
-        self._skipped = False
-        for identity in self._spool.ready(clock.now()):
-            if not self._make_room():
-                return
-            if not self._sites.is_put_off(identity):
+    def _begin_look(self) -> None:
+        self._woken = self._skipped = False
+        self._stuck_since = 0.0
+        self._look = self._spool.ready(clock.now())
+
+    @property
+    def _may_lease(self) -> bool:
+        return self._jobs < _WINDOW and not self._is_stuck
+
+    @property
+    def _is_stuck(self) -> bool:
+        """Sites that deliver have more than we can remember: wait for them, but not for long."""
+        if self.sites.has_room:
+            return False
+        now = clock.monotonic()
+        self._stuck_since = self._stuck_since or now
+        return now - self._stuck_since < _STUCK
+
+    def _look_on(self) -> bool:
+        """Lease some of what is due; True at the end of the look."""
+        assert self._look is not None
+        for _ in range(_AT_ONCE):
+            if not self._may_lease:
+                return False
+            identity = next(self._look, None)
+            if identity is None:
+                self._look = None
+                return True
+            if not self.sites.is_put_off(identity):
                 self._take(identity)
+        return False
 
-    def _make_room(self) -> bool:
-        """Wait until another message may be leased; False where the end came."""
-        with self._changed:
-            while self._jobs >= _WINDOW and not self._stopped:
-                self._changed.wait(_LOOK)
-            return not self._stopped
-
-    def _take(self, identity: str, to: Target | None = None) -> None:
+    def _take(self, identity: str, to: Site | None = None) -> None:
         """Lease *identity* and hand out its parts. *to*: the site that asked for it."""
         lease = self._spool.claim(identity)
         if lease is None:
             return
-        try:
-            parts = self._parts(lease)
-            if parts is None:
-                lease.close()
-                return
-        except MailError as error:
-            lease.set_aside(str(error))
+        parts = self._parts(lease)
+        if parts is None:
             lease.close()
             return
-        full = next((target for target in parts if target != to and self._sites.is_full(target)), None)
-        if full is not None:
-            self._skipped |= not self._sites.put_off(full, identity)
+        full = [target for target in parts if target is not None and self.sites.is_full(target)]
+        if full and (to is None or to.target not in full):
+            self._pass_over(full[0], identity)
             lease.close()
             return
-        with self._changed:
-            self._jobs += 1
-        job = Job(lease, self._desk, self._job_done)
+        self._jobs += 1
+        job = Job(lease, self._desk, self._job_done, is_whole=not self._orders.site)
         for target, numbers in parts.items():
             job.begin()
             self._hand_out(target, Task(job, numbers))
         job.part()
         self._hire()
 
-    def _parts(self, lease: SpoolLease) -> dict[Target, list[int]] | None:
-        """The pending recipients by site; None where it is not its time, or it is for others than `site`."""
+    def _pass_over(self, target: Target, identity: str) -> None:
+        if self.sites.has_room:
+            self.sites.put_off(target, identity)
+        else:
+            self._skipped = True
+
+    def _parts(self, lease: SpoolLease) -> dict[Target | None, list[int]] | None:
+        """The pending recipients by site; None where it is not their time, or none is at `Orders.site`."""
         entry = lease.entry
         if not self._orders.schedule.is_due(entry.due, clock.now()):
             lease.note_due()
             return None
-        parts: dict[Target, list[int]] = {}
+        parts: dict[Target | None, list[int]] = {}
         for number in entry.pending:
             address = entry.envelope.recipients[number].address
-            if self._orders.site and address.rpartition("@")[2].lower() != self._orders.site:
-                return None
-            target = self._reach.target(address)
-            parts.setdefault(target, []).append(number)
-        return parts
+            if not self._orders.site or address.rpartition("@")[2].lower() == self._orders.site:
+                parts.setdefault(self._reach.target(address), []).append(number)
+        return None if self._orders.site and not parts else parts
 
-    def _hand_out(self, target: Target, task: Task) -> None:
-        problem = self._sites.dead(target)
-        if problem is None:
-            self._sites.push(target, task)
-        else:
+    def _hand_out(self, target: Target | None, task: Task) -> None:
+        if target is None:
+            self._clerk.do(lambda: self._deliver(task))
+        elif problem := self.sites.dead(target):
             task.job.part(_all(task, problem))
+        else:
+            self.sites.push(target, task)
 
     def _job_done(self, _: Job) -> None:
-        with self._changed:
-            self._jobs -= 1
-            self._changed.notify_all()
+        self._jobs -= 1
 
-    # -- workers -------------------------------------------------------------------------------------------
-
-    def _hire(self) -> None:
-        while (site := self._sites.hire()) is not None:
-            threading.Thread(target=self._work, args=(site,), name=str(site.target), daemon=True).start()
-
-    def _work(self, site: Site) -> None:
+    def _deliver(self, task: Task) -> None:
+        """The clerk: a message into our own mailboxes."""
         try:
-            if site.target == LOCAL:
-                self._deliver(site)
-            else:
-                self._send(site)
-        except Exception as error:
-            self._desk.warn(f"a bug at {site.target}: {type(error).__name__}: {error}")
-            self._fail(site, MailError(str(error)))
-        finally:
-            self._sites.leave(site)
-            self._hire()
-            with self._changed:
-                self._changed.notify_all()
-
-    def _send(self, site: Site) -> None:
-        try:
-            first = self._reach.link(site.target)
-        except MailError as error:
-            if self._sites.failed(site, error):
-                self._fail(site, error)
+            message = as_outgoing(task.job.lease, task.numbers)
+        except BadDataError as error:
+            problem = error
+            self.turns.post(lambda: self._unusable(task, problem))
             return
-        self._sites.connected(site)
-        try:
-            links = _Links(first, lambda: self._reach.link(site.target))
-            under_way: dict[str, Task] = {}
-            for outcomes in transfer(self._messages(site, under_way), links.open, partial=True):
-                task = under_way.pop(outcomes[0].message.name)
-                outcomes[0].message.body.close()
-                task.job.part(results(outcomes, task.numbers))
-            links.close()
-        finally:
-            self._sites.disconnected(site)
-
-    def _messages(self, site: Site, under_way: dict[str, Task]) -> Iterator[Outgoing]:
-        """What waits for *site*, made ready one by one."""
-        while (task := self._next(site)) is not None:
-            try:
-                message = as_outgoing(task.job.lease, task.numbers)
-            except BadDataError as error:
-                self._unusable(task, error)
-                continue
-            under_way[message.name] = task
-            yield message
-
-    def _next(self, site: Site) -> Task | None:
-        while isinstance(task := self._sites.next_task(site), str):
-            self._take(task, site.target)
-        return task
+        its = results(self._reach.local(message), task.numbers)
+        message.body.close()
+        self.turns.post(lambda: task.job.part(its))
 
     def _unusable(self, task: Task, error: BadDataError) -> None:
         task.job.lease.set_aside(str(error))
         task.job.release()
 
-    def _deliver(self, site: Site) -> None:
-        while (task := self._next(site)) is not None:
+    # -- couriers ------------------------------------------------------------------------------------------
+
+    def _hire(self) -> None:
+        while (site := self.sites.hire()) is not None:
+            Courier(site, self).start()
+
+    def open_link(self, target: Target) -> Link:
+        """A connection; in the courier's thread."""
+        return self._reach.link(target)
+
+    def next_message(self, site: Site) -> tuple[Task, Outgoing] | None:
+        """What is to be sent next."""
+        while (task := self.sites.next_task(site)) is not None:
+            if isinstance(task, str):
+                self._take(task, site)
+                continue
             try:
-                message = as_outgoing(task.job.lease, task.numbers)
+                return task, as_outgoing(task.job.lease, task.numbers)
             except BadDataError as error:
                 self._unusable(task, error)
-                continue
-            (outcomes,) = self._reach.local([message])
-            message.body.close()
-            task.job.part(results(outcomes, task.numbers))
+        return None
 
-    def _fail(self, site: Site, problem: Exception) -> None:
+    def site_failed(self, site: Site, problem: MailError) -> None:
         """All that waits for a dead site is put off."""
-        tasks, names = self._sites.take_all(site)
+        if not self.sites.failed(site, problem):
+            return
+        tasks, names = self.sites.take_all(site)
         for task in tasks:
             task.job.part(_all(task, problem))
         for identity in names:
             self._take(identity)
 
-
-class _Links:
-    """The first connection, then others where it ends."""
-
-    def __init__(self, first: Link, again: Callable[[], Link]) -> None:
-        self._first: Link | None = first
-        self._again = again
-
-    def open(self) -> Link:
-        """A connection. Raises MailError."""
-        first, self._first = self._first, None
-        return first or self._again()
-
-    def close(self) -> None:
-        """End the first one where nobody took it."""
-        if self._first is not None:
-            self._first.quit()
+    def courier_left(self, site: Site) -> None:
+        """A connection is over: perhaps there shall be another."""
+        self.sites.leave(site)
+        self._hire()
 
 
-def _all(task: Task, problem: Exception) -> list[Result]:
-    error = problem if isinstance(problem, MailError) else CannotWriteError(str(problem))
+class _Clerk:
+    """A thread for what waits for the disk; made when there is something to do."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Have *work* done, in order."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="clerk", daemon=True)
+            self._thread.start()
+        self._work.put(work)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+    def stop(self) -> None:
+        """End, after what was asked for."""
+        if self._thread is not None:
+            self._work.put(None)
+            self._thread.join()
+
+
+def _all(task: Task, problem: MailError) -> list[Result]:
     message = envelope_only(task.job.lease, task.numbers)
-    return results(failed_outcomes(message, error), task.numbers)
+    return results(failed_outcomes(message, problem), task.numbers)

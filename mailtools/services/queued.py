@@ -1,16 +1,20 @@
-"""A queued message as one that can be sent: its envelope, and its octets out of the spool when they are due.
+"""Messages into the spool, and out of it again as ones that can be sent.
 
 Octets that no message of ours holds (a file changed by hand) are refused before the first one goes out:
 a CR there could end the message early at the next hop (SMTP smuggling).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from mailtools.core.errors import BadDataError
+from mailtools.core.queue.envelope import Envelope
+from mailtools.core.queue.envelope import Recipient as Waiting
 from mailtools.core.smtp.events import Recipient
 from mailtools.services.outgoing import Outgoing
+from mailtools.system import clock
 from mailtools.system.buffer import Buffer
-from mailtools.system.spool import SpoolLease
+from mailtools.system.spool import Spool, SpoolLease
 
 _IN_MEMORY = 256 << 10  # octets; a larger message is read while it is sent
 
@@ -65,3 +69,19 @@ def _check(blocks: Iterable[bytes]) -> None:
     for block in blocks:
         if b"\r" in block or b"\0" in block:
             raise BadDataError("holds a CR or NUL, which no accepted message does")
+
+
+def into_spool(spool: Spool, message: Outgoing, origin: str, only: Sequence[str] = ()) -> Envelope:
+    """Keep *message* for all its recipients, or *only* these; durable. Raises CannotWriteError."""
+    recipients = [r for r in message.recipients if not only or r.address in only]
+    envelope = Envelope(
+        clock.identity(),
+        clock.now(),
+        message.reverse_path,
+        tuple([Waiting(*recipient) for recipient in recipients]),
+        needs_utf8=message.needs_utf8,
+        ret=message.ret,
+        envid=message.envid,
+        origin=origin,
+    )
+    return spool.add(envelope, chain([message.head.replace(b"\r\n", b"\n")], message.body.blocks()))

@@ -1,9 +1,9 @@
-"""How the queue reaches a recipient: our own mailboxes, a route for its domain, or the hosts of its MX records.
+"""How the queue reaches a recipient: our mailboxes, a route for its domain, or the hosts of its MX records.
 
 Threads of a run share one `Router`; what it holds does not change.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from mailtools.core.errors import MailError, TemporaryError
@@ -11,8 +11,8 @@ from mailtools.core.smtp.route import Route
 from mailtools.services.link import Link
 from mailtools.services.local import LocalMail
 from mailtools.services.outgoing import Outgoing
-from mailtools.services.sites import LOCAL, Target
-from mailtools.services.transfer import Outcome, failed_outcomes
+from mailtools.services.sites import Target
+from mailtools.services.transfer import Outcome
 from mailtools.system.resolver import Resolver
 
 Dial = Callable[[Route, str, tuple[str, ...]], Link]  # a route, the host's name, its addresses if known
@@ -27,10 +27,10 @@ class Router(NamedTuple):
     resolver: Resolver
     mailboxes: LocalMail | None = None
 
-    def target(self, address: str) -> Target:
-        """The site of a recipient."""
+    def target(self, address: str) -> Target | None:
+        """The site of a recipient; None: our own mailboxes."""
         if self.mailboxes is not None and self.mailboxes.is_local(address):
-            return LOCAL
+            return None
         domain = address.rpartition("@")[2].lower().removesuffix(".")
         route = self._route(domain)
         return Target(route, domain if route.scheme == "mx" else "")
@@ -57,9 +57,7 @@ class Router(NamedTuple):
                 problem = error
         raise problem or TemporaryError(f"{target.domain}: no host answered")
 
-    def local(self, messages: Sequence[Outgoing]) -> list[list[Outcome]]:
+    def local(self, message: Outgoing) -> list[Outcome]:
         """Deliver into our own mailboxes."""
-        if self.mailboxes is None:
-            problem = TemporaryError("no mailboxes here")
-            return [failed_outcomes(message, problem) for message in messages]
-        return [self.mailboxes.deliver(message) for message in messages]
+        assert self.mailboxes is not None
+        return self.mailboxes.deliver(message)

@@ -6,7 +6,6 @@ is in the spool before the journal says so: a kill between the two may tell a se
 """
 
 import random
-import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -28,48 +27,58 @@ class Desk(NamedTuple):
     tell: Callable[[SpoolLease, str, Sequence[int]], str]  # queue a DSN: its id, "" where none is sent
     log: Callable[[str], None]
     warn: Callable[[str], None]
+    aside: Callable[[Callable[[], None]], None]  # do what waits for the disk, in another thread
+    post: Callable[[Callable[[], None]], None]  # back from there
+    sweep: Callable[[Callable[[], None]], None]  # do what nobody waits for
 
 
 class Job:
-    """One leased message. *parts*: how many sites it goes to."""
+    """One leased message. *is_whole*: all its recipients that wait are tried."""
 
-    def __init__(self, lease: SpoolLease, desk: Desk, done: Callable[["Job"], None]) -> None:
+    def __init__(
+        self, lease: SpoolLease, desk: Desk, done: Callable[["Job"], None], is_whole: bool = True
+    ) -> None:
         self.lease = lease
         self._desk = desk
         self._done = done
         self._parts = 1  # the one who hands out the others
-        self._lock = threading.Lock()
-        self._released = False
+        self._is_whole = is_whole
 
     def begin(self) -> None:
         """One more part is under way."""
-        with self._lock:
-            self._parts += 1
+        self._parts += 1
 
     def part(self, results: Sequence[Result] = ()) -> None:
         """A part is back. Recorded at once, but where it is the last and all went well: then all is gone."""
-        with self._lock:
-            self._parts -= 1
-            is_last = not self._parts
-            for result in results:
-                self._log(result)
-            try:
-                if results and not (is_last and self._finishes(results)):
-                    now = clock.now()
-                    self.lease.record([journal.attempt(now, result) for result in results])
-                if is_last and not self._released:
-                    self._settle(results)
-            except CannotWriteError as error:
-                self._desk.warn(str(error))
-            if is_last:
-                self.lease.close()
-        if is_last:
-            self._done(self)
+        self._parts -= 1
+        for result in results:
+            self._log(result)
+        try:
+            if not self._parts and self._finishes(results):
+                self.lease.finish()
+                self._desk.sweep(self.lease.close)
+                self._done(self)
+                return
+            if results:
+                now = clock.now()
+                self.lease.record([journal.attempt(now, result) for result in results])
+        except CannotWriteError as error:
+            self._desk.warn(str(error))
+        if self._parts:
+            return
+        if self._is_whole or not self.lease.entry.pending:
+            self._settle()
+        else:
+            self._end()
 
     def release(self) -> None:
         """A part comes back untried: the message stays as it is."""
-        self._released = True
+        self._is_whole = False
         self.part()
+
+    def _end(self) -> None:
+        self.lease.close()
+        self._done(self)
 
     def _log(self, result: Result) -> None:
         envelope = self.lease.entry.envelope
@@ -81,6 +90,8 @@ class Job:
     def _finishes(self, results: Sequence[Result]) -> bool:
         """Nothing is left to do after *results*, and nobody to be told."""
         entry = self.lease.entry
+        if not results:
+            return False
         if any(result.result != SENT for result in results):
             return False
         if any(entry.envelope.wants(n, "SUCCESS") for result in results for n in result.recipients):
@@ -88,11 +99,25 @@ class Job:
         now_sent = {n for result in results for n in result.recipients}
         return all(r.state == SENT or n in now_sent for n, r in enumerate(entry.recipients))
 
-    def _settle(self, results: Sequence[Result]) -> None:
-        lease, now = self.lease, clock.now()
-        if results and self._finishes(results):
-            lease.finish()
-            return
+    def _settle(self) -> None:
+        """All parts are back: here, or where time may be taken, if the sender is to be told something."""
+        entry, now = self.lease.entry, clock.now()
+        if entry.age(now) >= min(self._desk.schedule.warn, self._desk.schedule.expire) or len(
+            entry.pending
+        ) < len(entry.recipients):
+            self._desk.aside(lambda: self._close_up(self._desk.post))
+        else:
+            self._close_up(lambda call: call())
+
+    def _close_up(self, then: Callable[[Callable[[], None]], None]) -> None:
+        try:
+            self._decide(clock.now())
+        except CannotWriteError as error:
+            self._desk.warn(str(error))
+        then(self._end)
+
+    def _decide(self, now: float) -> None:
+        lease = self.lease
         self._expire(now)
         is_told = self._tell(FAILED, "FAILURE") & self._tell(SENT, "SUCCESS")
         if lease.entry.pending:

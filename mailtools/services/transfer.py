@@ -5,12 +5,15 @@ next message while the answer to this one is on its way: one round trip a messag
 before DATA fails the whole message (so that the caller may run it again without duplicates), DATA joins them
 only for one recipient: after a 354 a message cannot be taken back.
 
-Knows no exit codes: each recipient's `Outcome` holds the reply or the error.
+A `session` never waits: it yields what it needs, and whoever drives it waits, for one link (`transfer`) or
+for many (services/deliver). Knows no exit codes: each recipient's `Outcome` holds the reply or the error.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from enum import Enum
+from typing import NamedTuple, TypeVar
 
 from mailtools.core.errors import BadDataError, MailError, TemporaryError
 from mailtools.core.smtp.events import Recipient
@@ -20,6 +23,10 @@ from mailtools.services.outgoing import Outgoing
 from mailtools.system.pump import LostConnectionError
 
 _FLUSH_AT = 128 << 10  # octets gathered before a write
+_END = object()
+
+T = TypeVar("T")
+Talk = Generator[Link, None, T]  # yields the link when octets have to come or go first
 
 
 class Outcome(NamedTuple):
@@ -59,42 +66,44 @@ class _Transaction:
                 self._link.say("RCPT", rcpt)
             if self._data_joins:
                 self._link.say("DATA")
-        self._link.flush()
+        self._link.push()
 
     @property
     def _data_joins(self) -> bool:
         return self._partial or len(self._rcpts) == 1
 
-    def run(self) -> bool:
+    def run(self) -> Talk[bool]:
         """Take the answers to what `begin` sent, and send the message.
 
         True: the verdict is to come. False: the message failed, and the outcomes are known. Raises MailError.
         """
         self.begin()
-        mail = self._link.reply()
-        data = self._recipients(mail)
+        mail = yield from _reply(self._link)
+        data = yield from self._recipients(mail)
         if not self._pending:
-            self._leave(mail, data)
+            yield from self._leave(mail, data)
             return False
         if data is None:
-            data = self._link.ask("DATA")
+            data = yield from _ask(self._link, "DATA")
         if data.code != 354:
             self._settle(data, "DATA")
-            self._leave(mail, data)
+            yield from self._leave(mail, data)
             return False
-        self._body()
+        yield from self._body()
         return True
 
-    def _recipients(self, mail: Reply) -> Reply | None:
+    def _recipients(self, mail: Reply) -> Talk[Reply | None]:
         """Take or fetch the answers to RCPT; the one to DATA where that was sent already."""
         link = self._link
         replies: list[Reply] = []
         data = None
         if link.pipelining:
-            replies = [link.reply() for _ in self._rcpts]
-            data = link.reply() if self._data_joins else None
+            for _ in self._rcpts:
+                replies.append((yield from _reply(link)))
+            data = (yield from _reply(link)) if self._data_joins else None
         elif mail.is_completed:
-            replies = [link.ask("RCPT", rcpt) for rcpt in self._rcpts]
+            for rcpt in self._rcpts:
+                replies.append((yield from _ask(link, "RCPT", rcpt)))
         if not mail.is_completed:
             self._settle(mail, "MAIL")
             return data
@@ -127,7 +136,7 @@ class _Transaction:
         for address in self._pending:
             self._note(address, reply, error)
 
-    def _leave(self, mail: Reply, data: Reply | None) -> None:
+    def _leave(self, mail: Reply, data: Reply | None) -> Talk[None]:
         """Get back to where MAIL may come; after a 354 that means an empty message (RFC 2920 §3.1).
 
         A server that closes instead changes nothing of its refusal; the link is broken then.
@@ -137,33 +146,34 @@ class _Transaction:
         try:
             if data is not None and data.code == 354:
                 link.end_message()
-                link.reply()
+                yield from _reply(link)
             if mail.is_completed:
-                link.ask("RSET")
+                yield from _ask(link, "RSET")
         except MailError as error:
             link.broken = error
 
-    def _body(self) -> None:
+    def _body(self) -> Talk[None]:
         size = 0
         for block in self.message.blocks():
             self._link.message_chunk(block)
             size += len(block)
             if size > _FLUSH_AT:
-                self._link.flush()
+                while not self._link.push():
+                    yield self._link
                 size = 0
         self._link.end_message()
-        self._link.flush()
+        self._link.push()
 
-    def verdict(self) -> None:
+    def verdict(self) -> Talk[None]:
         """Take the answer to the message's end: one, or in LMTP one for each recipient (RFC 2033 §4.2)."""
         link = self._link
         try:
             if link.is_lmtp:
                 for address in self._pending:
-                    reply = link.reply()
+                    reply = yield from _reply(link)
                     self._note(address, reply, None if reply.is_completed else failure(".", reply))
             else:
-                self._settle(link.reply(), ".")
+                self._settle((yield from _reply(link)), ".")
         except MailError as error:
             # Delivered or not: only the server knows (RFC 1047). Trying again may double, never lose.
             link.broken = TemporaryError(str(error))
@@ -179,85 +189,143 @@ class _Transaction:
         return [self._outcomes[recipient.address] for recipient in self.message.recipients]
 
 
+def _reply(link: Link) -> Talk[Reply]:
+    while (reply := link.poll_reply()) is None:
+        yield link
+    return reply
+
+
+def _ask(link: Link, verb: str, argument: str = "") -> Talk[Reply]:
+    link.say(verb, argument)
+    return (yield from _reply(link))
+
+
+class Need(Enum):
+    """What a session waits for, other than its link."""
+
+    LINK = 1  # to be sent to it, or a MailError thrown in
+    MESSAGE = 2  # none is there now; it is asked for again when the session goes on
+
+
+Session = Generator["Link | Need | list[Outcome]", Link | None, None]
+
+
 class _Step(NamedTuple):
     """One message's outcomes, and the next message where it was taken already."""
 
     outcomes: list[Outcome]
-    following: Outgoing | None = None
-    begun: _Transaction | None = None  # its first commands are on their way
+    following: Outgoing | _Transaction | None = None  # a transaction: its first commands are on their way
 
 
 def transfer(
     messages: Iterable[Outgoing], open_link: Callable[[], Link], *, partial: bool = False
 ) -> Iterator[list[Outcome]]:
-    """Send *messages* over as few connections as serve; yield each one's outcomes as they are known.
+    """Drive a `session` over one link at a time, waiting for it."""
+    talk = session(iter(messages), partial=partial)
+    step = next(talk, None)
+    try:
+        while step is not None:
+            try:
+                answer = None
+                if isinstance(step, Link):
+                    step.wait()
+                elif step is Need.LINK:
+                    answer = open_link()
+                elif isinstance(step, list):
+                    yield step
+            except MailError as error:
+                step = talk.throw(error)
+            else:
+                step = talk.send(answer)
+    except StopIteration:
+        pass
+    finally:
+        talk.close()
+
+
+def session(waiting: Iterator[Outgoing | None], *, partial: bool = False) -> Session:
+    """Send what *waiting* gives over as few connections as serve; yield each one's outcomes.
 
     A server that closes between messages is called again; one that cannot be reached, or whose connection
     ends before it answered anything, fails every message that is left. With *partial* a refused recipient
-    is no reason to keep the message from the others.
+    is no reason to keep the message from the others. A None says that no message is there yet.
     """
-    waiting = iter(messages)
-    message = next(waiting, None)
     link: Link | None = None
-    begun: _Transaction | None = None
+    following: _Transaction | Outgoing | None = None
+    dead: MailError | None = None
     try:
-        while message is not None:
+        while True:
+            message = following or next(waiting, _END)
+            following = None
+            if message is None:
+                yield Need.MESSAGE
+                continue
+            if not isinstance(message, Outgoing | _Transaction):
+                break
+            if dead is not None:
+                yield failed_outcomes(_message(message), dead)
+                continue
             answered = 0
             try:
-                if link is None:
-                    link, begun = open_link(), None
+                link = link or (yield Need.LINK)
+                assert link is not None
                 answered = link.answered
-                step = _exchange(link, message, waiting, begun, partial)
+                step = yield from _exchange(link, message, waiting, partial)
             except MailError as error:
                 if link is not None:
                     link.close()
                     link = None
                 if answered and isinstance(error, LostConnectionError):
+                    following = _message(message)
                     continue
-                step = _Step(failed_outcomes(message, error))
+                step = _Step(failed_outcomes(_message(message), error))
                 dead = None if answered else error
             else:
                 dead = link.broken if not link.answered else None
-                if link.broken:
-                    link.close()
-                    link = None
+            following = step.following
+            if link is not None and link.broken:
+                link.close()
+                link = None
+                following = following and _message(following)
             yield step.outcomes
-            message, begun = step.following or next(waiting, None), step.begun
-            while message is not None and dead is not None:
-                yield failed_outcomes(message, dead)
-                message = next(waiting, None)
+        if link is not None:
+            with suppress(MailError):  # a goodbye: what the server makes of it changes nothing any more
+                yield from _ask(link, "QUIT")
     finally:
         if link is not None:
-            link.quit()
+            link.close()
 
 
 def _exchange(
-    link: Link, message: Outgoing, waiting: Iterator[Outgoing], begun: _Transaction | None, partial: bool
-) -> _Step:
+    link: Link, message: Outgoing | _Transaction, waiting: Iterator[Outgoing | None], partial: bool
+) -> Talk[_Step]:
     """Send *message*, and begin the next one of *waiting* meanwhile. Raises MailError before the body."""
-    if begun is None:
-        try:
-            begun = _Transaction(link, message, partial)
-        except BadDataError as error:
-            return _Step(failed_outcomes(message, error))
-    if not begun.run():
-        return _Step(begun.outcomes)
+    try:
+        transaction = message if isinstance(message, _Transaction) else _Transaction(link, message, partial)
+    except BadDataError as error:
+        return _Step(failed_outcomes(_message(message), error))
+    if not (yield from transaction.run()):
+        return _Step(transaction.outcomes)
     following = next(waiting, None)
-    ahead = None if following is None else _begin(link, following, partial)
-    begun.verdict()
-    return _Step(begun.outcomes, following, ahead)
+    ahead = following and _begin(link, following, partial)
+    yield from transaction.verdict()
+    return _Step(transaction.outcomes, ahead)
 
 
-def _begin(link: Link, message: Outgoing, partial: bool) -> _Transaction | None:
-    """The next transaction, its commands sent; None where that has to wait or cannot be."""
+def _begin(link: Link, message: Outgoing, partial: bool) -> Outgoing | _Transaction:
+    """The next transaction, its commands sent; the message itself where that has to wait or cannot be."""
     if not link.pipelining:
-        return None
+        return message
     try:
         transaction = _Transaction(link, message, partial)
         transaction.begin()
     except MailError:  # told when it is its turn
-        return None
+        return message
     return transaction
+
+
+def _message(either: Outgoing | _Transaction) -> Outgoing:
+    return either.message if isinstance(either, _Transaction) else either
 
 
 def failed_outcomes(message: Outgoing, error: MailError) -> list[Outcome]:
