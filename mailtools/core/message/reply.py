@@ -27,6 +27,8 @@ from mailtools.core.message.html import to_text
 _MOST_ANCESTORS = 20  # ids of References: the first, for the thread, and the latest
 _MOST_REFERENCES = 20_000  # octets of the original's that are looked at, from its end
 _MOST_PEOPLE = 1000  # of a list that a reply to all goes to
+_LONGEST_SUBJECT = 1000  # characters
+_LONGEST_NAME = 200  # characters
 _ID = re.compile(rb"<[!-;=?-~]{1,300}>")
 _RE = re.compile(r"(?:(?:re|aw|sv|antw|vs)(?:\[\d{1,3}\])?\s{0,3}[:：]\s{0,9})+", re.IGNORECASE)
 _FWD = re.compile(r"(?:(?:fwd?|wg|tr)\s{0,3}[:：]\s{0,9})+", re.IGNORECASE)
@@ -89,8 +91,8 @@ def quoted(text: str) -> str:
 
 
 def _text(value: bytes | None) -> str:
-    """A stranger's field as one line of text."""
-    return _UNSAFE.sub(" ", words.decode(value)).strip() if value else ""
+    """A stranger's field as one line of text, not longer than anybody reads."""
+    return _UNSAFE.sub(" ", words.decode(value)[:_LONGEST_SUBJECT]).strip() if value else ""
 
 
 def _bare(prefix: re.Pattern[str], subject: str) -> str:
@@ -102,7 +104,7 @@ def _people(head: bytes, name: str) -> list[Address]:
     """The mailboxes of every field *name* to whom one can write."""
     found = [person for value in header.values(head, name) for person in address.addresses(value)]
     return [
-        Address(_UNSAFE.sub(" ", person.name).strip(), person.spec)
+        Address(_UNSAFE.sub(" ", person.name[:_LONGEST_NAME]).strip(), person.spec)
         for person in found[:_MOST_PEOPLE]
         if encode.is_spec(person.spec)
     ]

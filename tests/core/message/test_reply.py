@@ -113,6 +113,13 @@ def test_references_do_not_grow_without_end() -> None:
     assert ids == ["<0@x>", *(f"<{number}@x>" for number in range(99_982, 100_000)), "<3@example.org>"]
 
 
+def test_what_is_endless_is_cut() -> None:
+    octets = edited((b"lunch", b"\xc3\xa9" * 1_000_000), (b"Ann Smith", b"n" * 1_000_000))
+    draft = reply.reply(octets, ME)
+    assert draft.subject == "Re: " + "é" * 1000
+    assert draft.to == (Address("n" * 200, "ann@example.org"),)
+
+
 def test_quoting() -> None:
     assert reply.quoted("a\n\n\nb\n> c\n>> d\n \n") == "> a\n>\n>\n> b\n>> c\n>>> d\n"
     assert reply.quoted("") == ""
