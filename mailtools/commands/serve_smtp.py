@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mailtools.commands._options import DURATION, SIZE
+from mailtools.commands._leaving import leaving, leaving_options
+from mailtools.commands._options import DURATION, SIZE, spool_option, spool_path
 from mailtools.commands._server import announce, open_certificates, open_sockets, server_options, settings_of
 
 if TYPE_CHECKING:
     from mailtools.services.faults import Fault
+    from mailtools.services.relay import Relaying
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,6 +73,21 @@ def delivery_options(function: F) -> F:
     return function
 
 
+def relay_options(function: F) -> F:
+    """Mail for others: who may hand it in, and how it goes on."""
+    options = [
+        click.option("--relay", is_flag=True, help="Take mail for other servers from logged-in clients."),
+        click.option(
+            "--relay-from", metavar="NET", multiple=True, help="And from these networks; repeatable."
+        ),
+        click.option("--no-deliver", is_flag=True, help="Only queue it: `queue run` delivers."),
+        spool_option,
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 def test_options(function: F) -> F:
     """For tests of programs that send mail."""
     options = [
@@ -109,9 +126,25 @@ def test_options(function: F) -> F:
     return function
 
 
+def _relaying(options: dict[str, Any]) -> "Relaying | None":
+    if not options["relay"]:
+        if options["relay_from"]:
+            raise click.UsageError("--relay-from goes with --relay")
+        return None
+    from mailtools.services import relay
+
+    return relay.Relaying(
+        spool_path(options),
+        relay.parse_networks(options["relay_from"]),
+        None if options["no_deliver"] else leaving(options),
+    )
+
+
 @click.command("serve-smtp")
 @server_options(port=2525)
 @delivery_options
+@relay_options
+@leaving_options
 @test_options
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
@@ -144,6 +177,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         alias_commands=options["alias_commands"],
         catch_all=options["catch_all"],
         plus_delimiter=options["plus_delimiter"],
+        relays=options["relay"],
     )
     addressing = smtp_service.choose_addressing(door, host, sockets)
     certificates = open_certificates(options, ("lmtp",) if options["lmtp"] else ("smtp",), host)
@@ -158,6 +192,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         addressing=addressing,
         login_rules=LoginRules(addressing.users, options["dev"], options["allow_plaintext_auth"]),
         filter=options["filter_command"],
+        relaying=_relaying(options),
         faults=options["faults"],
         seed=options["seed"],
         to_stdout=options["to_stdout"] or "",

@@ -7,24 +7,17 @@ users' folders.
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mailtools.core.errors import ConfigurationError
-from mailtools.core.message.aliases import (
-    Address,
-    Aliases,
-    Command,
-    File,
-    Include,
-    Target,
-    parse,
-    parse_include,
-)
 from mailtools.core.smtp import grammar
 from mailtools.core.smtp.reply import Reply
 from mailtools.system.mailroot import MailRoot
-from mailtools.system.users import Users
-from mailtools.system.watched import Watched, read_text
+
+if TYPE_CHECKING:  # a message to a user of a host without users file and aliases needs none of them
+    from mailtools.core.message.aliases import Aliases, Target
+    from mailtools.system.users import Users
+    from mailtools.system.watched import Watched
 
 POSTMASTER = "postmaster"
 _MOST_PLACES = 1000  # of one recipient
@@ -80,8 +73,8 @@ class Addressing(NamedTuple):
     root: MailRoot
     mbox: str = ""  # all users' mail into this one mbox
     domains: frozenset[str] = frozenset()  # empty: any
-    users: Users | None = None  # None: any
-    aliases: Watched[Aliases] | None = None
+    users: "Users | None" = None  # None: any
+    aliases: "Watched[Aliases] | None" = None
     commands: bool = False  # aliases may name programs
     catch_all: str = ""  # the user who gets what nobody else does
     plus_delimiter: str = ""
@@ -175,7 +168,9 @@ class Addressing(NamedTuple):
             why = f"alias {seen[-1]}: {local}: {refused}"
             raise RefusedRecipientError(_BROKEN, why) from None
 
-    def _follow(self, target: Target, seen: tuple[str, ...], found: _Found) -> None:
+    def _follow(self, target: "Target", seen: tuple[str, ...], found: _Found) -> None:
+        from mailtools.core.message.aliases import Address, Command, Include
+
         if isinstance(target, Address):
             local, domain = grammar.split_mailbox(target.text)
             if not self.is_ours(domain):
@@ -204,6 +199,9 @@ class Addressing(NamedTuple):
 
     def _include(self, path: str, seen: tuple[str, ...], found: _Found) -> None:
         """Targets out of a file: who may write it may name addresses, but no files and programs of ours."""
+        from mailtools.core.message.aliases import Command, File, parse_include
+        from mailtools.system.watched import read_text
+
         mark = f":include:{path}"
         if mark in seen:
             raise RefusedRecipientError(_LOOP, f"aliases {' -> '.join(seen)} -> {mark}: a loop")
@@ -220,12 +218,15 @@ class Addressing(NamedTuple):
             self._follow(target, (*seen, mark), found)
 
 
-def open_aliases(path: str, warn: Callable[[str], None]) -> Watched[Aliases]:
+def open_aliases(path: str, warn: Callable[[str], None]) -> "Watched[Aliases]":
     """Raises ConfigurationError."""
+    from mailtools.core.message.aliases import parse
+    from mailtools.system.watched import Watched
+
     return Watched(path, "aliases file", parse, warn)
 
 
-def check_catch_all(name: str, users: Users | None) -> None:
+def check_catch_all(name: str, users: "Users | None") -> None:
     """Raises ConfigurationError where nobody would read what *name* gets."""
     if name and users is not None and users.find(name) is None:
         raise ConfigurationError(

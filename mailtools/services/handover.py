@@ -40,13 +40,16 @@ Load = Record | Job[Ran] | Queued  # for an mbox, for a program, for the spool
 Goal = tuple[Recipient, tuple[Place, ...]]  # a recipient, and where its mail goes
 
 
+Queue = Callable[[Queued, Callable[[MailError | None], None]], None]
+
+
 class Carriers(NamedTuple):
     """Who takes a message to its places."""
 
     deliver: Callable[[Delivery], None]
     run: Callable[[Job[Any]], None]
     warn: Callable[[str], None]
-    queue: Callable[[Queued, Callable[[MailError | None], None]], None] | None = None
+    queue: Queue | None = None
 
 
 class Handover:

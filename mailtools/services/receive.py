@@ -6,17 +6,17 @@ knows neither sockets nor threads: what takes time reports back when it is done,
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mailtools.core.auth.sasl import CheckPassword, FindKeys, Found
 from mailtools.core.errors import MailError
 from mailtools.core.message.trace import Stamp, delivery_fields, received
-from mailtools.core.smtp import events
+from mailtools.core.smtp import events, grammar
 from mailtools.core.smtp.events import Envelope, Event
 from mailtools.core.smtp.reply import Reply
 from mailtools.core.smtp.server import SmtpServer
 from mailtools.services import mailfilter
-from mailtools.services.addressing import Addressing, Mbox, Place, RefusedRecipientError
+from mailtools.services.addressing import Addressing, Mbox, Place, RefusedRecipientError, Relay
 from mailtools.services.handover import Carriers, Failures, Handover, failure, make_loads, worst
 from mailtools.services.incoming import Incoming, message_blocks
 from mailtools.services.logins import Logins
@@ -24,6 +24,9 @@ from mailtools.services.mailfilter import Verdict
 from mailtools.system import clock
 from mailtools.system.buffer import Buffer
 from mailtools.system.programs import Job, Ran
+
+if TYPE_CHECKING:
+    from mailtools.services.relay import Relaying
 
 _ACCEPTED = Reply(250, "2.1.0", "Ok")
 _RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
@@ -45,6 +48,7 @@ class Ports(NamedTuple):
     accepted: Callable[[Accepted], None]
     log: Callable[[str], None]
     filter: str = ""  # a command that sees each message first
+    relaying: "Relaying | None" = None
 
     def warn(self, text: str) -> None:
         """Tell an operator what has to be seen to."""
@@ -118,7 +122,7 @@ class ReceiveSession:
 
     def _rcpt_to(self, event: events.RcptTo) -> None:
         try:
-            places = self._addressing.places(event.recipient)
+            places = self._places(event.recipient)
         except RefusedRecipientError as refused:
             tell = self._ports.warn if refused.is_our_fault else self._ports.log
             tell(f"refused recipient <{event.recipient}> from {self._peer}: {refused.reply} ({refused})")
@@ -130,6 +134,14 @@ class ReceiveSession:
             return
         self._recipients.append((event.recipient, places))
         self._engine.reply(_RECIPIENT_OK)
+
+    def _places(self, recipient: str) -> tuple[Place, ...]:
+        """Raises RefusedRecipientError, MailError, OSError."""
+        relaying, engine = self._ports.relaying, self._engine
+        is_elsewhere = not self._addressing.is_ours(grammar.split_mailbox(recipient)[1])
+        if is_elsewhere and relaying is not None and relaying.lets(engine.user, self._peer):
+            return (Relay(recipient),)
+        return self._addressing.places(recipient)
 
     # -- the message ---------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mailtools.core.errors import CannotWriteError, ConfigurationError
 from mailtools.core.mbox import quoting
@@ -28,6 +28,9 @@ from mailtools.system.mailroot import MailRoot
 from mailtools.system.programs import Programs
 from mailtools.system.users import Users
 
+if TYPE_CHECKING:
+    from mailtools.services.relay import Relaying
+
 log = logging.getLogger("mailtools")
 
 _IO_ERROR = 74  # EX_IOERR of sysexits.h
@@ -46,6 +49,7 @@ class Door(NamedTuple):
     alias_commands: bool = False
     catch_all: str = ""
     plus_delimiter: str = ""
+    relays: bool = False
 
 
 def choose_addressing(door: Door, host: str, sockets: Sequence[socket.socket]) -> Addressing:
@@ -68,11 +72,21 @@ def choose_addressing(door: Door, host: str, sockets: Sequence[socket.socket]) -
         domains = domains or frozenset({host.lower(), "localhost"})
     elif not (mbox and domains):
         _require_loopback(sockets, "say who has mail here: mailtools user add NAME, or --mbox and --domain")
+    if door.relays and not domains:  # or nobody would be elsewhere
+        domains = frozenset({host.lower(), "localhost"})
     root.make()
     check_catch_all(door.catch_all, users)
     aliases = open_aliases(door.aliases, log.warning) if door.aliases else None
     return Addressing(
-        root, mbox, domains, users, aliases, door.alias_commands, door.catch_all, door.plus_delimiter
+        root,
+        mbox,
+        domains,
+        users,
+        aliases,
+        door.alias_commands,
+        door.catch_all,
+        door.plus_delimiter,
+        door.relays,
     )
 
 
@@ -98,6 +112,7 @@ class SmtpService(NamedTuple):
     addressing: Addressing
     login_rules: LoginRules
     filter: str = ""
+    relaying: "Relaying | None" = None
     faults: Sequence[Fault] = ()
     seed: int | None = None
     to_stdout: str = ""  # "", "raw", "mbox", "json"
@@ -136,8 +151,14 @@ def _sessions(service: SmtpService, server: serve.Server, loop: Loop, workers: E
         workers.callback(worker.stop)
     server.is_busy = lambda: committer.is_busy
     logins = Logins(service.login_rules, checker, loop.later)
-    carriers = Carriers(committer.submit, programs.run, log.warning)
-    ports = Ports(carriers, _Accepted(service, server.stop), log.info, service.filter)
+    relaying = service.relaying
+    queue = None
+    if relaying is not None:
+        from mailtools.services import relay  # half of the client's modules: only where they are needed
+
+        queue = relay.open_queue(relaying, service.addressing, loop, workers)
+    carriers = Carriers(committer.submit, programs.run, log.warning, queue)
+    ports = Ports(carriers, _Accepted(service, server.stop), log.info, service.filter, relaying)
 
     faults = Faults(service.faults, service.seed)
 

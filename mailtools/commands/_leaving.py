@@ -1,0 +1,99 @@
+"""How queued mail leaves: the options that `queue run` and `serve-smtp --relay` share."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mailtools.commands._options import DURATION
+
+if TYPE_CHECKING:
+    from mailtools.services.queue_service import Leaving
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Durations(click.ParamType[tuple[float, ...]]):
+    """``1m,5m,1h`` to seconds."""
+
+    name = "durations"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(DURATION.convert(text.strip(), param, ctx) for text in str(value).split(","))
+
+
+def leaving_options(function: F) -> F:
+    """How mail leaves: what `queue run` and `serve-smtp --relay` share."""
+    options = [
+        click.option(
+            "--route",
+            "routes",
+            metavar="[DOMAIN=]URL",
+            multiple=True,
+            help="The next hop of all mail, or of a domain's: smtp://HOST:PORT, mx: ...  [default: mx:]",
+        ),
+        click.option(
+            "--retry",
+            metavar="LIST",
+            type=Durations(),
+            help="Try again after these times, the last one over and over.  [default: 1m, doubled up to 4h]",
+        ),
+        click.option(
+            "--expire",
+            metavar="DUR",
+            type=DURATION,
+            default="5d",
+            show_default=True,
+            help="Give up after DUR.",
+        ),
+        click.option(
+            "--warn-after",
+            metavar="DUR",
+            type=DURATION,
+            default="4h",
+            show_default=True,
+            help="Tell the sender of a delay after DUR.",
+        ),
+        click.option(
+            "--concurrency",
+            metavar="N",
+            type=click.IntRange(1, 200),
+            default=20,
+            show_default=True,
+            help="Deliver over N connections at a time.",
+        ),
+        click.option(
+            "--per-site",
+            metavar="N",
+            type=click.IntRange(1, 100),
+            default=5,
+            show_default=True,
+            help="N of them to one site.",
+        ),
+        click.option(
+            "--resolver",
+            metavar="ADDR[:PORT]",
+            default="",
+            help="Ask this nameserver.  [default: the system's]",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def leaving(options: Mapping[str, Any], timeout: float = 300.0) -> "Leaving":
+    """What the options say of how mail leaves."""
+    from mailtools.core.queue.schedule import Schedule
+    from mailtools.services.deliver import Orders
+    from mailtools.services.queue_service import Leaving
+
+    schedule = Schedule(options["retry"] or (), expire=options["expire"], warn=options["warn_after"])
+    orders = Orders(
+        schedule, options["concurrency"], options["per_site"], (options.get("site") or "").lower()
+    )
+    return Leaving(options["routes"], options["resolver"], timeout=timeout, orders=orders)
