@@ -28,6 +28,7 @@ _LONGEST = 900  # octets that cannot be folded: with a field's name they still f
 _CROWDED = 24  # columns left in a line that are not worth an encoded word
 
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_ODD_SPACE = re.compile(r"[^\S ]")  # a letter to RFC 6532, and white space to most readers
 _NAME = re.compile(r"[!-9;-~]{1,76}")
 _TOKEN = re.compile(r" *[^ ]+")  # a word, and the spaces before it
 _ID = re.compile(r"[!-~]+")
@@ -74,6 +75,7 @@ def is_spec(spec: str) -> bool:
         len(spec) < _LONGEST
         and bool(_SPEC.fullmatch(spec))
         and not _CONTROL.search(spec)
+        and not _ODD_SPACE.search(spec)
         and len(spec.encode()) < _LONGEST
     )
 
@@ -157,7 +159,7 @@ def phrase(display: str) -> str:
     """A display name as atoms, or quoted where it must be (RFC 5322 §3.2.5); no encoded words."""
     if _PLAIN_PHRASE.fullmatch(display):
         return display
-    if not display.isascii() and not re.search(r'[\x00-\x1f"(),.:;<>@\[\\\]\x7f]|  ', display):
+    if not display.isascii() and not re.search(r'[\x00-\x1f"(),.:;<>@\[\\\]\x7f]|[^\S ]|  ', display):
         return display
     return '"' + display.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

@@ -136,7 +136,20 @@ def test_an_address_beyond_ascii_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["", "root", "@b", "a@", "a b@c", "a@b>,<c@d", "a@b,c@d", "a@-b", "a" * 1000 + "@b"]
+    "spec",
+    [
+        "",
+        "root",
+        "@b",
+        "a@",
+        "a b@c",
+        "a@b>,<c@d",
+        "a@b,c@d",
+        "a@-b",
+        "a\u1680b@c",
+        "a\u00a0<x@y.z>@c",
+        "a" * 1000 + "@b",
+    ],
 )
 def test_what_is_no_address(spec: str) -> None:
     with pytest.raises(BadDataError, match="write local@domain"):
