@@ -1,4 +1,4 @@
-"""What `mailtools sendmail` and the program `mailtools-sendmail` both are: a command line in, an exit code out.
+"""What `mailtools sendmail` and the program `mailtools-sendmail` both are: arguments in, an exit code out.
 
 No click here and nothing that is not needed for a message into an mbox or the spool: cron's and php's mail
 waits for the start-up. What else a sendmail is asked for (the queue, its list) other commands do; they are
@@ -8,6 +8,7 @@ executed.
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from mailtools.commands import _exits, _sendmail_options
@@ -56,10 +57,8 @@ def _open_closed_streams() -> bool:
 def _say(text: str) -> None:
     """One line on stderr; what came from outside does nothing to a terminal."""
     shown = "".join([char if char.isprintable() else "?" for char in text])
-    try:
+    with suppress(OSError):
         os.write(2, f"mailtools-sendmail: {shown}\n".encode("utf-8", "replace"))
-    except OSError:
-        pass
 
 
 def _run(options: Options, found: dict[str, Any], has_stdin: bool) -> int:
@@ -96,7 +95,8 @@ def _run(options: Options, found: dict[str, Any], has_stdin: bool) -> int:
 
 
 def _submit(options: Options, post: Any, has_stdin: bool) -> int:
-    from mailtools.services.sendmail import Submission, read_message
+    from mailtools.services.intake import read_message
+    from mailtools.services.sendmail import Submission
 
     try:
         given = Submission(

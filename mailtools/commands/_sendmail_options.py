@@ -1,5 +1,5 @@
-"""The command line of sendmail(8), as cron, mutt, git and php write it; read without click, which takes longer
-to import than a message to deliver.
+"""The command line of sendmail(8), as cron, mutt, git and php write it; read without click, which takes
+longer to import than a message to deliver.
 
 Options end at the first address, or at ``--``: an address that begins with a dash is not taken for one. What
 other sendmails know and mailtools needs not is passed over; what nobody knows is an error.
@@ -83,9 +83,10 @@ def _long(options: Options, text: str, words: Any) -> None:
         options.long[name] = True
         return
     if not equals:
-        value = next(words, None)
-        if value is None:
+        following = next(words, None)
+        if following is None:
             raise UsageError(f"--{name} needs a value")
+        value = str(following)
     if kind is list:
         options.long.setdefault(name, []).append(value)
     else:
@@ -201,7 +202,7 @@ _SETTERS: dict[str, Callable[[Options, str], None]] = {
 
 
 def gathered(options: Options, configured: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The long options: of the command line, the environment, the configuration. Raises ConfigurationError."""
+    """The long options, from command line, environment and configuration. Raises ConfigurationError."""
     found = dict(_from_file(options.config) if configured is None else configured)
     for name, kind in LONG.items():
         upper = name.replace("-", "_").upper()

@@ -12,8 +12,9 @@ it takes (no sockets, no threads, no patterns); a program to run or a large mess
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 from mailtools.core.errors import (
     BadDataError,
@@ -28,17 +29,17 @@ from mailtools.core.mbox import quoting
 from mailtools.core.mbox.record import make_postmark
 from mailtools.core.message import submission, trace
 from mailtools.core.message.submission import Stamps
-from mailtools.core.queue import envelope as queue
 from mailtools.services.addressing import Addressing, Mbox, Pipe, Place, RefusedRecipientError, Relay
+from mailtools.services.intake import Message
 from mailtools.system import clock, mboxfile
 from mailtools.system.buffer import Buffer
 from mailtools.system.mailroot import MailRoot
-from mailtools.system.spool import Spool
 
-MAX_HEADER = 256 << 10  # octets
+if TYPE_CHECKING:
+    from mailtools.system.spool import Spool
+
 _LOCK_TIMEOUT = 30.0  # seconds; then the queue goes on trying
 _LOOK_AGAIN = 0.02  # seconds
-_BLOCK = 256 << 10
 
 
 class Settings(NamedTuple):
@@ -75,13 +76,6 @@ class Accepted(NamedTuple):
     recipients: tuple[str, ...]
 
 
-class Message(NamedTuple):
-    """A message as read: LF."""
-
-    fields: bytes  # its header, without the empty line
-    body: Buffer  # whole lines
-
-
 class _Way(NamedTuple):
     """One message's way: its envelope, and who gets it how."""
 
@@ -100,16 +94,19 @@ class Post:
         self.host = clock.host_name()
         self.origin = settings.origin or self.host
         self.root = os.path.abspath(os.path.expanduser(settings.root))
-        self.spool = Spool(settings.spool or os.path.join(self.root, ".spool"), warn)
         self._warn = warn
-        self._addressing: Addressing | None = None
 
-    @property
+    @cached_property
     def addressing(self) -> Addressing:
         """Whose mail is it. Raises ConfigurationError."""
-        if self._addressing is None:
-            self._addressing = open_local(self.settings, self.root, self.host, self._warn)
-        return self._addressing
+        return open_local(self.settings, self.root, self.host, self._warn)
+
+    @cached_property
+    def spool(self) -> "Spool":
+        """Where mail waits for a queue run."""
+        from mailtools.system.spool import Spool
+
+        return Spool(self.settings.spool or os.path.join(self.root, ".spool"), self._warn)
 
     # -- addresses -----------------------------------------------------------------------------------------
 
@@ -260,6 +257,8 @@ class Post:
     # -- the spool -----------------------------------------------------------------------------------------
 
     def _queue(self, way: _Way, addresses: Sequence[str], user: "User") -> None:
+        from mailtools.core.queue import envelope as queue
+
         given = way.submission
         waiting = tuple([queue.Recipient(address, given.notify) for address in addresses])
         is_ascii = way.message.fields.isascii()
@@ -315,6 +314,7 @@ def is_mailbox(address: str) -> bool:
     local, _, domain = address.rpartition("@")
     if address.isascii() and all(map(_is_label, domain.split("."))) and all(map(_is_word, local.split("."))):
         return True
+    from mailtools.core.queue import envelope as queue
     from mailtools.core.smtp import grammar
 
     return grammar.is_mailbox(address) and queue.is_safe(address)
@@ -386,85 +386,3 @@ def _is_utf8(octets: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-# -- reading ------------------------------------------------------------------------------------------------
-
-
-def read_message(blocks: Iterable[bytes], beside: str = "", until_dot: bool = False) -> Message:
-    """The message in *blocks*; with *until_dot* a line of one dot ends it, and no more is read.
-
-    CRLF becomes LF, and so does a CR alone in the body, which no server would take: progress bars in the
-    mail of cron jobs are full of them. Raises BadDataError, OSError.
-    """
-    lines = _lf(blocks)
-    if until_dot:
-        lines = _until_dot(lines)
-    octets = b""
-    for block in lines:
-        octets = octets + block if octets else block
-        if len(octets) > MAX_HEADER:
-            break
-    fields, start = submission.split(octets)
-    if len(fields) > MAX_HEADER or (start == len(octets) > MAX_HEADER):
-        raise BadDataError(f"the header is larger than {MAX_HEADER} octets; not sent")
-    body = Buffer(beside)
-    try:
-        last = _keep(body, octets[start:]) or b"\n"
-        for block in lines:
-            last = _keep(body, block) or last
-        if not last.endswith(b"\n"):
-            body.append(b"\n")
-    except BaseException:
-        body.close()
-        raise
-    return Message(fields, body)
-
-
-def _keep(body: Buffer, octets: bytes) -> bytes:
-    if b"\r" in octets:
-        octets = octets.replace(b"\r", b"\n")
-    if octets:
-        body.append(octets)
-    return octets
-
-
-def _lf(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """CRLF as LF, wherever the blocks are cut. Raises BadDataError for a NUL."""
-    held = b""
-    for block in blocks:
-        if b"\0" in block:
-            raise BadDataError("the message holds a NUL, which mail cannot carry; encode it, or take it out")
-        if held:
-            block = held + block
-            held = b""
-        if b"\r" in block:
-            if block.endswith(b"\r"):
-                block, held = block[:-1], b"\r"
-            block = block.replace(b"\r\n", b"\n")
-        if block:
-            yield block
-    if held:
-        yield held
-
-
-def _until_dot(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """What stands before the first line of one dot."""
-    held = b"\n"  # before the first line
-    is_first = True
-    for block in blocks:
-        text = held + block
-        end = text.find(b"\n.\n")
-        keep = 2 if text.endswith(b"\n.") else 1 if text.endswith(b"\n") else 0
-        out, held = (
-            (text[: end + 1], b"") if end >= 0 else (text[: len(text) - keep], text[len(text) - keep :])
-        )
-        if is_first and out:
-            out, is_first = out[1:], False
-        if out:
-            yield out
-        if end >= 0:
-            return
-    held = held.removesuffix(b".") if held == b"\n." else held
-    if held[is_first:]:
-        yield held[is_first:]

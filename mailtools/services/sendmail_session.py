@@ -14,7 +14,8 @@ from mailtools.core.smtp.reply import Reply
 from mailtools.core.smtp.server import SmtpServer
 from mailtools.core.wire import eol
 from mailtools.services.addressing import RefusedRecipientError
-from mailtools.services.sendmail import Post, Submission, User, read_message
+from mailtools.services.intake import read_message
+from mailtools.services.sendmail import Post, Submission, User
 from mailtools.system.buffer import Buffer
 
 _BLOCK = 64 << 10
