@@ -146,7 +146,8 @@ def _is_time(value: object) -> bool:
 
 def attempt(at: float, result: Result) -> dict[str, Any]:
     """An attempt's record."""
-    return {"at": round(at, 3), "event": "attempt", **result._asdict()}
+    its = {**result._asdict(), "recipients": list(result.recipients)}
+    return {"at": round(at, 3), "event": "attempt", **its}
 
 
 def scheduled(at: float, due: float) -> dict[str, Any]:
