@@ -104,7 +104,8 @@ def test_names_come_back_and_make_no_recipients(people: list[tuple[str, str]]) -
     check_lines(field)
     found = address.addresses(unfolded(field))
     assert [one.spec for one in found] == [one.spec for one in wanted]
-    assert [one.name for one in found] == [one.name.strip(" ").strip() for one in wanted]
+    # Beside a quoted local part, white space within a name is read as one space.
+    assert [one.name.split() for one in found] == [one.name.split() for one in wanted]
 
 
 @given(st.lists(st.tuples(TEXT, st.sampled_from(["a@b.c", "x.y+z@sub.example.org"])), min_size=1, max_size=5))
