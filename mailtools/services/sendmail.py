@@ -114,20 +114,24 @@ class Post:
         """*text* with its domain: a name alone is one of ours. Raises BadDataError."""
         address = text if "@" in text else f"{text}@{self.origin}"
         if not is_mailbox(address):
-            raise BadDataError(f"not an address: {submission.readable(text)[:200]!r}; write local@domain")
+            raise _no_address(text)
         return address
 
     def addresses(self, text: str) -> list[str]:
         """Those of an argument: one, or several between commas or spaces. Raises BadDataError."""
-        if not any(char in text for char in '"(),:;<>@'):
-            return [self.address(word) for word in text.split()]
-        if "@" in text and is_mailbox(text):
+        if not text.isprintable():
+            raise _no_address(text)
+        if not any(char in text for char in '"():;<>'):
+            return [self.address(word) for word in text.replace(",", " ").split()]
+        if is_mailbox(text):
             return [text]
         from mailtools.core.message.address import addresses
 
-        found = addresses(text)
-        if any(not one.spec for one in found):
-            raise BadDataError(f"not an address: {submission.readable(text)[:200]!r}; write local@domain")
+        # A header is read as best it can be; a recipient guessed out of an argument would be a stranger.
+        is_whole = not text.replace('\\"', "").count('"') % 2 and text.count("<") == text.count(">")
+        found = addresses(text) if is_whole else []
+        if not is_whole or any(not one.spec for one in found):
+            raise _no_address(text)
         return [self.address(one.spec) for one in found]
 
     def is_local(self, address: str) -> bool:
@@ -307,6 +311,10 @@ def open_local(settings: Settings, root: str, host: str, warn: Callable[[str], N
         plus_delimiter=settings.plus_delimiter,
         relays=True,
     )
+
+
+def _no_address(text: str) -> BadDataError:
+    return BadDataError(f"not an address: {submission.readable(text)[:200]!r}; write local@domain")
 
 
 def is_mailbox(address: str) -> bool:
