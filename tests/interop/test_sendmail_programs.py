@@ -1,7 +1,6 @@
 """Programs that hand their mail to /usr/sbin/sendmail hand it to `mailtools-sendmail`."""
 
 import os
-import shutil
 import smtplib
 import socket
 import subprocess
@@ -160,7 +159,7 @@ def test_git_sends_patches(house: House, option: str) -> None:
     assert "\nSubject: [PATCH 1/2] Change 1\n" in first
     assert "\nSubject: [PATCH 2/2] Change 2\n" in second
     assert second.startswith("Return-Path: <alice@example.org>\n")
-    shutil.rmtree(repository / ".git")
-    house.run("git", "init", "-q", cwd=repository)
-    house.run("git", *who, "am", "-q", house.root / "bob/INBOX.mbox", cwd=repository)
-    assert (repository / "file").read_text() == "ä\nä\n"
+    other = house.folder / "other"
+    house.run("git", "init", "-q", str(other))
+    house.run("git", *who, "am", "-q", house.root / "bob/INBOX.mbox", cwd=other)
+    assert (other / "file").read_text() == "ä\nä\n"
