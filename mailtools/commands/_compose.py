@@ -36,7 +36,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         {"metavar": "'NAME: VALUE'", "multiple": True, "help": "Another header field."},
     ),
     (
-        ("-b", "--body"),
+        ("-b", "text"),
         {"metavar": "TEXT|@FILE", "help": "The text, or the file that holds it.  [default: stdin]"},
     ),
     (("-a", "--attach"), {"metavar": "FILE", "multiple": True, "help": "Attach a file."}),
@@ -51,7 +51,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--forward",), {"metavar": "MBOX:N", "help": "Forward message N of an mbox, attached as it is."}),
 )
 _MAKING = (
-    "subject", "to", "cc", "bcc", "headers", "body", "attach", "html", "edit", "draft", "reply_to_message",
+    "subject", "to", "cc", "bcc", "headers", "text", "attach", "html", "edit", "draft", "reply_to_message",
     "forward",
 )  # fmt: skip
 _ABSENT = (None, (), False)  # the value of an option that was not given
@@ -218,14 +218,14 @@ def _with_text(draft: "Draft", text: str) -> "Draft":
 
 
 def _is_to_be_typed(options: dict[str, Any]) -> bool:
-    return options["body"] is None and options["html"] is None and sources.stdin_is_terminal()
+    return options["text"] is None and options["html"] is None and sources.stdin_is_terminal()
 
 
 def _read_body(options: dict[str, Any]) -> str:
     """The text of -b, else of stdin."""
     from mailtools.services import drafts
 
-    given: str | None = options["body"]
+    given: str | None = options["text"]
     if given is None:
         if options["edit"] or options["draft"] or sources.stdin_is_terminal():
             return ""
@@ -248,7 +248,7 @@ def _stdin() -> str:
 
 def _retold(draft: "Draft", options: dict[str, Any]) -> "Draft":
     """A draft that has its text already, or the text that -b gives it now."""
-    return draft if options["body"] is None else draft._replace(text=_read_body(options))
+    return draft if options["text"] is None else draft._replace(text=_read_body(options))
 
 
 def _typed(draft: "Draft") -> Composed:

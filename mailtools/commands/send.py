@@ -1,28 +1,101 @@
-"""``mailtools send``: messages as they are, over SMTP."""
+"""``mailtools send``: a message as it is, or composed here, to its next hop."""
 
-import sys
-from typing import Any
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mailtools.commands import _exits
-from mailtools.commands._options import DURATION, json_option
-from mailtools.commands._output import json_line, print_rows, warn
+from mailtools.commands._compose import Composed, compose_options, composed
+from mailtools.commands._options import DURATION, json_option, root_option, spool_option, spool_path
+from mailtools.commands._outcomes import Report
 from mailtools.core.smtp import grammar, route
 from mailtools.core.smtp.route import Route
 from mailtools.services import submit
 from mailtools.services.outgoing import Outgoing, Wishes
 from mailtools.services.submit import Unsendable
-from mailtools.services.transfer import Outcome
 
-_LONG_LINE = "a line of more than 998 octets goes out as it is; a server may refuse or cut it"
+if TYPE_CHECKING:
+    from mailtools.services.sending import Carry
+
+F = TypeVar("F", bound=Callable[..., Any])
+_EVENTS = {"never": "NEVER", "success": "SUCCESS", "failure": "FAILURE", "delay": "DELAY"}
+
+
+class Events(click.ParamType[str]):
+    """``never``, or ``success,failure,delay`` in any choice, to NOTIFY's words (RFC 3461 §4.1)."""
+
+    name = "events"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            return ""
+        words = str(value).lower().split(",")
+        if set(words) - set(_EVENTS) or (len(words) > 1 and "never" in words):
+            self.fail(f"{value!r}: write never, or some of success,failure,delay", param, ctx)
+        return ",".join(_EVENTS[word] for word in dict.fromkeys(words))
+
+
+def envelope_options(function: F) -> F:
+    """To whom, from whom, and what the sender wants to hear."""
+    options = [
+        click.option("--mbox", metavar="FILE", help="Send every message of an mbox; - is stdin."),
+        click.option("-t", "from_header", is_flag=True, help="Send to To, Cc and Bcc as well as to ADDR."),
+        click.option("-f", "sender", metavar="ADDR", help="The envelope sender; '' or '<>' is the null one."),
+        click.option(
+            "--dsn",
+            metavar="EVENTS",
+            type=Events(),
+            default="",
+            help="Ask to be told: never, or some of success,failure,delay.",
+        ),
+        click.option("--ret", type=click.Choice(["full", "hdrs"]), help="What a report of failure returns."),
+        click.option("--envid", metavar="ID", default="", help="What such reports call the message."),
+        click.option(
+            "--body",
+            type=click.Choice(["auto", "7bit", "8bit"]),
+            default="auto",
+            show_default=True,
+            help="auto: 8-bit parts are re-encoded where the server takes 7 bits only.",
+        ),
+        click.option("--partial", is_flag=True, help="Send to the others where a recipient is refused."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def outcome_options(function: F) -> F:
+    """What becomes of the message."""
+    options = [
+        click.option(
+            "--queue",
+            type=click.Choice(["auto", "always", "never"]),
+            default="auto",
+            show_default=True,
+            help="auto: into the queue after a temporary failure.",
+        ),
+        root_option,
+        spool_option,
+        click.option(
+            "--fcc", metavar="MBOX", default="", help="Append a copy to this mbox once it is sent or queued."
+        ),
+        click.option("--dry-run", is_flag=True, help="Print the exact octets instead of sending them."),
+        click.option(
+            "--transcript", metavar="FILE|-", default="", help="Write the session as S: and C: lines."
+        ),
+        json_option,
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 @click.command("send")
 @click.argument("recipients", metavar="[ADDR]...", nargs=-1)
-@click.option("--mbox", metavar="FILE", help="Send every message of an mbox; - is stdin.")
-@click.option("-t", "from_header", is_flag=True, help="Send to To, Cc and Bcc as well as to ADDR.")
-@click.option("-f", "sender", metavar="ADDR", help="The envelope sender; '' or '<>' is the null one.")
+@compose_options
+@envelope_options
 @click.option("--host", metavar="HOST", help="The server.")
 @click.option(
     "--port", metavar="N", type=click.IntRange(1, 65535), default=25, show_default=True, help="Its port."
@@ -36,37 +109,70 @@ _LONG_LINE = "a line of more than 998 octets goes out as it is; a server may ref
     show_default=True,
     help="Give up after DUR without an answer.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the exact octets instead of sending them.")
-@click.option("--transcript", metavar="FILE|-", default="", help="Write the session as S: and C: lines.")
-@json_option
+@outcome_options
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Send a message, or every message of an mbox, over SMTP.
 
     The message is read from stdin and sent as it is; only Bcc is removed, and Date and Message-ID are added
-    where they are missing. Without ADDR it goes to its To, Cc and Bcc. Prints a line a recipient: status,
-    address, reply code, text.
+    where they are missing. With -s, --to, -a and their like it is composed, and stdin is its text. Without
+    ADDR it goes to its To, Cc and Bcc. Prints a line a recipient: status, address, reply code, text.
 
     \b
     Examples:
       mailtools send --host 127.0.0.1 --port 2525 < msg.eml
       mailtools send --route smtp://127.0.0.1:2525 --mbox archive.mbox bob@localhost
+      echo hello | mailtools send --host 127.0.0.1 --port 2525 -s greetings bob@localhost
     """
-    for recipient in options["recipients"]:
-        if not grammar.is_mailbox(recipient):
-            raise click.UsageError(f"not an address: {recipient!r}; write local@domain")
+    composition = composed(options, ctx)
+    if composition is None:
+        for recipient in options["recipients"]:
+            if not grammar.is_mailbox(recipient):
+                raise click.UsageError(f"not an address: {recipient!r}; write local@domain")
     hop = None if options["dry_run"] else _route(options)
-    report = _Report(options["as_json"], quiet=ctx.obj["verbosity"] < 0)
-    with submit.open_messages(options["mbox"], _wishes(options)) as messages:
+    report = Report(options["as_json"], quiet=ctx.obj["verbosity"] < 0)
+    with _messages(options, composition) as messages:
         if hop is None:
             for message in messages:
                 report.dry(message)
         else:
-            open_link = submit.link_opener(hop, options["timeout"], options["transcript"])
-            for result in submit.send(report.warned(messages), open_link):
-                report.result(result)
+            _send(report.warned(messages), hop, options, report)
+        if composition is not None and not report.code and hop is not None:
+            composition.sent()
     report.end()
-    ctx.exit(_exits.worst(report.codes))
+    ctx.exit(report.code)
+
+
+def _send(
+    messages: Iterator[Outgoing | Unsendable], hop: Route, options: dict[str, Any], report: Report
+) -> None:
+    from mailtools.services import sending
+
+    queueing = sending.Queueing(options["queue"], spool_path(options), "" if hop.scheme == "mx" else str(hop))
+    carry = _carry(hop, options)
+    for result in sending.send(messages, carry, queueing, options["fcc"], options["partial"]):
+        report.result(result)
+
+
+def _carry(hop: Route, options: dict[str, Any]) -> "Carry":
+    from mailtools.services import sending
+
+    if hop.scheme == "mbox":
+        return sending.into_mbox(hop.path)
+    open_link = submit.link_opener(hop, options["timeout"], options["transcript"])
+    return sending.over_links(open_link, options["partial"])
+
+
+@contextmanager
+def _messages(
+    options: dict[str, Any], composition: Composed | None
+) -> Iterator[Iterator[Outgoing | Unsendable]]:
+    if composition is None:
+        with submit.open_messages(options["mbox"], _wishes(options)) as messages:
+            yield messages
+    else:
+        with composition:
+            yield iter([submit.made_ready("the message", [composition.octets], _wishes(options, ()))])
 
 
 def _route(options: dict[str, Any]) -> Route:
@@ -79,84 +185,22 @@ def _route(options: dict[str, Any]) -> Route:
     raise click.UsageError("say where to send: --host HOST --port N, or --route smtp://HOST:PORT")
 
 
-def _wishes(options: dict[str, Any]) -> Wishes:
+def _wishes(options: dict[str, Any], recipients: tuple[str, ...] | None = None) -> Wishes:
     return Wishes(
-        recipients=options["recipients"],
+        recipients=options["recipients"] if recipients is None else recipients,
         from_header=options["from_header"],
         sender=options["sender"],
         fallback_sender=submit.default_sender(),
+        notify=options["dsn"],
+        ret=(options["ret"] or "").upper(),
+        envid=_xtext(options["envid"]),
+        body=options["body"],
     )
 
 
-class _Report:
-    """Prints results and gathers exit codes."""
-
-    def __init__(self, as_json: bool, quiet: bool) -> None:
-        self.codes: list[int] = []
-        self._as_json = as_json
-        self._quiet = quiet
-        self._rows: list[tuple[object, ...]] = []
-
-    def warned(self, messages: Any) -> Any:
-        """The same messages; a long line is told."""
-        for message in messages:
-            if isinstance(message, Outgoing) and message.has_long_line and not self._quiet:
-                warn(f"{message.name}: {_LONG_LINE}")
-            yield message
-
-    def dry(self, message: Outgoing | Unsendable) -> None:
-        """What would be sent: the envelope on stderr, the octets on stdout."""
-        if isinstance(message, Unsendable):
-            self._unsendable(message)
-            return
-        recipients = " ".join(f"<{recipient.address}>" for recipient in message.recipients)
-        if not self._quiet:
-            click.echo(f"envelope: from <{message.reverse_path}> to {recipients}", err=True)
-        for block in message.blocks():
-            sys.stdout.buffer.write(block)
-        sys.stdout.buffer.flush()
-        message.body.close()
-
-    def result(self, result: list[Outcome] | Unsendable) -> None:
-        """A line a recipient."""
-        if isinstance(result, Unsendable):
-            self._unsendable(result)
-            return
-        for outcome in result:
-            self._outcome(outcome)
-        if not self._as_json and not sys.stdout.isatty():
-            self.end()
-
-    def _unsendable(self, message: Unsendable) -> None:
-        self.codes.append(_exits.code_for(message.error) or _exits.DATA)
-        warn(str(message.error))
-        if self._as_json:
-            click.echo(json_line({"status": "failed", "message": message.name, "text": str(message.error)}))
-
-    def _outcome(self, outcome: Outcome) -> None:
-        if outcome.error is not None:
-            self.codes.append(_exits.code_for(outcome.error) or _exits.UNAVAILABLE)
-        status = "failed" if outcome.error else "sent"
-        code = outcome.reply.code if outcome.reply else ""
-        if outcome.reply:
-            text = f"{outcome.reply.enhanced} {outcome.reply.text}".strip()
-        else:
-            text = str(outcome.error)
-        if self._as_json:
-            row = {
-                "status": status,
-                "recipient": outcome.recipient,
-                "code": code or None,
-                "enhanced": outcome.reply.enhanced if outcome.reply else "",
-                "text": outcome.reply.text if outcome.reply else text,
-                "sender": outcome.message.reverse_path,
-                "message": outcome.message.name,
-            }
-            click.echo(json_line(row))
-            return
-        self._rows.append((status, outcome.recipient, code, text))
-
-    def end(self) -> None:
-        """Print what waits: a table on a terminal needs all rows."""
-        print_rows(("status", "recipient", "code", "text"), self._rows)
-        self._rows = []
+def _xtext(text: str) -> str:
+    """RFC 3461 §4: what a parameter's value may not hold, in hexadecimal."""
+    return "".join(
+        chr(octet) if 33 <= octet <= 126 and octet not in b"+=" else f"+{octet:02X}"
+        for octet in os.fsencode(text)
+    )

@@ -33,7 +33,7 @@ Add = Callable[[queue.Envelope, Any], object]  # into the spool; raises MailErro
 class LocalMail:
     """Delivers to the users of *addressing*; *add* takes what their aliases send elsewhere."""
 
-    def __init__(self, addressing: Addressing, add: Add, warn: Callable[[str], None]) -> None:
+    def __init__(self, addressing: Addressing, add: Add | None, warn: Callable[[str], None]) -> None:
         self._addressing = addressing
         self._add = add
         self._programs: Programs | None = None
@@ -97,13 +97,9 @@ class LocalMail:
     # -- carriers ------------------------------------------------------------------------------------------
 
     def _store(self, delivery: Delivery) -> None:
-        deadline = time.monotonic() + _LOCK_TIMEOUT
         error: MailError | None = None
         try:
-            while not mboxfile.append(delivery.path, [delivery.record]):
-                if time.monotonic() > deadline:
-                    raise LockTimeoutError(f"{delivery.path}: locked by another program")
-                time.sleep(_LOOK_AGAIN)
+            append(delivery.path, delivery.record)
         except MailError as problem:
             error = problem
         delivery.done(error)
@@ -113,12 +109,22 @@ class LocalMail:
         self._programs.run(job)
 
     def _queue(self, queued: Queued, done: Callable[[MailError | None], None]) -> None:
+        assert self._add is not None
         try:
             self._add(queued.envelope, queued.blocks)
         except MailError as error:
             done(error)
         else:
             done(None)
+
+
+def append(path: str, record: mboxfile.Record) -> None:
+    """Append *record*, waiting for others' locks. Raises LockTimeoutError, CannotWriteError."""
+    deadline = time.monotonic() + _LOCK_TIMEOUT
+    while not mboxfile.append(path, [record]):
+        if time.monotonic() > deadline:
+            raise LockTimeoutError(f"{path}: locked by another program")
+        time.sleep(_LOOK_AGAIN)
 
 
 def _outcome(message: Outgoing, recipient: Recipient, reply: Reply) -> Outcome:

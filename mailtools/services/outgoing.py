@@ -22,6 +22,7 @@ MAX_HEADER = 1 << 20  # octets
 MAX_LINE = 998  # octets without CRLF (RFC 5321 §4.5.3.1.6)
 _LONGEST_KEPT = 1 << 20  # octets of a line without end that are gathered before they go on
 _BLOCK = 256 << 10
+_MAX_RECODED = 64 << 20  # octets; re-encoding holds a message in memory
 
 
 class Body(Protocol):
@@ -50,6 +51,8 @@ class Outgoing(NamedTuple):
     has_long_line: bool
     ret: str = ""  # RFC 3461 §4.3: "", FULL or HDRS
     envid: str = ""  # RFC 3461 §4.4, in xtext
+    bcc: bytes = b""  # the Bcc fields that were taken out, CRLF: for the sender's own copy
+    may_recode: bool = True  # where a server takes 7 bits only (RFC 6152)
 
     def blocks(self) -> Iterator[bytes]:
         """The message as sent: CRLF, its last line ended, whole lines but for very long ones."""
@@ -68,6 +71,10 @@ class Wishes(NamedTuple):
     from_header: bool = False  # recipients of the header, in addition to those
     sender: str | None = None  # None: the From field; "": the null reverse-path
     fallback_sender: str = ""
+    notify: str = ""  # RFC 3461 §4.1: "", NEVER, or some of SUCCESS,FAILURE,DELAY
+    ret: str = ""
+    envid: str = ""  # in xtext
+    body: str = "auto"  # 7bit: re-encoded in any case; 8bit: in none
 
 
 class Stamps(NamedTuple):
@@ -90,17 +97,40 @@ def prepare(name: str, blocks: Iterable[bytes], wishes: Wishes, stamps: Stamps) 
     recipients = _recipients(name, intake.header, wishes)
     reverse_path = _reverse_path(name, intake.header, wishes)
     head = eol.to_crlf(head + b"\n")
-    return Outgoing(
+    message = Outgoing(
         name=name,
         reverse_path=reverse_path,
-        recipients=tuple(Recipient(recipient) for recipient in recipients),
+        recipients=tuple(Recipient(recipient, wishes.notify) for recipient in recipients),
         head=head,
         body=intake.body,
         size=len(head) + intake.body.size + intake.lines + (not intake.ends_with_newline) * 2,
         needs_8bit=not (head.isascii() and intake.is_ascii),
         needs_utf8=_is_utf8(head),
         has_long_line=intake.has_long_line,
+        ret=wishes.ret,
+        envid=wishes.envid,
+        bcc=eol.to_crlf(b"".join(b"Bcc: %s\n" % value for value in header.values(intake.header, "Bcc"))),
+        may_recode=wishes.body != "8bit",
     )
+    return to_7bit(message) if wishes.body == "7bit" and message.needs_8bit else message
+
+
+def to_7bit(message: Outgoing) -> Outgoing:
+    """*message* with its 8-bit parts re-encoded (RFC 6152 §3). Raises BadDataError."""
+    from mailtools.core.message import recode
+
+    if message.body.size > _MAX_RECODED:
+        text = f"{message.name}: 8-bit, and larger than {_MAX_RECODED} octets: too large to be re-encoded"
+        raise BadDataError(text).coded("5.6.3")
+    octets = recode.to_7bit(message.head.replace(b"\r\n", b"\n") + b"".join(message.body.blocks()))
+    message.body.close()
+    start = header.body_offset(octets)
+    body = Buffer()
+    body.append(octets[start:])
+    head = eol.to_crlf(octets[:start])
+    ends = octets.endswith(b"\n")
+    size = len(head) + body.size + octets.count(b"\n", start) + (not ends) * 2
+    return message._replace(head=head, body=body, size=size, needs_8bit=False, has_long_line=False)
 
 
 def read_blocks(read: Callable[[int], bytes]) -> Iterator[bytes]:

@@ -71,8 +71,17 @@ def _check(blocks: Iterable[bytes]) -> None:
             raise BadDataError("holds a CR or NUL, which no accepted message does")
 
 
-def into_spool(spool: Spool, message: Outgoing, origin: str, only: Sequence[str] = ()) -> Envelope:
-    """Keep *message* for all its recipients, or *only* these; durable. Raises CannotWriteError."""
+def into_spool(
+    spool: Spool,
+    message: Outgoing,
+    origin: str,
+    only: Sequence[str] = (),
+    hop: tuple[str, str, str] = ("", "", ""),
+) -> Envelope:
+    """Keep *message* for all its recipients, or *only* these, durably; *hop*: route, TLS, account.
+
+    Raises CannotWriteError.
+    """
     recipients = [r for r in message.recipients if not only or r.address in only]
     envelope = Envelope(
         clock.identity(),
@@ -83,5 +92,8 @@ def into_spool(spool: Spool, message: Outgoing, origin: str, only: Sequence[str]
         ret=message.ret,
         envid=message.envid,
         origin=origin,
+        route=hop[0],
+        tls=hop[1],
+        account=hop[2],
     )
     return spool.add(envelope, chain([message.head.replace(b"\r\n", b"\n")], message.body.blocks()))

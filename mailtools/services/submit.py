@@ -13,7 +13,6 @@ from mailtools.core.smtp.route import Route
 from mailtools.services import outgoing
 from mailtools.services.link import Link
 from mailtools.services.outgoing import Outgoing, Stamps, Wishes
-from mailtools.services.transfer import Outcome, transfer
 from mailtools.system import clock, pump, sources
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def _named(mbox: str | None) -> Iterator[None]:
 
 
 def _from_stream(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | Unsendable]:
-    yield _prepare("standard input", outgoing.read_blocks(source.read), wishes)
+    yield made_ready("standard input", outgoing.read_blocks(source.read), wishes)
 
 
 def _from_mbox(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | Unsendable]:
@@ -67,40 +66,19 @@ def _from_mbox(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | Un
 
     try:
         for record in scan.records(source.read):
-            yield _prepare(f"{source.name}: message {record.number}", record.message_chunks(), wishes)
+            yield made_ready(f"{source.name}: message {record.number}", record.message_chunks(), wishes)
     except (MailError, OSError) as error:
         # Told when it is its turn: the message before is under way when this one is read.
         yield Unsendable(source.name, type(error)(f"{source.name}: {error}"))
 
 
-def _prepare(name: str, blocks: Iterable[bytes], wishes: Wishes) -> Outgoing | Unsendable:
+def made_ready(name: str, blocks: Iterable[bytes], wishes: Wishes) -> Outgoing | Unsendable:
     now = int(clock.now())
     stamps = Stamps(clock.date_field(now), f"<{clock.identity()}@{clock.host_name()}>")
     try:
         return outgoing.prepare(name, blocks, wishes, stamps)
     except BadDataError as error:
         return Unsendable(name, error)
-
-
-def send(
-    messages: Iterable[Outgoing | Unsendable], open_link: Callable[[], Link]
-) -> Iterator[list[Outcome] | Unsendable]:
-    """Send *messages*; yield what became of each, as it is known."""
-    unsendable: list[Unsendable] = []
-
-    def sendable() -> Iterator[Outgoing]:
-        for message in messages:
-            if isinstance(message, Unsendable):
-                unsendable.append(message)
-            else:
-                yield message
-
-    for outcomes in transfer(sendable(), open_link):
-        yield from unsendable
-        unsendable.clear()
-        yield outcomes
-        outcomes[0].message.body.close()
-    yield from unsendable
 
 
 def link_opener(route: Route, timeout: float, transcript: str) -> Callable[[], Link]:

@@ -19,7 +19,7 @@ from mailtools.core.errors import BadDataError, MailError, TemporaryError
 from mailtools.core.smtp.events import Recipient
 from mailtools.core.smtp.reply import Reply
 from mailtools.services.link import Link, failure
-from mailtools.services.outgoing import Outgoing
+from mailtools.services.outgoing import Outgoing, to_7bit
 from mailtools.system.pump import LostConnectionError
 
 _FLUSH_AT = 128 << 10  # octets gathered before a write
@@ -38,6 +38,7 @@ class Outcome(NamedTuple):
     error: MailError | None  # None: sent
     remote: str = ""  # the server that said so
     took_dsn: bool = False  # the server reports on delivery itself (RFC 3461)
+    queued: str = ""  # the queue id, where it waits in the spool instead
 
 
 class _Transaction:
@@ -51,7 +52,7 @@ class _Transaction:
         self._is_begun = False
         self._took_dsn = "DSN" in link.offered
         self._outcomes: dict[str, Outcome] = {}
-        _check_carries(link.offered, message)
+        message = self.message = _carried(link.offered, message)
         self._mail = f"FROM:<{_on_the_wire(message.reverse_path, link)}>{_mail_parameters(link, message)}"
         self._rcpts = [_rcpt(link, recipient) for recipient in message.recipients]
 
@@ -336,15 +337,19 @@ def failed_outcomes(message: Outgoing, error: MailError) -> list[Outcome]:
 # -- what a server can carry, and how it is said ------------------------------------------------------------
 
 
-def _check_carries(offered: dict[str, str], message: Outgoing) -> None:
+def _carried(offered: dict[str, str], message: Outgoing) -> Outgoing:
+    """*message* as this server can carry it. Raises BadDataError."""
     if message.needs_utf8 and "SMTPUTF8" not in offered:
         raise BadDataError("the header is not ASCII, and the server offers no SMTPUTF8").coded("5.6.7")
     if message.needs_8bit and "8BITMIME" not in offered:
+        if message.may_recode and not message.needs_utf8:
+            return _carried(offered, to_7bit(message))
         raise BadDataError("the message is 8-bit, and the server offers no 8BITMIME").coded("5.6.3")
     limit = offered.get("SIZE", "")
     if re.fullmatch("[0-9]{1,20}", limit) and 0 < int(limit) < message.size:
         text = f"the message has {message.size} octets; the server takes at most {limit}"
         raise BadDataError(text).coded("5.3.4")
+    return message
 
 
 def _on_the_wire(address: str, link: Link) -> str:

@@ -41,6 +41,9 @@ class Envelope(NamedTuple):
     ret: str = ""  # "", FULL or HDRS
     envid: str = ""  # in xtext
     origin: str = ""  # who handed it in, for people
+    route: str = ""  # the next hop it was meant for; "": as the runner is told
+    tls: str = ""  # what was asked for on that hop: off, opportunistic, starttls, implicit
+    account: str = ""  # the account in the configuration that it goes out by
 
     def wants(self, number: int, event: str) -> bool:
         """Does the sender want to hear of *event* (SUCCESS, FAILURE, DELAY) for recipient *number*?
@@ -90,6 +93,7 @@ def decode(line: bytes) -> Envelope:
 _TYPES: tuple[tuple[str, type | tuple[type, ...]], ...] = (
     ("identity", str), ("arrived", (int, float)), ("reverse_path", str), ("stored", int), ("size", int),
     ("needs_8bit", bool), ("needs_utf8", bool), ("ret", str), ("envid", str), ("origin", str),
+    ("route", str), ("tls", str), ("account", str),
 )  # fmt: skip
 
 

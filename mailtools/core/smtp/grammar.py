@@ -23,9 +23,9 @@ _MAILBOX = rf"(?P<mailbox>(?P<local>{_DOT_STRING}|{_QUOTED_STRING})@(?P<domain>{
 # "A-d-l ... MUST BE accepted, SHOULD NOT be generated, and SHOULD be ignored" (RFC 5321 §4.1.2).
 _ROUTE = rf"(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"
 _PATH = lazy(rf"<{_ROUTE}{_MAILBOX}>")
-_MAILBOX_ONLY = lazy(_MAILBOX)
+_MAILBOX_ONLY = re.compile(_MAILBOX)
 # C1 controls hide in UTF-8 and reach terminals; the line and paragraph separators read as line ends.
-_CONTROL = lazy("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HELO = lazy(rb"[!-~]{1,255}")
 _BDAT = lazy(rb"([0-9]{1,20})( +LAST)?", re.IGNORECASE)
 _PARAMETER = lazy(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?")

@@ -1,0 +1,93 @@
+"""What became of messages, told to a person or a program; and the exit code of it all."""
+
+import sys
+from collections.abc import Iterable, Iterator
+
+import click
+
+from mailtools.commands import _exits
+from mailtools.commands._output import json_line, print_rows, warn
+from mailtools.services.outgoing import Outgoing
+from mailtools.services.submit import Unsendable
+from mailtools.services.transfer import Outcome
+
+_LONG_LINE = "a line of more than 998 octets goes out as it is; a server may refuse or cut it"
+
+
+class Report:
+    """Prints results, a line a recipient, and gathers exit codes."""
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self.codes: list[int] = []
+        self._as_json = as_json
+        self._quiet = quiet
+        self._rows: list[tuple[object, ...]] = []
+
+    def warned(self, messages: Iterable[Outgoing | Unsendable]) -> Iterator[Outgoing | Unsendable]:
+        """The same messages; a long line is told."""
+        for message in messages:
+            if isinstance(message, Outgoing) and message.has_long_line and not self._quiet:
+                warn(f"{message.name}: {_LONG_LINE}")
+            yield message
+
+    def dry(self, message: Outgoing | Unsendable) -> None:
+        """What would be sent: the envelope on stderr, the octets on stdout."""
+        if isinstance(message, Unsendable):
+            self._unsendable(message)
+            return
+        recipients = " ".join(f"<{recipient.address}>" for recipient in message.recipients)
+        if not self._quiet:
+            click.echo(f"envelope: from <{message.reverse_path}> to {recipients}", err=True)
+        for block in message.blocks():
+            sys.stdout.buffer.write(block)
+        sys.stdout.buffer.flush()
+        message.body.close()
+
+    def result(self, result: list[Outcome] | Unsendable) -> None:
+        """A line a recipient."""
+        if isinstance(result, Unsendable):
+            self._unsendable(result)
+            return
+        for outcome in result:
+            self._outcome(outcome)
+        if not self._as_json and not sys.stdout.isatty():
+            self.end()
+
+    def _unsendable(self, message: Unsendable) -> None:
+        self.codes.append(_exits.code_for(message.error) or _exits.DATA)
+        warn(str(message.error))
+        if self._as_json:
+            click.echo(json_line({"status": "failed", "message": message.name, "text": str(message.error)}))
+
+    def _outcome(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self.codes.append(_exits.code_for(outcome.error) or _exits.UNAVAILABLE)
+        reply = outcome.reply
+        status = "failed" if outcome.error else "queued" if outcome.queued else "sent"
+        text = f"{reply.enhanced} {reply.text}".strip() if reply else str(outcome.error or "")
+        if outcome.queued:
+            text = f"as {outcome.queued}" + (f": {text or outcome.remote}" if text or outcome.remote else "")
+        if not self._as_json:
+            self._rows.append((status, outcome.recipient, reply.code if reply else "", text))
+            return
+        row = {
+            "status": status,
+            "recipient": outcome.recipient,
+            "code": reply.code if reply else None,
+            "enhanced": reply.enhanced if reply else "",
+            "text": reply.text if reply and not outcome.queued else text,
+            "queue_id": outcome.queued or None,
+            "sender": outcome.message.reverse_path,
+            "message": outcome.message.name,
+        }
+        click.echo(json_line(row))
+
+    def end(self) -> None:
+        """Print what waits: a table on a terminal needs all rows."""
+        print_rows(("status", "recipient", "code", "text"), self._rows)
+        self._rows = []
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        return _exits.worst(self.codes)
