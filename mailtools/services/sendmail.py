@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mailtools.core.errors import (
     BadDataError,
     CannotWriteError,
+    ConfigurationError,
     LockTimeoutError,
     MailError,
     RefusedError,
@@ -29,17 +30,18 @@ from mailtools.core.mbox import quoting
 from mailtools.core.mbox.record import make_postmark
 from mailtools.core.message import submission, trace
 from mailtools.core.message.submission import Stamps
-from mailtools.services.addressing import Addressing, Mbox, Pipe, Place, RefusedRecipientError, Relay
 from mailtools.services.intake import Message
 from mailtools.system import clock, mboxfile
 from mailtools.system.buffer import Buffer
 from mailtools.system.mailroot import MailRoot
 
 if TYPE_CHECKING:
+    from mailtools.services.addressing import Addressing, RefusedRecipientError
     from mailtools.system.spool import Spool
 
 _LOCK_TIMEOUT = 30.0  # seconds; then the queue goes on trying
 _LOOK_AGAIN = 0.02  # seconds
+_MOST_NAMES = 1 << 20  # octets of a users file; in a larger one the users are looked for as a server does
 
 
 class Settings(NamedTuple):
@@ -76,6 +78,14 @@ class Accepted(NamedTuple):
     recipients: tuple[str, ...]
 
 
+class Places(NamedTuple):
+    """Where a recipient's mail goes."""
+
+    mboxes: tuple[str, ...]
+    elsewhere: tuple[str, ...] = ()  # addresses that an alias names
+    has_program: bool = False
+
+
 class _Way(NamedTuple):
     """One message's way: its envelope, and who gets it how."""
 
@@ -95,11 +105,13 @@ class Post:
         self.origin = settings.origin or self.host
         self.root = os.path.abspath(os.path.expanduser(settings.root))
         self._warn = warn
+        domains = settings.domains or (self.host, "localhost")
+        self.domains = frozenset([domain.lower().removesuffix(".") for domain in domains])
 
     @cached_property
-    def addressing(self) -> Addressing:
+    def addressing(self) -> "Addressing":
         """Whose mail is it. Raises ConfigurationError."""
-        return open_local(self.settings, self.root, self.host, self._warn)
+        return open_local(self.settings, self.root, self.domains, self._warn)
 
     @cached_property
     def spool(self) -> "Spool":
@@ -137,7 +149,32 @@ class Post:
     def is_local(self, address: str) -> bool:
         """Tell whether *address* is one of ours."""
         domain = address.rpartition("@")[2].lower().removesuffix(".")
-        return domain in self.addressing.domains
+        return domain in self.domains
+
+    def places(self, address: str) -> "Places":
+        """Where mail for one of ours goes. Raises RefusedRecipientError, MailError, OSError."""
+        local, _, domain = address.lower().rpartition("@")
+        if not self.settings.aliases and _is_word(local) and self._is_user(local, domain):
+            return Places((MailRoot(self.root).inbox(local),))
+        from mailtools.services.addressing import Mbox, Relay
+
+        found = self.addressing.places(address)
+        mboxes = tuple([place.path for place in found if isinstance(place, Mbox)])
+        elsewhere = tuple([place.address for place in found if isinstance(place, Relay)])
+        return Places(mboxes, elsewhere, len(found) > len(mboxes) + len(elsewhere))
+
+    def _is_user(self, local: str, domain: str) -> bool:
+        """Tell whether *local* is a user without a doubt; else `addressing`, which reads all, has to say."""
+        path = os.path.expanduser(self.settings.users) or os.path.join(self.root, "users")
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return not (self.settings.users or self.settings.plus_delimiter)
+        except OSError:
+            return False
+        with open(descriptor, "rb") as file:
+            names = b"\n" + file.read(_MOST_NAMES).lower()
+        return f"\n{local}:".encode() in names and f"\n{local}@{domain}:".encode() not in names
 
     # -- one message ---------------------------------------------------------------------------------------
 
@@ -188,37 +225,47 @@ class Post:
         local = [address for address in recipients if self.is_local(address)]
         if not local or "SUCCESS" in way.submission.notify:  # who wants to hear of success is told by a run
             return tuple(recipients)
-        places: dict[str, tuple[Place, ...]] = {}
+        places: dict[str, Places] = {}
         failed: dict[str, MailError] = {}
         for address in local:
-            try:
-                places[address] = self.addressing.places(address)
-            except RefusedRecipientError as refused:
-                failed[address] = _refusal(address, refused)
-            except MailError as error:
-                failed[address] = error
-            except OSError as error:
-                failed[address] = CannotWriteError(f"{address}: {error.filename}: {error.strerror}")
-        if any(isinstance(place, Pipe) for its in places.values() for place in its):
+            found = self._found(address)
+            if isinstance(found, Places):
+                places[address] = found
+            else:
+                failed[address] = found
+        elsewhere: list[str] = []
+        if any(its.has_program for its in places.values()):
             failed |= self._by_program(way, list(places))
-            elsewhere = []
         else:
-            elsewhere = [
-                place.address for its in places.values() for place in its if isinstance(place, Relay)
-            ]
+            elsewhere = [address for its in places.values() for address in its.elsewhere]
             failed |= self._into_mboxes(way, places)
         left = [a for a in recipients if a in failed or a not in local] + elsewhere
         if failed.keys() == set(recipients):
             raise_worst(failed)
         return tuple(dict.fromkeys(left))
 
-    def _into_mboxes(self, way: _Way, places: dict[str, tuple[Place, ...]]) -> dict[str, MailError]:
+    def _found(self, address: str) -> Places | MailError:
+        try:
+            return self.places(address)
+        except ConfigurationError:
+            raise
+        except MailError as error:
+            return error
+        except OSError as error:
+            return CannotWriteError(f"{address}: {error.filename}: {error.strerror}")
+        except Exception as error:
+            from mailtools.services.addressing import RefusedRecipientError
+
+            if not isinstance(error, RefusedRecipientError):
+                raise
+            return _refusal(address, error)
+
+    def _into_mboxes(self, way: _Way, places: dict[str, Places]) -> dict[str, MailError]:
         """Append to each mbox once, whoever shares it; what went wrong, by recipient."""
         shared: dict[str, list[str]] = {}
         for address, its in places.items():
-            for place in its:
-                if isinstance(place, Mbox):
-                    shared.setdefault(place.path, []).append(address)
+            for path in its.mboxes:
+                shared.setdefault(path, []).append(address)
         failed: dict[str, MailError] = {}
         for path, addresses in shared.items():
             body = quoted(way.message.body, path)
@@ -288,8 +335,12 @@ class User(NamedTuple):
     full_name: str = ""
 
 
-def open_local(settings: Settings, root: str, host: str, warn: Callable[[str], None]) -> Addressing:
+def open_local(
+    settings: Settings, root: str, domains: frozenset[str], warn: Callable[[str], None]
+) -> "Addressing":
     """Whose mail is it: as `queue_service.open_local`, for one message. Raises ConfigurationError."""
+    from mailtools.services.addressing import Addressing
+
     path = os.path.expanduser(settings.users) if settings.users else os.path.join(root, "users")
     users = aliases = None
     if settings.users or os.path.exists(path):
@@ -300,10 +351,9 @@ def open_local(settings: Settings, root: str, host: str, warn: Callable[[str], N
         from mailtools.services.addressing import open_aliases
 
         aliases = open_aliases(settings.aliases, warn)
-    domains = settings.domains or (host, "localhost")
     return Addressing(
         MailRoot(root),
-        domains=frozenset([domain.lower().removesuffix(".") for domain in domains]),
+        domains=domains,
         users=users,
         aliases=aliases,
         commands=settings.alias_commands,
@@ -336,7 +386,7 @@ def _is_label(text: str) -> bool:
     return text.replace("-", "").isalnum() and text[0] != "-" != text[-1]
 
 
-def _refusal(address: str, refused: RefusedRecipientError) -> MailError:
+def _refusal(address: str, refused: "RefusedRecipientError") -> MailError:
     if refused.reply.is_transient:
         return TemporaryError(f"{address}: {refused}")
     return UnknownRecipientError(f"{address}: {refused}")

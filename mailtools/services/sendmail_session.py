@@ -78,7 +78,7 @@ class Session:
         try:
             address = self._post.address(address)
             if self._post.is_local(address):
-                self._post.addressing.places(address)
+                self._post.places(address)
         except RefusedRecipientError as refused:
             return refused.reply
         except (MailError, OSError) as error:

@@ -556,7 +556,6 @@ def test_what_heavy_programs_do_not_load(house: House) -> None:
             "asyncio",
             "ssl",
             "hashlib",
-            "socket",
             "threading",
             "subprocess",
             "argon2",
