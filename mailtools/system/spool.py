@@ -13,6 +13,7 @@ the journal itself decides. Records of attempts are not synced: a kill loses non
 takes is tried again.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,8 +36,10 @@ _FOLDERS = (_MESSAGES, INCOMING, DEFERRED, HOLD, _BAD)
 _STATES = (INCOMING, DEFERRED, HOLD)
 _JOURNAL = ".jsonl"
 _LARGEST_JOURNAL = 64 << 20  # octets
+_COMMON_JOURNAL = 8 << 10  # octets; most are smaller, and read at once
 _BLOCK = 256 << 10
 _ORPHAN_AFTER = 86400.0  # seconds; a message without journal is being added, or was left by a kill
+_NOT_OURS = {errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV}  # links, folders, pipes, sockets
 _FARTHEST = 86400.0  # seconds; a due time further away is a clock's mistake, and the journal has to tell
 
 
@@ -142,23 +145,32 @@ class Spool:
 
     def query(self, identities: Sequence[str] = ()) -> Iterator[Listed]:
         """All messages, or these, as they stand; what left meanwhile is left out."""
-        if identities:
-            for identity in identities:
-                if envelopes.is_identity(identity) and (listed := self._listed(identity, _STATES)):
-                    yield listed
-            return
+        if not identities:
+            yield from self.look(self.places())
+        for identity in identities:
+            if envelopes.is_identity(identity) and (listed := self._listed(identity, _STATES)):
+                yield listed
+
+    def places(self) -> Iterator[tuple[str, str]]:
+        """The id of each message and its state; nothing is opened."""
         for state in _STATES:
             for identity, _ in self._names(state):
-                if listed := self._listed(identity, (state,)):
-                    yield listed
+                yield identity, state
+
+    def look(self, places: Iterable[tuple[str, str]]) -> Iterator[Listed]:
+        """The messages there, as they stand; what left meanwhile is left out."""
+        for identity, state in places:
+            if listed := self._listed(identity, (state,)):
+                yield listed
 
     def _listed(self, identity: str, states: Sequence[str]) -> Listed | None:
         for state in states:
             try:
-                descriptor = _open_journal(self._journal(state, identity), os.O_RDONLY)
+                descriptor = _open_journal(f"{self.path}/{state}/{identity}{_JOURNAL}", os.O_RDONLY)
+            except FileNotFoundError:
+                continue
             except OSError as error:
-                if not isinstance(error, FileNotFoundError):
-                    self._set_aside(state, identity + _JOURNAL, "not a file of ours")
+                self._cannot_open(state, identity, error)
                 continue
             try:
                 entry = _read(descriptor, identity)
@@ -170,6 +182,28 @@ class Spool:
                 os.close(descriptor)
             return Listed(entry, ACTIVE if is_leased else state)
         return None
+
+    def _cannot_open(self, state: str, identity: str, error: OSError) -> None:
+        """What is no file goes aside; a file that cannot be opened just now is no worse for it."""
+        if error.errno in _NOT_OURS:
+            self._set_aside(state, identity + _JOURNAL, "not a file of ours")
+        else:
+            self._warn(f"{self._journal(state, identity)}: {error.strerror}; passed over")
+
+    def records(self, identity: str) -> Iterator[dict[str, Any]]:
+        """What the journal tells, line by line. Raises BadDataError, FileNotFoundError."""
+        for state in _STATES if envelopes.is_identity(identity) else ():
+            with suppress(FileNotFoundError):
+                descriptor = _open_journal(self._journal(state, identity), os.O_RDONLY)
+                try:
+                    return journal.records(_octets(descriptor))
+                finally:
+                    os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "not in the queue", identity)
+
+    def message(self, envelope: Envelope) -> Iterator[bytes]:
+        """The message in blocks, LF; no lease is needed. Raises BadDataError."""
+        return _blocks(self._message(envelope.identity), envelope.stored)
 
     # -- leases --------------------------------------------------------------------------------------------
 
@@ -183,8 +217,8 @@ class Spool:
                 descriptor = _open_journal(path, os.O_RDWR | os.O_APPEND)
             except FileNotFoundError:
                 continue
-            except OSError:
-                self._set_aside(state, identity + _JOURNAL, "not a file of ours")
+            except OSError as error:
+                self._cannot_open(state, identity, error)
                 return None
             if lease := self._leased(descriptor, identity, state):
                 return lease
@@ -207,13 +241,30 @@ class Spool:
         return SpoolLease(self, descriptor, state, entry)
 
     def _set_aside(self, state: str, name: str, why: str) -> None:
-        """Out of the way with it, the message too; never fatal."""
-        aside = self._at(_BAD, f"{state}-{name}-{clock.identity()}")
-        with suppress(OSError):
-            os.rename(self._at(state, name), aside)
-            self._warn(f"{self._at(state, name)}: {why}; moved to {aside}")
+        """Out of the way with it, the message too if it is nobody else's; never fatal."""
+        path, aside = self._at(state, name), self._at(_BAD, f"{state}-{name}-{clock.identity()}")
+        try:
+            os.rename(path, aside)
+        except OSError as error:
+            if os.path.lexists(path):
+                self._warn(f"{path}: {why}; it cannot be moved to {aside}: {error.strerror}")
+            return
+        self._warn(f"{path}: {why}; moved to {aside}")
+        identity = name.removesuffix(_JOURNAL)
+        if identity != name and not self._has_journal(identity):
             with suppress(OSError):
-                os.rename(self._message(name.removesuffix(_JOURNAL)), f"{aside}.eml")
+                os.rename(self._message(identity), f"{aside}.eml")
+
+    def _has_journal(self, identity: str) -> bool:
+        return any(os.path.lexists(self._journal(state, identity)) for state in _STATES)
+
+    def sync(self) -> None:
+        """What was moved and removed until now stays so. Raises CannotWriteError."""
+        try:
+            for state in _STATES:
+                sync_folder(self._at(state))
+        except OSError as error:
+            raise _explained(self.path, error) from error
 
     def sweep(self) -> None:
         """Remove messages that a kill left behind before they had a journal, or after they lost it."""
@@ -223,7 +274,7 @@ class Spool:
                 with suppress(OSError):
                     if clock.now() - one.stat(follow_symlinks=False).st_mtime < _ORPHAN_AFTER:
                         continue
-                    if not any(os.path.lexists(self._journal(state, identity)) for state in _STATES):
+                    if not self._has_journal(identity):
                         os.unlink(one.path)
 
 
@@ -249,28 +300,14 @@ class SpoolLease:
 
     def message(self) -> Iterator[bytes]:
         """The message in blocks, LF. Raises BadDataError."""
-        try:
-            descriptor = os.open(
-                self.message_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-            )
-        except OSError as error:
-            raise BadDataError(f"{self.message_path}: {error.strerror}") from None
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size != self.entry.envelope.stored:
-                raise BadDataError(f"{self.message_path}: not the message that was accepted")
-            while block := os.read(descriptor, _BLOCK):
-                yield block
-        finally:
-            os.close(descriptor)
+        return _blocks(self.message_path, self.entry.envelope.stored)
 
     def record(self, records: Sequence[dict[str, Any]]) -> None:
         """Write what happened into the journal. Raises CannotWriteError."""
         octets = journal.encode(records)
         if self.entry.is_torn:  # our line must not become the end of one that was cut short
             octets = b"\n" + octets
-        for record in records:
-            self.entry = journal.apply(self.entry, record)
+        self.entry = journal.apply(self.entry, *records)
         # Until it is written whole, the next one begins a line of its own.
         self.entry = self.entry._replace(is_torn=True)
         try:
@@ -330,19 +367,43 @@ def _open_journal(path: str, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise IsADirectoryError(path)
+        raise IsADirectoryError(errno.EISDIR, "no regular file", path)
     return descriptor
 
 
 def _read(descriptor: int, identity: str) -> Entry:
     """Raises BadDataError."""
-    size = os.fstat(descriptor).st_size
-    if size > _LARGEST_JOURNAL:
-        raise BadDataError("a journal larger than any of ours")
-    entry = journal.parse(os.pread(descriptor, size, 0))
+    entry = journal.parse(_octets(descriptor))
     if entry.envelope.identity != identity:
         raise BadDataError("the envelope of another message")
     return entry
+
+
+def _octets(descriptor: int) -> bytes:
+    """All of a journal. Raises BadDataError."""
+    octets = os.pread(descriptor, _COMMON_JOURNAL, 0)
+    if len(octets) == _COMMON_JOURNAL:
+        size = os.fstat(descriptor).st_size
+        if size > _LARGEST_JOURNAL:
+            raise BadDataError("a journal larger than any of ours")
+        octets = os.pread(descriptor, size, 0)
+    return octets
+
+
+def _blocks(path: str, stored: int) -> Iterator[bytes]:
+    """A message of *stored* octets. Raises BadDataError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise BadDataError(f"{path}: {error.strerror}") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != stored:
+            raise BadDataError(f"{path}: not the message that was accepted")
+        while block := os.read(descriptor, _BLOCK):
+            yield block
+    finally:
+        os.close(descriptor)
 
 
 class _Measured:

@@ -5,7 +5,7 @@ line of ours says, is passed over: at worst a recipient is tried again, or told 
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mailtools.core.queue import envelope as envelopes
@@ -15,6 +15,7 @@ from mailtools.core.queue.schedule import step
 DUE, SENT, FAILED = "due", "sent", "failed"  # what a recipient's state can be
 DEFERRED = "deferred"  # the result of an attempt after which it is due again
 DELAYED = "delayed"  # of what a sender was told
+_NUMBERS = (int, float)
 
 
 class Result(NamedTuple):
@@ -76,69 +77,77 @@ def parse(octets: bytes) -> Entry:
     entry = Entry(envelope, (Recipient(),) * len(envelope.recipients), seen=envelope.arrived)
     if not rest:
         return entry
-    *lines, tail = rest.split(b"\n")
-    for line in lines:
-        entry = apply(entry, _record(line))
-    return entry._replace(is_torn=bool(tail))
+    return _after(entry, records(octets))._replace(is_torn=not rest.endswith(b"\n"))
 
 
-def _record(line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
+def records(octets: bytes) -> Iterator[dict[str, Any]]:
+    """What the whole lines behind the envelope tell, one by one; {} for a line that no line of ours is."""
+    for line in octets.decode("utf-8", "surrogateescape").split("\n")[1:-1]:
+        try:
+            record = envelopes.load(line)
+        except (ValueError, RecursionError):
+            record = None
+        yield record if isinstance(record, dict) else {}
 
 
-def apply(entry: Entry, record: dict[str, Any]) -> Entry:
-    """*entry* after what *record* tells; unchanged by what it does not understand."""
-    at: Any = record.get("at")
-    if not _is_time(at):
-        return entry
-    entry = entry._replace(waited=entry.age(at), seen=at)
-    kind = record.get("event")
-    if kind == "attempt":
-        return _attempted(entry, record, at)
-    if kind == "scheduled" and _is_time(record.get("due")):
-        return entry._replace(due=record["due"], attempts=entry.attempts + 1)
-    if kind == "retry":
-        return entry._replace(due=0.0)
-    if kind == "told" and isinstance(record.get("of"), str):
-        return _told(entry, record)
-    return entry
+def apply(entry: Entry, *told: dict[str, Any]) -> Entry:
+    """*entry* after what records tell; unchanged by what it does not understand."""
+    return _after(entry, told)
 
 
-def _attempted(entry: Entry, record: dict[str, Any], at: float) -> Entry:
+def _after(entry: Entry, told: Iterable[dict[str, Any]]) -> Entry:
+    """The same. The recipients are copied once, so that a long journal of many recipients takes no longer."""
+    envelope, recipients, attempts, due, waited, seen, is_torn = entry
+    each = list(recipients)
+    for record in told:
+        at: Any = record.get("at")
+        if not _is_time(at):
+            continue
+        waited, seen = waited + step(seen, at), at
+        kind = record.get("event")
+        if kind == "attempt":
+            _attempted(each, record, at)
+        elif kind == "scheduled" and _is_time(record.get("due")):
+            due, attempts = record["due"], attempts + 1
+        elif kind == "retry":
+            due = 0.0
+        elif kind == "told" and isinstance(record.get("of"), str):
+            of = record["of"]
+            for number in _numbers(each, record):
+                each[number] = each[number]._replace(told=each[number].told | {of})
+    return Entry(envelope, tuple(each), attempts, due, waited, seen, is_torn)
+
+
+def _attempted(recipients: list[Recipient], record: dict[str, Any], at: float) -> None:
     result = record.get("result")
     if result not in (SENT, FAILED, DEFERRED):
-        return entry
-    texts = {key: str(record.get(key, "")) for key in ("reply", "status", "remote")}
-    last = Result(_numbers(entry, record), result, final=record.get("final") is True, **texts)
+        return
+    last = Result(
+        _numbers(recipients, record),
+        result,
+        _text(record.get("reply")),
+        _text(record.get("status")),
+        _text(record.get("remote")),
+        record.get("final") is True,
+    )
     state = DUE if result == DEFERRED else result
-    return _each(entry, last.recipients, lambda old: old._replace(state=state, last=last, at=at))
+    for number in last.recipients:
+        recipients[number] = Recipient(state, last, at, recipients[number].told)
 
 
-def _told(entry: Entry, record: dict[str, Any]) -> Entry:
-    of = record["of"]
-    return _each(entry, _numbers(entry, record), lambda old: old._replace(told=old.told | {of}))
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
-def _each(entry: Entry, numbers: Iterable[int], change: Any) -> Entry:
-    recipients = list(entry.recipients)
-    for number in numbers:
-        recipients[number] = change(recipients[number])
-    return entry._replace(recipients=tuple(recipients))
-
-
-def _numbers(entry: Entry, record: dict[str, Any]) -> tuple[int, ...]:
+def _numbers(recipients: Sequence[Recipient], record: dict[str, Any]) -> tuple[int, ...]:
     numbers = record.get("recipients")
     if not isinstance(numbers, list):
         return ()
-    return tuple(n for n in numbers if type(n) is int and 0 <= n < len(entry.recipients))
+    return tuple([n for n in numbers if type(n) is int and 0 <= n < len(recipients)])
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
+    return type(value) in _NUMBERS and 0 <= value < 1e12  # type: ignore[operator]
 
 
 # -- lines --------------------------------------------------------------------------------------------------
