@@ -96,21 +96,21 @@ class Runner:
     def run(self, once: bool = False) -> bool:
         """Deliver what is due; without *once* go on until stopped. True where mail stays behind."""
         self._spool.sweep()
-        arrivals, looked, takes = -1.0, 0.0, 0.0
+        arrivals, looked, takes = -1.0, clock.monotonic() - _LOOK_AT_DEFERRED, 0.0
         while not self._stopped:
-            now = clock.monotonic()
             if self._look is None:
-                found = self._spool.arrivals()
+                now, found = clock.monotonic(), self._spool.arrivals()
                 # A look at a large queue takes time: it is no more than a fifth of ours.
-                is_time = now - looked >= max(_LOOK, 5 * takes) or self._woken
+                is_time = self._woken or now - looked >= max(_LOOK, 5 * takes) or (once and not self._jobs)
                 if is_time and (found != arrivals or self._skipped or now - looked >= _LOOK_AT_DEFERRED):
                     arrivals, looked = found, now
                     self._begin_look()
+                elif once and not self._jobs:
+                    break
             if self._look is not None and self._look_on():
                 takes = clock.monotonic() - looked
-            if once and self._look is None and not self._skipped and not self._jobs:
-                break
-            self.turns.turn(0.0 if self._look is not None and self._may_lease else _LOOK)
+            is_hurried = self._may_lease if self._look is not None else once and not self._jobs
+            self.turns.turn(0.0 if is_hurried else _LOOK)
         self._end()
         return self._spool.has_deferred()
 

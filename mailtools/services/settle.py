@@ -126,9 +126,15 @@ class Job:
             attempts = lease.entry.attempts + 1
             lease.reschedule(now + self._desk.schedule.wait(attempts, random.random()))
         elif is_told:
+            self._mourn()
             lease.finish()
         else:
             lease.reschedule(now + _AGAIN)
+
+    def _mourn(self) -> None:
+        envelope = self.lease.entry.envelope
+        if not envelope.reverse_path and any(r.state == FAILED for r in self.lease.entry.recipients):
+            self._desk.warn(f"{envelope.identity}: undeliverable, and nobody to tell: its sender is <>")
 
     def _expire(self, now: float) -> None:
         """Give up recipients whom nobody took for too long."""
@@ -150,10 +156,6 @@ class Job:
         entry = self.lease.entry
         numbers = _undelayed(self.lease) if of == DELAYED else entry.untold(of, event)
         if not numbers or not entry.envelope.reverse_path:
-            if numbers and of == FAILED:
-                self._desk.warn(
-                    f"{entry.envelope.identity}: undeliverable, and nobody to tell: its sender is <>"
-                )
             return True
         try:
             identity = self._desk.tell(self.lease, of, numbers)
