@@ -6,6 +6,7 @@ waits for disks and names: connecting, our own mailboxes, and telling senders. I
 the size of the queue, and delivery begins with the first message found.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
@@ -95,6 +96,7 @@ class Runner:
 
     def run(self, once: bool = False) -> bool:
         """Deliver what is due; without *once* go on until stopped. True where mail stays behind."""
+        announced = -1 if once else self._spool.announce_runner()
         self._spool.sweep()
         arrivals, looked, takes = -1.0, clock.monotonic() - _LOOK_AT_DEFERRED, 0.0
         while not self._stopped:
@@ -112,6 +114,8 @@ class Runner:
             is_hurried = self._may_lease if self._look is not None else once and not self._jobs
             self.turns.turn(0.0 if is_hurried else _LOOK)
         self._end()
+        if announced >= 0:
+            os.close(announced)
         return self._spool.has_deferred()
 
     def _end(self) -> None:

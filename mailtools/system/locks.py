@@ -57,6 +57,11 @@ def take(descriptor: int) -> bool:
     return _set_fcntl(descriptor, fcntl.F_WRLCK)
 
 
+def share(descriptor: int) -> bool:
+    """Lock an open file together with others who share it; `is_taken` tells. It ends with the descriptor."""
+    return _set_fcntl(descriptor, fcntl.F_RDLCK)
+
+
 def is_taken(descriptor: int) -> bool:
     """Tell whether another has locked the file; asking disturbs nobody."""
     answer = fcntl.fcntl(descriptor, _GETLK, _request(fcntl.F_WRLCK))

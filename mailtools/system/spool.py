@@ -28,13 +28,14 @@ from mailtools.core.queue.journal import Entry
 from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING, Listed
 from mailtools.system import clock
 from mailtools.system.buffer import write_all
-from mailtools.system.locks import is_taken, take
+from mailtools.system.locks import is_taken, share, take
 from mailtools.system.mboxfile import NO_ROOM, sync_folder
 
 _MESSAGES, _BAD = "messages", "bad"
 _FOLDERS = (_MESSAGES, INCOMING, DEFERRED, HOLD, _BAD)
 _STATES = (INCOMING, DEFERRED, HOLD)
 _JOURNAL = ".jsonl"
+_RUNNERS = "runners.lock"
 _LARGEST_JOURNAL = 64 << 20  # octets
 _COMMON_JOURNAL = 8 << 10  # octets; most are smaller, and read at once
 _BLOCK = 256 << 10
@@ -265,6 +266,31 @@ class Spool:
                 sync_folder(self._at(state))
         except OSError as error:
             raise _explained(self.path, error) from error
+
+    # -- runners -------------------------------------------------------------------------------------------
+
+    def announce_runner(self) -> int:
+        """Have `has_runner` say yes until the descriptor returned is closed. Raises CannotWriteError."""
+        self.make()
+        try:
+            descriptor = os.open(
+                self._at(_RUNNERS), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
+        except OSError as error:
+            raise _explained(self._at(_RUNNERS), error) from error
+        share(descriptor)
+        return descriptor
+
+    def has_runner(self) -> bool:
+        """Tell whether a run that goes on delivers what comes in."""
+        try:
+            descriptor = os.open(self._at(_RUNNERS), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return False
+        try:
+            return is_taken(descriptor)
+        finally:
+            os.close(descriptor)
 
     def sweep(self) -> None:
         """Remove messages that a kill left behind before they had a journal, or after they lost it."""
