@@ -19,13 +19,19 @@ _PERSONALITIES = {"mailq": "p", "newaliases": "i"}
 _BLOCK = 256 << 10
 
 
-def main(arguments: list[str], program: str, configured: Mapping[str, Any] | None = None) -> int:
-    """Run one command line. *configured*: the configuration's options, where somebody read them already."""
+def main(
+    arguments: list[str], program: str, configured: Mapping[str, Any] | None = None, config: str = ""
+) -> int:
+    """Run one command line. *configured*: the configuration's options, where somebody read them already, from
+    *config* if that was named.
+    """
     has_stdin = _open_closed_streams()
     try:
         options = _sendmail_options.parse(arguments)
         options.mode = _PERSONALITIES.get(os.path.basename(program), options.mode)
-        return _run(options, _sendmail_options.gathered(options, configured), has_stdin)
+        found = _sendmail_options.gathered(options, configured)
+        options.config = options.config or config
+        return _run(options, found, has_stdin)
     except UsageError as error:
         _say(str(error))
         return _exits.USAGE

@@ -203,7 +203,7 @@ _SETTERS: dict[str, Callable[[Options, str], None]] = {
 
 def gathered(options: Options, configured: Mapping[str, Any] | None) -> dict[str, Any]:
     """The long options, from command line, environment and configuration. Raises ConfigurationError."""
-    found = dict(_from_file(options.config) if configured is None else configured)
+    found = dict(_from_file(options.config) if configured is None or options.config else configured)
     for name, kind in LONG.items():
         upper = name.replace("-", "_").upper()
         value = os.environ.get(f"MAILTOOLS_SENDMAIL_{upper}")

@@ -49,4 +49,5 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     configured = {name.replace("_", "-"): value for name, value in (ctx.default_map or {}).items()}
     if isinstance(configured.get("domain"), str):
         configured["domain"] = [configured["domain"]]
-    ctx.exit(main(ctx.args, "mailtools-sendmail", configured))
+    config = ctx.find_root().params.get("config") or ""
+    ctx.exit(main(ctx.args, "mailtools-sendmail", configured, config))

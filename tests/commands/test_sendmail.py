@@ -453,6 +453,16 @@ def test_the_command_reads_the_same_configuration(configured: Callable[[str], Ho
     assert house.queued()[0][0].reverse_path == f"{ME}@ours.example"
 
 
+def test_a_configuration_that_is_named(house: House) -> None:
+    path = house.folder / "named.toml"
+    path.write_text('[sendmail]\norigin = "named.example"\n')
+    for words in (("-C", str(path), "sendmail"), ("sendmail", "-C", str(path))):
+        done = mailtools(*words, "-odq", "x@example.org", stdin=MESSAGE, env=house.environment)
+        assert done.returncode == 0, done.stderr
+    house.run("-C", str(path), "x@example.org")
+    assert [envelope.reverse_path for envelope, _ in house.queued()] == [f"{ME}@named.example"] * 3
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
