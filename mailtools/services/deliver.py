@@ -122,7 +122,7 @@ class Runner:
         for task in self.sites.stop():
             task.job.release()
         deadline = clock.monotonic() + _PARTING
-        while (self.sites.couriers or self._jobs) and clock.monotonic() < deadline:
+        while (self.sites.links or self._jobs) and clock.monotonic() < deadline:
             self.turns.turn(_LOOK)
         self._clerk.stop()
         self._sweeper.stop()
