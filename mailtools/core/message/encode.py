@@ -12,7 +12,7 @@ and `mime`. Line ends are LF.
 """
 
 import re
-from binascii import b2a_base64, b2a_qp
+from binascii import b2a_base64
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -43,6 +43,12 @@ _SPEC = lazy(
 )
 _Q_PLAIN = lazy(rb"[A-Za-z0-9!*+/ -]")  # RFC 2047 §5 (3): the set that is right in a phrase too
 _PLAIN_PARAMETER = lazy(r"(?! )[ !#-\[\]-~]*(?<! )")
+_QP_PLAIN = bytes({9, 10, *range(32, 127)} - {ord("=")})
+_QP_OCTETS = [b"=%02X" % octet for octet in range(256)]
+_QP_SPECIAL = lazy(rb"[^\t\n -<>-~]|[\t ](?![^\n])|(?<![^\n])(?:-(?=-)|F(?=rom )|\.(?![^\n]))")
+_QP_LONG = lazy(rb"^.{77,}", re.MULTILINE)
+_QP_PIECE = lazy(rb"(?=.{75}).{70,73}(?<!=)(?<!=.)")
+_QP_START = lazy(rb"=\n(?:-(?=-)|F(?=rom ))")
 _PERCENTED = lazy(rb"[^A-Za-z0-9!#$&+.^_`|~-]")  # RFC 2231 §7: attribute-char
 
 
@@ -268,17 +274,45 @@ def is_sendable(octets: bytes) -> bool:
 
 
 def text_content(octets: bytes) -> Content:
-    """Text as it is where it is ASCII, else quoted-printable or base64, whichever is shorter.
+    """Text as it is where it is ASCII, else as `encoded_content`."""
+    if octets.isascii() and is_sendable(octets):
+        return Content("7bit", octets)
+    return encoded_content(octets)
+
+
+def encoded_content(octets: bytes) -> Content:
+    """Any octets as quoted-printable or base64, whichever is shorter.
 
     Decoded, it is *octets* again: with other line ends than LF it is base64.
     """
-    if octets.isascii() and is_sendable(octets):
-        return Content("7bit", octets)
     whole = binary_content(octets)
     if b"\r" in octets or b"\0" in octets:
         return whole
-    printable = b2a_qp(octets, quotetabs=False, istext=True)
-    return Content("quoted-printable", printable) if len(printable) <= len(whole.octets) else whole
+    printable = quoted_printable(octets, len(whole.octets))
+    return Content("quoted-printable", printable) if printable is not None else whole
+
+
+def quoted_printable(octets: bytes, limit: int) -> bytes | None:
+    """*octets* (LF) as quoted-printable in lines of 76; None where that is more than *limit* octets.
+
+    Nothing in it is a delimiter of a multipart, a postmark or the end of SMTP's data, not even by a line that
+    was broken: at the begin of a line ``--``, ``From `` and a dot that stands alone are encoded.
+    """
+    if len(octets) + 2 * len(octets.translate(None, _QP_PLAIN)) > limit:
+        return None
+    printable = _QP_SPECIAL.sub(_qp, octets)
+    if eol.has_line_over(printable + b"\n", LINE + 1):
+        printable = _QP_LONG.sub(_qp_broken, printable)
+    return printable if len(printable) <= limit else None
+
+
+def _qp(match: re.Match[bytes]) -> bytes:
+    return _QP_OCTETS[match[0][0]]
+
+
+def _qp_broken(line: re.Match[bytes]) -> bytes:
+    """A long line in pieces, none longer than leaves room for the first octet of each to be encoded."""
+    return _QP_START.sub(lambda match: b"=\n" + _QP_OCTETS[match[0][2]], _QP_PIECE.sub(rb"\g<0>=\n", line[0]))
 
 
 def binary_content(octets: bytes) -> Content:
