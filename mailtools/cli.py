@@ -21,6 +21,7 @@ from mailtools.commands._lazy import LazyGroup  # noqa: E402
 # command -> (module, short help). The help stands here so that `mailtools --help` imports nothing.
 COMMANDS = {
     "mbox": ("mailtools.commands.mbox.group", "Read and filter mbox files."),
+    "queue": ("mailtools.commands.queue.group", "Look at queued mail, change it, deliver it."),
     "send": ("mailtools.commands.send", "Send a message, or every message of an mbox, over SMTP."),
     "sendmail": ("mailtools.commands.sendmail", "Take a message as /usr/sbin/sendmail does."),
     "serve-smtp": ("mailtools.commands.serve_smtp", "Receive mail over SMTP into mbox files."),

@@ -312,7 +312,7 @@ class SpoolLease:
         self.state = state
         self._spool = spool
         self._descriptor = descriptor
-        self._is_finished = False
+        self.is_finished = False
 
     @property
     def identity(self) -> str:
@@ -372,7 +372,7 @@ class SpoolLease:
         """The message leaves the queue; `close` removes what is left of it."""
         with suppress(FileNotFoundError):
             os.unlink(self._path)
-        self._is_finished = True
+        self.is_finished = True
 
     def set_aside(self, why: str) -> None:
         """It cannot be used: out of everybody's way."""
@@ -380,7 +380,7 @@ class SpoolLease:
 
     def close(self) -> None:
         """Give the lease back. Takes time after `finish`: files that were synced are slow to go (120 us)."""
-        if self._is_finished:
+        if self.is_finished:
             with suppress(FileNotFoundError):
                 os.unlink(self.message_path)
         if self._descriptor >= 0:

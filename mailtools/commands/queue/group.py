@@ -14,7 +14,7 @@ COMMANDS = {
     "release": ("mailtools.commands.queue.change:release", "Let messages on hold go on."),
     "retry": ("mailtools.commands.queue.change:retry", "Have messages tried again now."),
     "run": ("mailtools.commands.queue.run", "Deliver what is due."),
-    "show": ("mailtools.commands.queue.show", "Show messages and their envelopes."),
+    "show": ("mailtools.commands.queue.show:show", "Show messages and their envelopes."),
     "stats": ("mailtools.commands.queue.stats", "Count messages by state, site and reason."),
 }
 

@@ -101,13 +101,13 @@ def _after(entry: Entry, told: Iterable[dict[str, Any]]) -> Entry:
     each = list(recipients)
     for record in told:
         at: Any = record.get("at")
-        if not _is_time(at):
+        if not is_time(at):
             continue
         waited, seen = waited + step(seen, at), at
         kind = record.get("event")
         if kind == "attempt":
             _attempted(each, record, at)
-        elif kind == "scheduled" and _is_time(record.get("due")):
+        elif kind == "scheduled" and is_time(record.get("due")):
             due, attempts = record["due"], attempts + 1
         elif kind == "retry":
             due = 0.0
@@ -146,7 +146,8 @@ def _numbers(recipients: Sequence[Recipient], record: dict[str, Any]) -> tuple[i
     return tuple([n for n in numbers if type(n) is int and 0 <= n < len(recipients)])
 
 
-def _is_time(value: object) -> bool:
+def is_time(value: object) -> bool:
+    """Tell whether *value* can be seconds since the epoch."""
     return type(value) in _NUMBERS and 0 <= value < 1e12  # type: ignore[operator]
 
 

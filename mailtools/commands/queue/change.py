@@ -1,0 +1,127 @@
+"""``mailtools queue hold``, ``release``, ``retry``, ``bounce``, ``delete``."""
+
+import sys
+from typing import Any
+
+import click
+
+from mailtools.commands import _exits
+from mailtools.commands._output import warn
+from mailtools.commands.queue import _select
+from mailtools.services import queue_change
+from mailtools.services.queue_change import Action, Change
+
+
+@click.command("hold")
+@_select.select_options
+def hold(**options: Any) -> None:
+    """Keep messages back: no attempts until they are released.
+
+    Exits 1 if nothing was changed, 66 for an unknown ID, 75 if a message is being delivered right now.
+
+    \b
+        mailtools queue hold --site example.com
+    """
+    _change(_select.selection(options, needed=True), queue_change.hold(_who()), "is on hold already")
+
+
+@click.command("release")
+@_select.select_options
+def release(**options: Any) -> None:
+    """Let messages on hold go on: they are tried when they are due.
+
+    Exits 1 if nothing was changed, 66 for an unknown ID, 75 if a message is being delivered right now.
+
+    \b
+        mailtools queue release --all
+    """
+    _change(_select.selection(options, needed=True), queue_change.release(_who()), "is not on hold")
+
+
+@click.command("retry")
+@_select.select_options
+def retry(**options: Any) -> None:
+    """Have messages tried again now, by the run that is under way or the next one. Not those on hold.
+
+    Exits 1 if nothing was changed, 66 for an unknown ID, 75 if a message is being delivered right now.
+
+    \b
+        mailtools queue retry --site example.com
+    """
+    action = queue_change.retry(_who())
+    _change(_select.selection(options, needed=True), action, "is on hold; release it first")
+
+
+@click.command("bounce")
+@_select.select_options
+def bounce(**options: Any) -> None:
+    """Give messages up: recipients who wait get nothing, and the sender is told by a DSN.
+
+    The DSN goes through the queue. Nobody is told of a message from the null sender. Exits 1 if nothing was
+    changed, 66 for an unknown ID, 75 if a message is being delivered right now or its sender will be told
+    later.
+
+    \b
+        mailtools queue bounce --older 2d --to '*@example.com'
+    """
+    selection = _select.selection(options, needed=True)
+    _change(selection, queue_change.bounce(selection.spool, warn), "")
+
+
+@click.command("delete")
+@_select.select_options
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before --all.")
+def delete(yes: bool, **options: Any) -> None:
+    """Remove messages from the queue and tell nobody.
+
+    With --all it asks on a terminal; elsewhere that needs -y. Exits 1 if nothing was changed, 66 for an
+    unknown ID, 75 if a message is being delivered right now.
+
+    \b
+        mailtools queue delete --from '<>' --older 1d
+    """
+    selection = _select.selection(options, needed=True)
+    if selection.everything and not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("--all removes messages for good: add -y")
+        which = "the messages selected" if selection.is_narrowed else "ALL messages"
+        if not click.confirm(f"Remove {which} in {selection.spool.path} and tell nobody?", err=True):
+            click.get_current_context().exit(_exits.NOTHING)
+    _change(selection, queue_change.delete, "")
+
+
+def _who() -> str:
+    """Who did it, for the journal."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "nobody known"
+
+
+def _change(selection: _select.Selection, action: Action, unfit: str) -> None:
+    """Do it, and end the command. *unfit*: why a message that an ID named was left as it is."""
+    unknown = _select.Unknown()
+    outcomes: dict[str, int] = {}
+
+    def tell(change: Change) -> None:
+        identity, outcome = change
+        if outcome == queue_change.GONE:
+            if selection.ids is not None:
+                unknown(identity)
+            return
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        if outcome == queue_change.BUSY:
+            warn(f"{identity}: is being delivered right now; try again")
+        elif outcome == queue_change.LATER:
+            warn(f"{identity}: is given up; its sender will be told by a later run")
+        elif outcome == queue_change.UNFIT and selection.ids is not None and unfit:
+            warn(f"{identity}: {unfit}")
+
+    wanted = selection.filter.predicate()
+    # All are found before one is changed: a message that was moved must not be found again.
+    chosen = [(listed.entry.envelope.identity, listed.state) for listed in selection.listed(unknown)]
+    queue_change.apply(selection.spool, chosen, action, wanted, tell)
+    late = outcomes.get(queue_change.BUSY, 0) + outcomes.get(queue_change.LATER, 0)
+    unknown.exit(bool(outcomes.get(queue_change.DONE)), *([_exits.TEMP_FAIL] if late else []))

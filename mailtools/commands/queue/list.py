@@ -1,0 +1,110 @@
+"""``mailtools queue list``."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import click
+
+from mailtools.commands._options import json_option
+from mailtools.commands._output import json_line, print_rows, visible
+from mailtools.commands.queue import _select
+from mailtools.core.queue.store import Listed
+from mailtools.services import queue_view
+
+_REASON = queue_view.COLUMNS.index("reason")
+_RIGHT = (3, 6)  # columns of numbers
+
+
+@click.command("list")
+@_select.select_options
+@click.option("--mailq", is_flag=True, help="In the form of Postfix's mailq; exits 0.")
+@json_option
+def command(mailq: bool, as_json: bool, **options: Any) -> None:
+    """List messages, a line each, all without an ID or an option that selects.
+
+    Columns: id, state, arrived, size (octets), sender, recipients who wait, attempts, due, reason. A queue
+    that is not there is empty. Exits 1 if nothing matched, 66 for an unknown ID.
+
+    \b
+        mailtools queue list --site example.com --older 4h
+        mailtools queue list --json | jq -r '.recipients[].delay_reason' | sort | uniq -c
+    """
+    if mailq and as_json:
+        raise click.UsageError("--mailq and --json: give one of them")
+    selection = _select.selection(options)
+    unknown = _select.Unknown()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a letter that the locale lacks is no failure
+    if mailq:
+        _print_mailq(selection, unknown)
+        unknown.exit(True)
+    if as_json:
+        some = _print(_rendered(selection, unknown, _json))
+    elif sys.stdout.isatty():
+        some = _print_table(selection.listed(unknown))
+    else:
+        some = _print(_rendered(selection, unknown, _tabbed))
+    unknown.exit(some)
+
+
+def _json(listed: Listed) -> str:
+    return json_line(queue_view.as_json(listed)) + "\n"
+
+
+def _tabbed(listed: Listed) -> str:
+    line = "\t".join(queue_view.row(listed))
+    if not line.replace("\t", "").isprintable():
+        line = "\t".join(map(visible, queue_view.row(listed)))
+    return line + "\n"
+
+
+def _rendered(
+    selection: _select.Selection, unknown: _select.Unknown, render: Callable[[Listed], str]
+) -> Iterator[str]:
+    if selection.ids is not None:
+        return map(render, selection.listed(unknown))
+    return queue_view.rendered(selection.spool, selection.filter.predicate(), render)
+
+
+def _print(texts: Iterable[str]) -> bool:
+    write = sys.stdout.write
+    some = False
+    for text in texts:
+        if text:
+            some = True
+            write(text)
+    return some
+
+
+def _print_table(found: Iterable[Listed]) -> bool:
+    rows = [
+        [visible(cell) for cell in queue_view.row(listed)]
+        for listed in sorted(found, key=lambda listed: listed.entry.envelope.arrived)
+    ]
+    taken = [max(map(len, column)) for column in zip(queue_view.COLUMNS, *rows, strict=True)]
+    room = max(20, shutil.get_terminal_size().columns - sum(taken[:_REASON]) - 2 * _REASON)
+    for row in rows:
+        if len(row[_REASON]) > room:
+            row[_REASON] = row[_REASON][: room - 1] + "…"
+    print_rows(queue_view.COLUMNS, rows, _RIGHT)
+    return bool(rows)
+
+
+def _print_mailq(selection: _select.Selection, unknown: _select.Unknown) -> None:
+    """Each text begins with the number of its octets, for the sum."""
+
+    def render(listed: Listed) -> str:
+        return f"{listed.entry.envelope.size}\n{queue_view.mailq(listed, visible)}\n"
+
+    write = sys.stdout.write
+    octets = count = 0
+    for text in _rendered(selection, unknown, render):
+        for one in text.split("\n\n")[:-1]:
+            size, _, lines = one.partition("\n")
+            if not count:
+                write(queue_view.MAILQ_HEAD + "\n")
+            write(lines + "\n\n")
+            octets, count = octets + int(size), count + 1
+    write((queue_view.mailq_end(octets, count) if count else queue_view.MAILQ_EMPTY) + "\n")

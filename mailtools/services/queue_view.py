@@ -1,0 +1,351 @@
+"""The queue as people and programs see it: what is selected, and its rows in each form.
+
+Entries of the store in; cells, text or values out. Changes nothing (that is for `queue_change`) and prints
+nothing: what makes text fit for a terminal is an argument. The forms of `postqueue -p` and `postqueue -j`
+are those of Postfix 3.7.
+
+Invariants: memory does not grow with the number of messages; what an entry holds is a stranger's.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+from mailtools.core.errors import BadDataError
+from mailtools.core.queue import journal
+from mailtools.core.queue.envelope import Envelope
+from mailtools.core.queue.journal import DUE, Entry
+from mailtools.core.queue.store import ACTIVE, HOLD, Listed
+from mailtools.system import clock
+from mailtools.system.spool import Spool
+
+Clean = Callable[[str], str]
+Render = Callable[[Listed], str]
+
+_BATCH = 256  # messages
+_ISO = "%04d-%02d-%02dT%02d:%02d:%02d%s"
+_LARGEST_HEADER = 16 << 20  # octets
+_WORTH_IT = 4096  # messages; for fewer, forking takes as long as it saves
+COLUMNS = ("id", "state", "arrived", "size", "sender", "recipients", "attempts", "due", "reason")
+
+
+class Filter(NamedTuple):
+    """What is selected: all that is said here holds for a message. Patterns are globs."""
+
+    sender: str | None = None
+    recipient: str | None = None  # one who still waits
+    site: str = ""  # the domain of one who still waits
+    state: str = ""
+    older: float = 0.0  # seconds since it arrived
+
+    def predicate(self) -> Callable[[Listed], bool]:
+        """Tells whether a message is selected."""
+        tests: list[Callable[[Listed], bool]] = []
+        if self.sender is not None:
+            matches = _glob("" if self.sender == "<>" else self.sender)
+            tests.append(lambda listed: matches(listed.entry.envelope.reverse_path))
+        if self.recipient is not None:
+            to = _glob(self.recipient)
+            tests.append(lambda listed: any(map(to, waiting(listed.entry))))
+        if self.site:
+            site = self.site.lower().removesuffix(".")
+            tests.append(lambda listed: any(site_of(a) == site for a in waiting(listed.entry)))
+        if self.state:
+            tests.append(lambda listed: listed.state == self.state)
+        if self.older:
+            latest = clock.now() - self.older
+            tests.append(lambda listed: listed.entry.envelope.arrived <= latest)
+        return lambda listed: all(test(listed) for test in tests)
+
+
+def _glob(pattern: str) -> Callable[[str], bool]:
+    from fnmatch import translate
+
+    match = re.compile(translate(pattern.lower())).match
+    return lambda address: match(address.lower()) is not None
+
+
+def waiting(entry: Entry) -> Iterator[str]:
+    """The recipients who still wait."""
+    recipients = entry.envelope.recipients
+    return (recipients[number].address for number in entry.pending)
+
+
+def site_of(address: str) -> str:
+    """The domain of a recipient."""
+    return address.rpartition("@")[2].lower().removesuffix(".")
+
+
+# -- many messages -----------------------------------------------------------------------------------------
+
+
+def rendered(spool: Spool, wanted: Callable[[Listed], bool], render: Render) -> Iterator[str]:
+    """*render* of each message wanted, many at a time; a large queue by several processes."""
+
+    def text(places: Iterable[tuple[str, str]]) -> str:
+        return "".join([render(listed) for listed in spool.look(places) if wanted(listed)])
+
+    return mapped(spool, text)
+
+
+def mapped(spool: Spool, work: Callable[[Iterable[tuple[str, str]]], str]) -> Iterator[str]:
+    """*work* on all places in the spool, some at a time."""
+    places = spool.places()
+    first = list(islice(places, _WORTH_IT))
+    from mailtools.system.parallel import workers
+
+    if len(first) < _WORTH_IT or workers() < 2:
+        return map(work, _batches(chain(first, places)))
+    from mailtools.system.fanout import in_order
+
+    def work_on(batch: bytes) -> bytes:
+        names = batch.decode().split()
+        return work(zip(names[::2], names[1::2], strict=True)).encode("utf-8", "surrogatepass")
+
+    packed = (" ".join(chain(*batch)).encode() for batch in _batches(chain(first, places)))
+    return (result.decode("utf-8", "surrogatepass") for result in in_order(packed, work_on, workers()))
+
+
+def _batches(places: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    while batch := list(islice(places, _BATCH)):
+        yield batch
+
+
+# -- one message -------------------------------------------------------------------------------------------
+
+
+def row(listed: Listed) -> tuple[str, ...]:
+    """Its cells, as `COLUMNS` names them; "-" where there is nothing."""
+    entry, state = listed
+    envelope = entry.envelope
+    pending = entry.pending
+    recipients = envelope.recipients[pending[0]].address if pending else "-"
+    if len(pending) > 1:
+        recipients += f" (+{len(pending) - 1})"
+    return (
+        envelope.identity,
+        state,
+        iso(envelope.arrived),
+        str(envelope.size),
+        envelope.reverse_path or "<>",
+        recipients,
+        str(entry.attempts),
+        due_text(listed),
+        reason(entry) or "-",
+    )
+
+
+def due_text(listed: Listed) -> str:
+    """When it is tried next."""
+    if listed.state in (HOLD, ACTIVE):
+        return "-" if listed.state == HOLD else "now"
+    return "now" if listed.entry.due <= clock.now() else iso(listed.entry.due)
+
+
+def reason(entry: Entry) -> str:
+    """What was said last of a recipient who waits; of any, where nobody does."""
+    for number in entry.pending or range(len(entry.recipients)):
+        last = entry.recipients[number].last
+        if last and last.reply:
+            return last.reply
+    return ""
+
+
+def reasons(entry: Entry) -> Iterator[str]:
+    """What delays each recipient who waits, where something does."""
+    for number in entry.pending:
+        last = entry.recipients[number].last
+        if last and last.reply:
+            yield last.reply
+
+
+def iso(seconds: float) -> str:
+    """A time as ISO 8601 has it: local, with its offset."""
+    t = time.localtime(seconds)
+    return _ISO % (*t[:6], _offset(t.tm_gmtoff))
+
+
+@lru_cache(maxsize=8)
+def _offset(seconds: int) -> str:
+    sign, minutes = "-" if seconds < 0 else "+", abs(seconds) // 60
+    return f"{sign}{minutes // 60:02d}:{minutes % 60:02d}"
+
+
+def as_json(listed: Listed) -> dict[str, Any]:
+    """The keys of `postqueue -j`, and ours behind them."""
+    entry, state = listed
+    envelope = entry.envelope
+    waits: list[dict[str, Any]] = []
+    done: list[dict[str, Any]] = []
+    for recipient, standing in zip(envelope.recipients, entry.recipients, strict=True):
+        its: dict[str, Any] = {"address": recipient.address}
+        last = standing.last
+        if last and last.reply:
+            its["delay_reason" if standing.state == DUE else "reply"] = last.reply
+        its["state"] = "deferred" if standing.state == DUE and last else standing.state
+        if last:
+            its |= {"status": last.status, "remote": last.remote, "last_attempt": int(standing.at)}
+        (waits if standing.state == DUE else done).append(its)
+    return {
+        "queue_name": state,
+        "queue_id": envelope.identity,
+        "arrival_time": int(envelope.arrived),
+        "message_size": envelope.size,
+        "forced_expire": False,
+        "sender": envelope.reverse_path or "MAILER-DAEMON",
+        "recipients": waits,
+        "done": done,
+        "reverse_path": envelope.reverse_path,
+        "attempts": entry.attempts,
+        "due": int(entry.due),
+        "envid": envelope.envid,
+        "ret": envelope.ret,
+        "origin": envelope.origin,
+        "route": envelope.route,
+        "tls": envelope.tls,
+        "account": envelope.account,
+    }
+
+
+# -- what `show` and `log` tell ----------------------------------------------------------------------------
+
+
+def told(listed: Listed) -> Iterator[tuple[str, str]]:
+    """The envelope, and where each recipient stands: names and texts."""
+    entry, state = listed
+    envelope = entry.envelope
+    yield "id", envelope.identity
+    yield "state", state
+    yield "arrived", iso(envelope.arrived)
+    yield "sender", envelope.reverse_path or "<>"
+    yield "size", str(envelope.size)
+    yield "attempts", str(entry.attempts)
+    yield "due", due_text(listed)
+    for name in ("ret", "envid", "origin", "route", "tls", "account"):
+        if text := getattr(envelope, name):
+            yield name, text
+    if wants := [name for name in ("8bit", "utf8") if getattr(envelope, f"needs_{name}")]:
+        yield "needs", ", ".join(wants)
+    for recipient, standing in zip(envelope.recipients, entry.recipients, strict=True):
+        last = standing.last
+        text = f"{recipient.address} {'deferred' if standing.state == DUE and last else standing.state}"
+        if recipient.notify:
+            text += f" notify={recipient.notify}"
+        if recipient.orcpt:
+            text += f" orcpt={recipient.orcpt}"
+        yield "recipient", text + (f" ({last.reply})" if last and last.reply else "")
+
+
+def message(spool: Spool, listed: Listed, head: bool, body: bool) -> Iterator[bytes]:
+    """The message as it lies there, in blocks: its header (without the empty line, where that is all), its
+    body, or both. Raises BadDataError."""
+    blocks = spool.message(listed.entry.envelope)
+    if head and body:
+        yield from blocks
+        return
+    octets = b""
+    for block in blocks:
+        octets += block
+        end = 0 if octets.startswith(b"\n") else octets.find(b"\n\n") + 1
+        if end or octets.startswith(b"\n"):
+            yield octets[:end] if head else octets[end + 1 :]
+            break
+        if len(octets) > _LARGEST_HEADER:
+            raise BadDataError(f"{listed.entry.envelope.identity}: its header is larger than any of ours")
+    else:
+        yield octets if head else b""
+    if body:
+        yield from blocks
+
+
+class Event(NamedTuple):
+    """One thing that happened to one recipient, or to the message."""
+
+    at: float
+    id: str
+    event: str
+    recipient: str = ""
+    status: str = ""
+    remote: str = ""
+    text: str = ""
+
+
+def history(spool: Spool, listed: Listed) -> Iterator[Event]:
+    """What happened, as the journal has it. Nothing of a message that left the queue meanwhile."""
+    envelope = listed.entry.envelope
+    identity = envelope.identity
+    origin = f" from {envelope.origin}" if envelope.origin else ""
+    yield Event(envelope.arrived, identity, "arrived", text=f"{envelope.size} octets{origin}")
+    try:
+        records = spool.records(identity)
+    except FileNotFoundError:
+        return
+    for record in records:
+        yield from _events(envelope, record)
+
+
+def _events(envelope: Envelope, record: dict[str, Any]) -> Iterator[Event]:
+    at: Any = record.get("at")
+    kind = record.get("event")
+    if not journal.is_time(at) or not isinstance(kind, str):
+        yield Event(0.0, envelope.identity, "unreadable")
+        return
+    event = Event(at, envelope.identity, kind)
+    numbers = record.get("recipients")
+    addresses = [
+        envelope.recipients[n].address
+        for n in (numbers if isinstance(numbers, list) else ())
+        if type(n) is int and 0 <= n < len(envelope.recipients)
+    ]
+    if kind == "attempt":
+        result, status, remote, reply = (_text(record.get(key)) for key in _SAID)
+        yield from (Event(at, event.id, result, address, status, remote, reply) for address in addresses)
+    elif kind == "told":
+        text = f"{_text(record.get('of'))}: DSN {_text(record.get('dsn'))}"
+        yield from (event._replace(recipient=address, text=text) for address in addresses)
+    elif kind == "scheduled" and journal.is_time(record.get("due")):
+        yield event._replace(text=f"next attempt at {iso(record['due'])}")
+    else:
+        by = _text(record.get("by"))
+        yield event._replace(text=f"by {by}" if by else "")
+
+
+_SAID = ("result", "status", "remote", "reply")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+# -- as `postqueue -p` -------------------------------------------------------------------------------------
+
+MAILQ_EMPTY = "Mail queue is empty"
+MAILQ_HEAD = "----Queue ID----- --Size-- ---Arrival Time---- --Sender/Recipient------"
+_MARKS = {ACTIVE: "*", HOLD: "!"}
+_REASON_ENDS = 76  # a reason is shifted to the right, to end there
+
+
+def mailq(listed: Listed, clean: Clean) -> str:
+    """A message and its recipients, grouped by what delays them."""
+    entry, state = listed
+    envelope = entry.envelope
+    arrived = time.asctime(time.localtime(envelope.arrived))[:19]
+    sender = clean(envelope.reverse_path) or "MAILER-DAEMON"
+    lines = [f"{envelope.identity + _MARKS.get(state, ''):<17} {envelope.size:8d} {arrived} {sender}"]
+    said = ""
+    for number in entry.pending:
+        last = entry.recipients[number].last
+        why = (last.reply if last else "") or (said and "reason unavailable")
+        if why != said:
+            said, text = why, clean(why)
+            lines.append(f"{'':{max(0, _REASON_ENDS - len(text))}}({text})")
+        lines.append(f"{'':46} {clean(envelope.recipients[number].address)}")
+    return "\n".join(lines) + "\n"
+
+
+def mailq_end(octets: int, count: int) -> str:
+    """The last line."""
+    return f"-- {octets // 1024} Kbytes in {count} Request{'' if count == 1 else 's'}."
