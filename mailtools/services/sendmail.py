@@ -105,6 +105,7 @@ class Post:
         self.origin = settings.origin or self.host
         self.root = os.path.abspath(os.path.expanduser(settings.root))
         self._warn = warn
+        self._queued_by_alias = False  # beside a program that an alias names
         domains = settings.domains or (self.host, "localhost")
         self.domains = frozenset([domain.lower().removesuffix(".") for domain in domains])
 
@@ -200,10 +201,11 @@ class Post:
         message = message._replace(fields=submission.complete(message.fields, stamps))
         received = trace.submitted(user.number, self.host, identity, stamps.date)
         way = _Way(message, given, reverse_path, identity, received)
+        self._queued_by_alias = False
         left = self._deliver(way, recipients)
         if left:
             self._queue(way, left, user)
-        return Accepted(identity, bool(left), recipients)
+        return Accepted(identity, bool(left) or self._queued_by_alias, recipients)
 
     def _recipients(self, fields: bytes, given: Submission) -> tuple[str, ...]:
         found = list(given.recipients)
@@ -236,6 +238,7 @@ class Post:
         elsewhere: list[str] = []
         if any(its.has_program for its in places.values()):
             failed |= self._by_program(way, list(places))
+            self._queued_by_alias = any(its.elsewhere for its in places.values())
         else:
             elsewhere = [address for its in places.values() for address in its.elsewhere]
             failed |= self._into_mboxes(way, places)

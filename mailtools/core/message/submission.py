@@ -9,14 +9,13 @@ Invariants: of a body no octet is changed. Nothing raises on any octets; time is
 with a line end, and a header holds no CR: one that stood alone there is a space, so that it makes no field.
 """
 
-import re
 from typing import NamedTuple
 
-from mailtools.core.message import header
 from mailtools.core.patterns import lazy
 
 MAX_HOPS = 100  # Received fields; RFC 5321 §6.3
-_FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+(?:\n|\Z)(?:[ \t][^\n]*+(?:\n|\Z))*+)*+")
+_IN_NAME = bytes([*range(0x21, 0x3A), *range(0x3B, 0x7F)])
+_IN_ADDRESS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+/=?^_`{|}~.-"
 _FIELD = lazy(rb"[!-9;-~]{1,200}[ \t]*+:|>?From ")
 _NOT_TO_GO = ("Bcc", "Resent-Bcc", "Return-Path")
 _OF_ADDRESSES = (
@@ -25,9 +24,8 @@ _OF_ADDRESSES = (
 )  # fmt: skip
 _UNPRINTED = lazy(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _TOKEN = lazy(
-    rb'(?P<quoted>"(?:[^"\\]++|\\.)*+")|(?P<comment>\((?:[^()\\]++|\\.)*+\))|(?P<angle><[^<>]*+>)'
-    rb"|(?P<comma>,)|(?P<space>[ \t\r\n]++)|(?P<word>[^ \t\r\n\"(),:;<>]++)|(?P<odd>.)",
-    re.DOTALL,
+    rb'(?s)(?P<quoted>"(?:[^"\\]++|\\.)*+")|(?P<comment>\((?:[^()\\]++|\\.)*+\))|(?P<angle><[^<>]*+>)'
+    rb"|(?P<comma>,)|(?P<space>[ \t\r\n]++)|(?P<word>[^ \t\r\n\"(),:;<>]++)|(?P<odd>.)"
 )
 _NAME = lazy(rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]++")
 
@@ -49,15 +47,29 @@ def split(octets: bytes) -> tuple[bytes, int]:
     goes on behind them.
     """
     start = _behind_postmarks(octets)
-    match = _FIELDS.match(octets, start)
-    assert match
-    end = match.end()
+    end = _fields_end(octets, start)
     fields = octets[start:end]
     if b"\r" in fields:
         fields = fields.replace(b"\r", b" ")
     if fields and not fields.endswith(b"\n"):
         fields += b"\n"
     return fields, end + octets.startswith(b"\n", end)
+
+
+def _fields_end(octets: bytes, start: int) -> int:
+    """Behind the last line that is a field, or goes on with one: a few steps a line of the header."""
+    at, end = start, len(octets)
+    while at < end:
+        after = octets.find(b"\n", at) + 1 or end
+        if octets[at] not in b" \t":
+            colon = octets.find(b":", at, after)
+            name = octets[at : max(at, colon)].rstrip(b" \t")
+            if not name or name.translate(None, _IN_NAME):
+                break
+        elif at == start:
+            break
+        at = after
+    return at
 
 
 def _behind_postmarks(octets: bytes) -> int:
@@ -82,6 +94,8 @@ def complete(fields: bytes, stamps: Stamps) -> bytes:
     lower = b"\n" + fields.lower()
     gone = [name for name in _NOT_TO_GO if has(lower, name)]
     if gone:
+        from mailtools.core.message import header
+
         fields = header.remove(fields, *gone)
     fields = qualify(fields, stamps.origin)
     if not has(lower, "From") and not has(lower, "Resent-From"):
@@ -108,7 +122,7 @@ def hops(fields: bytes) -> int:
 
 def readable(text: str) -> str:
     """*text* as one line that a field may hold: controls and what is no character become spaces."""
-    return _UNPRINTED.sub(" ", text).strip()
+    return (text if text.isascii() and text.isprintable() else _UNPRINTED.sub(" ", text)).strip()
 
 
 def _from_field(stamps: Stamps) -> bytes:
@@ -133,15 +147,48 @@ def qualify(fields: bytes, origin: str) -> bytes:
     """
     kept = []
     at = 0
-    for name, _, start, end in header.fields(fields):
-        if name not in _OF_ADDRESSES:
-            continue
+    for start, end in _address_values(fields):
         value = fields[start:end]
         if value.count(b"@") > value.count(b","):
             continue  # as nearly all are; where a quoted name has an @ the worst is a name left alone
-        kept += [fields[at:start], _qualified(value, b"@" + origin.encode())]
+        suffix = b"@" + origin.encode()
+        kept += [fields[at:start], _simply(value, suffix) or _qualified(value, suffix)]
         at = end
     return b"".join(kept) + fields[at:] if kept else fields
+
+
+def _address_values(fields: bytes) -> list[tuple[int, int]]:
+    """Where the values of the fields of addresses stand, in order."""
+    lower = b"\n" + fields.lower()
+    found = []
+    for name in _OF_ADDRESSES:
+        at = lower.find(b"\n" + name)
+        while at >= 0:
+            start = lower.find(b":", at)  # of the colon; in *fields* it is that of the value
+            if not lower[at + 1 + len(name) : start].strip(b" \t"):
+                found.append((start, _value_end(fields, start)))
+            at = lower.find(b"\n" + name, at + 1)
+    return sorted(found)
+
+
+def _value_end(fields: bytes, at: int) -> int:
+    end = len(fields)
+    while at < end:
+        at = fields.find(b"\n", at) + 1 or end
+        if fields[at : at + 1] not in (b" ", b"\t"):
+            break
+    return at
+
+
+def _simply(value: bytes, suffix: bytes) -> bytes:
+    """A list of one name, perhaps with a comment: what nearly all are that lack a domain. b"" for others."""
+    name, space, comment = value.strip().partition(b" ")
+    inner = comment[1:-1]
+    if not name or name.translate(None, _IN_ADDRESS):
+        return b""
+    if space and (comment[:1] + comment[-1:] != b"()" or inner != inner.translate(None, b"()\\\n")):
+        return b""
+    return value.replace(name, name + suffix, 1)
 
 
 def _qualified(value: bytes, suffix: bytes) -> bytes:

@@ -1,10 +1,11 @@
 """Trace: the fields a server puts at the head of a message it takes (RFC 5321 §4.4, RFC 5322 §3.6.7)."""
 
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-_NOT_IN_NAME = re.compile(r"[^A-Za-z0-9._:\[\]-]")  # a name the client chose must not end the clause it is in
+from mailtools.core.patterns import lazy
+
+_NOT_IN_NAME = lazy(r"[^A-Za-z0-9._:\[\]-]")  # a name the client chose must not end the clause it is in
 
 
 class Stamp(NamedTuple):
