@@ -1,5 +1,6 @@
 """``send``: what goes over the wire, what is printed, which exit code says how it went."""
 
+import email
 import email.utils
 import json
 import re
@@ -306,6 +307,7 @@ EIGHT_BIT = MESSAGE + b"\xe4\xf6\xfc\n"
     ("ehlo", "message", "code", "word"),
     [
         (b"250-test\r\n250 SMTPUTF8\r\n", EIGHT_BIT, 65, b"8BITMIME"),
+        (b"250-test\r\n250 SMTPUTF8\r\n", UTF8, 65, b"8BITMIME"),
         (b"250-test\r\n250 8BITMIME\r\n", UTF8, 65, b"SMTPUTF8"),
         (b"250-test\r\n250 8BITMIME\r\n", MESSAGE.replace(b"bob@", "büro@".encode()), 65, b"SMTPUTF8"),
         (b"250-test\r\n250 SIZE 100\r\n", MESSAGE, 65, b"at most 100"),
@@ -318,10 +320,55 @@ EIGHT_BIT = MESSAGE + b"\xe4\xf6\xfc\n"
 )
 def test_what_a_server_does_not_offer(ehlo: bytes, message: bytes, code: int, word: bytes) -> None:
     with Scripted(EHLO=ehlo) as server:
-        done = send(server, message=message)
+        done = send(server, "--body", "8bit", message=message)
     assert done.returncode == code, done.stdout + done.stderr
     assert word in done.stdout
     assert len(server.messages) == (code == 0)
+
+
+@pytest.mark.parametrize("ehlo", [PLAIN_EHLO, b"250-test\r\n250 SIZE 10000\r\n"])
+def test_a_server_that_takes_7_bits_gets_7_bits(ehlo: bytes) -> None:
+    text = "Grüße aus dem hohen Norden, wo es kalt ist\n".encode()
+    with Scripted(EHLO=ehlo) as server:
+        done = send(server, message=MESSAGE + text)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [received] = server.messages
+    assert received.isascii() and received.count(b"\r\n") == received.count(b"\n")
+    assert received.startswith(WIRE.partition(b"\r\n\r\n")[0])
+    parsed = email.message_from_bytes(received)
+    assert parsed["Content-Transfer-Encoding"] == "quoted-printable"
+    assert parsed["Content-Type"] == "text/plain; charset=utf-8"
+    assert parsed.get_payload(decode=True) == (b"body\n" + text).replace(b"\n", b"\r\n")
+    mail = next(command for command in server.commands if command.startswith(b"MAIL"))
+    assert b"BODY" not in mail
+    assert b"SIZE=" not in mail or b" SIZE=%d\r\n" % len(received) in mail
+
+
+def test_7_bits_can_be_asked_for_and_8_bits_are_told_of() -> None:
+    with Scripted() as server:
+        assert send(server, "--body", "7bit", message=EIGHT_BIT).returncode == 0
+        assert send(server, message=EIGHT_BIT).returncode == 0
+    assert [message.isascii() for message in server.messages] == [True, False]
+    assert [b"8BITMIME" in command for command in server.commands if command.startswith(b"MAIL")] == [
+        False,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "word"),
+    [
+        (b"DKIM-Signature: v=1; a=rsa-sha256\n", b"DKIM"),
+        (b"Content-Type: multipart/signed; boundary=b\n", b"signed"),
+        (b"Subject: \xe9\n", b"header"),
+    ],
+)
+def test_what_cannot_be_made_7_bit_is_not_sent(header: bytes, word: bytes) -> None:
+    message = header + MESSAGE.partition(b"\n\n")[0] + b"\n\n--b\n\n\xe9\n--b--\n"
+    with Scripted(EHLO=PLAIN_EHLO) as server:
+        done = send(server, message=message)
+    assert (done.returncode, server.messages) == (65, [])
+    assert word in done.stdout
 
 
 def test_parameters_are_only_what_is_needed_and_offered() -> None:
@@ -606,7 +653,7 @@ def test_json_lines() -> None:
     assert (a["status"], a["recipient"], a["code"]) == ("failed", "a@x", None)
     assert b == {
         "status": "failed", "recipient": "b@x", "code": 550, "enhanced": "5.1.1", "text": "no\nsuch user",
-        "sender": "ann@example.org", "message": "standard input",
+        "sender": "ann@example.org", "message": "standard input", "queue_id": None,
     }  # fmt: skip
 
 
