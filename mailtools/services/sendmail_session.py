@@ -6,7 +6,13 @@ recipient is taken but names of ours that nobody has. Octets come and go through
 
 from collections.abc import Callable
 
-from mailtools.core.errors import CannotWriteError, DiskFullError, MailError, UnknownRecipientError
+from mailtools.core.errors import (
+    CannotWriteError,
+    DiskFullError,
+    MailError,
+    RefusedError,
+    UnknownRecipientError,
+)
 from mailtools.core.smtp import events
 from mailtools.core.smtp.events import Event
 from mailtools.core.smtp.offer import Offer
@@ -137,4 +143,6 @@ def _reply(error: MailError | OSError) -> Reply:
         return Reply(451, "4.3.0", "Mailbox or spool cannot be written, try again later")
     if isinstance(error, UnknownRecipientError):
         return Reply(550, "5.1.1", "No such user here")
+    if isinstance(error, RefusedError):
+        return Reply(554, "5.4.6", "Mail loop: too many Received fields")
     return Reply(554, "5.6.0", str(error).encode("ascii", "replace").decode())

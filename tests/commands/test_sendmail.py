@@ -534,6 +534,15 @@ def test_a_session_refuses_whom_nobody_knows(house: House) -> None:
     assert house.nothing()
 
 
+def test_a_session_ends_loops(house: House) -> None:
+    fields = [b"Received: x"] * 101
+    replies = session(
+        house, b"HELO me", b"MAIL FROM:<>", b"RCPT TO:<bob@localhost>", b"DATA", *fields, b"", b".", b"QUIT"
+    )
+    assert replies[-2].startswith(b"554 5.4.6 ")
+    assert house.nothing()
+
+
 def test_a_session_that_is_cut_leaves_nothing(house: House) -> None:
     session(house, b"HELO me", b"MAIL FROM:<>", b"RCPT TO:<bob@localhost>", b"DATA", b"Subject: half")
     assert house.nothing()
@@ -631,3 +640,20 @@ def test_json_of_the_journal_is_one_line(house: House) -> None:
     house.run("-f", '"x y"@example.org', "z@example.org")
     (path,) = (house.root / ".spool/incoming").iterdir()
     assert json.loads(path.read_text())["reverse_path"] == '"x y"@example.org'
+
+
+def test_the_queue_is_listed_and_run(house: House) -> None:
+    house.run("bob", "x@example.org")
+    assert b"x@example.org" in house.run("-bp").stdout
+    assert b"empty" not in house.run("-bp").stdout
+
+
+def test_the_sender_is_told_whom_nobody_knows(house: House) -> None:
+    house.root.mkdir()
+    (house.root / "users").write_text("bob:\nann:\n")
+    house.run("-f", "bob", "ann", "nobody", queue="-odi")
+    assert len(house.inbox("ann")) == 1
+    subprocess.run([sys.executable, "-m", "mailtools.sendmail", "-q"], env=house.environment, check=True)
+    (notice,) = house.inbox("bob")
+    assert f"Final-Recipient: rfc822; nobody@{HOST}\n".encode() in notice
+    assert not house.queued()
