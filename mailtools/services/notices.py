@@ -39,16 +39,24 @@ class Notices:
         self._told: Counter[str] = Counter()
 
     def tell(self, lease: SpoolLease, of: str, numbers: Sequence[int]) -> str:
-        """Queue a DSN about these recipients; its id. Raises CannotWriteError."""
+        """Queue a DSN about these recipients; its id, "" where there is nobody to tell. CannotWriteError."""
         envelope = lease.entry.envelope
+        if not envelope.reverse_path or not numbers:
+            return ""
         self._count(envelope.reverse_path)
         identity = clock.identity()
         notice = self._notice(lease.entry, of, numbers, identity)
         octets, is_whole = _original(lease, notice.full)
+        report = dsn.build(notice, octets, is_whole)
         told = Envelope(
-            identity, clock.now(), "", (Recipient(envelope.reverse_path, notify="NEVER"),), origin="notices"
+            identity,
+            clock.now(),
+            "",
+            (Recipient(envelope.reverse_path, notify="NEVER"),),
+            needs_utf8=not report[: header.body_offset(report)].isascii(),
+            origin="notices",
         )
-        self._add(told, [dsn.build(notice, octets, is_whole)])
+        self._add(told, [report])
         return identity
 
     def _count(self, reverse_path: str) -> None:
