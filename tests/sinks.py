@@ -77,10 +77,17 @@ class Sink:
     def _talk(self, sock: socket.socket, readline: Callable[[], bytes]) -> None:
         mail, recipients = "", []
         verb, argument = "", ""
+        began = False
         while (answer := self._rule(verb, argument)) is not None:
+            if verb == "MAIL":
+                began = answer.startswith(b"2")
+            elif verb in ("RCPT", "DATA") and not began:
+                answer = b"503 5.5.1 after MAIL\r\n"
+            if not answer:
+                return _listen(readline)
             sock.sendall(answer)
             if verb == "QUIT":
-                return
+                return None
             if verb == "MAIL":
                 mail, recipients = argument, []
             elif verb == "RCPT" and answer.startswith(b"2"):
@@ -90,19 +97,26 @@ class Sink:
                 while (line := readline()) not in (b".\r\n", b""):
                     octets += line.removeprefix(b".") if line.startswith(b".") else line
                 if not line:
-                    return
-                answer = self._rule(".", argument)
+                    return None
+                answer = self._rule(".", argument) if recipients else b"554 5.5.1 for nobody\r\n"
                 if answer is None or answer.startswith(b"2"):
                     self.taken.append((mail, tuple(recipients), octets))
-                if answer is None:
-                    return
+                if not answer:
+                    return None if answer is None else _listen(readline)
                 sock.sendall(answer)
             line = readline()
             if not line:
-                return
+                return None
             self.lines.append(line)
             verb, _, argument = line.decode("utf-8", "replace").strip().partition(" ")
             verb = verb.upper()
+        return None
+
+
+def _listen(readline: Callable[[], bytes]) -> None:
+    """Say nothing more."""
+    while readline():
+        pass
 
 
 def usual(verb: str, _: str) -> bytes | None:

@@ -6,6 +6,7 @@ waits for disks and names: connecting, our own mailboxes, and telling senders. I
 the size of the queue, and delivery begins with the first message found.
 """
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ _WINDOW = 2000  # messages leased at a time
 _AT_ONCE = 20  # messages leased before the connections have a turn
 _LOOK = 0.2  # seconds between looks for new mail
 _LOOK_AT_DEFERRED = 20.0  # seconds
+_LOOK_AGAIN = 2.0  # seconds, where others had leased some
 _STUCK = 5.0  # seconds that a look waits for sites that have too much, before it passes their mail over
 _PARTING = 30.0  # seconds that messages under way have at the end
 
@@ -69,7 +71,9 @@ class Runner:
         warn: Callable[[str], None],
     ) -> None:
         self.turns = Turns()
-        self.sites = Sites(orders.concurrency, orders.per_site, clock.monotonic)
+        self.sites = Sites(
+            orders.concurrency, orders.per_site, lambda n: orders.schedule.wait(n, 0.5), clock.monotonic
+        )
         self._spool = spool
         self._reach = reach
         self._orders = orders
@@ -81,6 +85,8 @@ class Runner:
         self._look: Iterator[str] | None = None
         self._stuck_since = 0.0
         self._skipped = False  # mail was passed over for want of room
+        self._next_due = math.inf  # monotonic seconds: what we put off ourselves
+        self._contended = False  # others work on some: they may die
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -104,7 +110,9 @@ class Runner:
                 now, found = clock.monotonic(), self._spool.arrivals()
                 # A look at a large queue takes time: it is no more than a fifth of ours.
                 is_time = self._woken or now - looked >= max(_LOOK, 5 * takes) or (once and not self._jobs)
-                if is_time and (found != arrivals or self._skipped or now - looked >= _LOOK_AT_DEFERRED):
+                rest = _LOOK_AGAIN if self._contended and not once else _LOOK_AT_DEFERRED
+                is_due = now >= self._next_due or now - looked >= rest
+                if is_time and (found != arrivals or self._skipped or is_due):
                     arrivals, looked = found, now
                     self._begin_look()
                 elif once and not self._jobs:
@@ -130,7 +138,8 @@ class Runner:
     # -- finding work --------------------------------------------------------------------------------------
 
     def _begin_look(self) -> None:
-        self._woken = self._skipped = False
+        self._woken = self._skipped = self._contended = False
+        self._next_due = math.inf
         self._stuck_since = 0.0
         self._look = self._spool.ready(clock.now())
 
@@ -165,6 +174,7 @@ class Runner:
         """Lease *identity* and hand out its parts. *to*: the site that asked for it."""
         lease = self._spool.claim(identity)
         if lease is None:
+            self._contended = True
             return
         parts = self._parts(lease)
         if parts is None:
@@ -210,8 +220,11 @@ class Runner:
         else:
             self.sites.push(target, task)
 
-    def _job_done(self, _: Job) -> None:
+    def _job_done(self, job: Job) -> None:
         self._jobs -= 1
+        if job.lease.entry.due:
+            wait = job.lease.entry.due - clock.now()
+            self._next_due = min(self._next_due, clock.monotonic() + wait)
 
     def _deliver(self, task: Task) -> None:
         """The clerk: a message into our own mailboxes."""

@@ -22,7 +22,7 @@ _BACKLOG = 20_000  # ids of all sites: memory does not grow with the queue
 _EACH = 3  # tasks that wait for each connection before there is another
 _TURN = 100  # messages over one connection while other sites wait
 _OPENING = 5  # connections that may be on their way for each that may deliver
-_FIRST_REST, _LONGEST_REST = 60.0, 900.0  # seconds that a dead site is left alone
+_LONGEST_REST = 900.0  # seconds that a dead site is left alone
 _SITES = 10_000  # that are remembered
 
 
@@ -69,7 +69,14 @@ class Site:
 class Sites:
     """All sites that are known now."""
 
-    def __init__(self, concurrency: int, per_site: int, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        concurrency: int,
+        per_site: int,
+        rest: Callable[[int], float],  # seconds to leave a site alone that failed so many times
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._rest = rest
         self._concurrency = concurrency
         self._per_site = per_site
         self._monotonic = monotonic
@@ -217,8 +224,8 @@ class Sites:
         if site.links:
             site.allowed = max(1, site.links)
             return False
-        rest = min(_LONGEST_REST, _FIRST_REST * 2.0 ** min(site.failures, 10))
         site.failures += 1
+        rest = min(_LONGEST_REST, self._rest(site.failures))
         site.allowed = 1
         site.dead_until = self._monotonic() + rest
         site.problem = problem
