@@ -56,7 +56,11 @@ class Notices:
             needs_utf8=not report[: header.body_offset(report)].isascii(),
             origin="notices",
         )
-        self._add(told, [report])
+        try:
+            self._add(told, [report])
+        except CannotWriteError:
+            self._uncount(envelope.reverse_path)
+            raise
         return identity
 
     def _count(self, reverse_path: str) -> None:
@@ -68,6 +72,11 @@ class Notices:
             if self._told[reverse_path] >= _MOST_IN_AN_HOUR:
                 raise CannotWriteError(f"more than {_MOST_IN_AN_HOUR} notices to <{reverse_path}> in an hour")
             self._told[reverse_path] += 1
+
+    def _uncount(self, reverse_path: str) -> None:
+        """What did not get into the spool told nobody."""
+        with self._lock:
+            self._told[reverse_path] -= 1
 
     def _notice(self, entry: Entry, of: str, numbers: Sequence[int], identity: str) -> Notice:
         envelope = entry.envelope
