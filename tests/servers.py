@@ -24,13 +24,14 @@ def eventually(condition: Callable[[], object], what: object, deadline: float = 
 class Server:
     """``mailtools serve-smtp`` on a free port, with its mail root; stopped by its own number."""
 
-    def __init__(self, root: Path, *options: str, **popen: object) -> None:
+    def __init__(self, root: Path, *options: str, host: str = "127.0.0.1", **popen: object) -> None:
         self.root = root
+        self.host = host
         self.port_file = root.parent / f"{root.name}.port"
         self.port_file.unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mailtools", "serve-smtp", "--port", "0", "--port-file",
-             str(self.port_file), "--root", str(root), *options],
+            [sys.executable, "-m", "mailtools", "serve-smtp", "--host", host, "--port", "0",
+             "--port-file", str(self.port_file), "--root", str(root), *options],
             stderr=subprocess.PIPE, text=True, **popen,  # type: ignore[call-overload]
         )  # fmt: skip
         eventually(lambda: self.port_file.exists() or self.process.poll() is not None, "the port file")
@@ -63,7 +64,7 @@ class Server:
         return self.root / user / "INBOX.mbox"
 
     def connect(self, timeout: float = DEADLINE) -> "Dialogue":
-        return Dialogue(socket.create_connection(("127.0.0.1", self.port), timeout))
+        return Dialogue(socket.create_connection((self.host, self.port), timeout))
 
     def memory(self) -> int:
         """The most octets it ever had in memory."""

@@ -75,42 +75,48 @@ class Sink:
                 self.open -= 1
 
     def _talk(self, sock: socket.socket, readline: Callable[[], bytes]) -> None:
-        mail, recipients = "", []
+        mail, octets = "", b""
+        recipients: list[str] = []
         verb, argument = "", ""
-        began = False
-        while (answer := self._rule(verb, argument)) is not None:
-            if verb == "MAIL":
-                began = answer.startswith(b"2")
-            elif verb in ("RCPT", "DATA") and not began:
-                answer = b"503 5.5.1 after MAIL\r\n"
+        while verb != "QUIT":
+            answer = self._answer(verb, argument, mail, recipients)
+            if verb == "." and (answer is None or answer.startswith(b"2")):
+                self.taken.append((mail, tuple(recipients), octets))
+            if answer is None:
+                return
             if not answer:
-                return _listen(readline)
+                _listen(readline)
+                return
             sock.sendall(answer)
-            if verb == "QUIT":
-                return None
             if verb == "MAIL":
-                mail, recipients = argument, []
+                mail, recipients = (argument if answer.startswith(b"2") else ""), []
             elif verb == "RCPT" and answer.startswith(b"2"):
                 recipients.append(argument[len("TO:<") :].partition(">")[0])
-            elif verb == "DATA" and answer.startswith(b"354"):
-                octets = b""
-                while (line := readline()) not in (b".\r\n", b""):
-                    octets += line.removeprefix(b".") if line.startswith(b".") else line
-                if not line:
-                    return None
-                answer = self._rule(".", argument) if recipients else b"554 5.5.1 for nobody\r\n"
-                if answer is None or answer.startswith(b"2"):
-                    self.taken.append((mail, tuple(recipients), octets))
-                if not answer:
-                    return None if answer is None else _listen(readline)
-                sock.sendall(answer)
+            if verb == "DATA" and answer.startswith(b"354"):
+                octets, verb = _message(readline), "."
+                continue
             line = readline()
-            if not line:
-                return None
             self.lines.append(line)
             verb, _, argument = line.decode("utf-8", "replace").strip().partition(" ")
-            verb = verb.upper()
-        return None
+            verb = verb.upper() or "QUIT"
+        sock.sendall(b"221 bye\r\n")
+
+    def _answer(self, verb: str, argument: str, mail: str, recipients: list[str]) -> bytes | None:
+        """What the rule says; but a server that broke off a transaction does not go on with it."""
+        if verb in ("RCPT", "DATA") and not mail:
+            return b"503 5.5.1 after MAIL\r\n"
+        if verb == "." and not recipients:
+            return b"554 5.5.1 for nobody\r\n"
+        return self._rule(verb, argument)
+
+
+def _message(readline: Callable[[], bytes]) -> bytes:
+    octets = b""
+    while (line := readline()) != b".\r\n":
+        if not line:
+            raise OSError("the client went away")
+        octets += line.removeprefix(b".") if line.startswith(b".") else line
+    return octets
 
 
 def _listen(readline: Callable[[], bytes]) -> None:
