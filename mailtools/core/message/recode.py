@@ -176,12 +176,10 @@ def _header_edits(part: Part, encoding: str, is_root: bool) -> Iterator[_Edit]:
         added += _content_type(part.octets[body : part.end])
     if encoding and not said:
         added += f"{_CTE}: {encoding}\n".encode()
-    if not added:
-        return
     last = head.rfind(b"\n", 0, -1) + 1
     if head[last:] in (b"\n", b"\r\n"):
         yield start + last, start + last, added
-    else:  # no empty line ends it
+    elif added or encoding:  # no empty line ends it: it did where a line begins as delimiters do
         yield body, body, (b"" if not head or head.endswith(b"\n") else b"\n") + added + b"\n"
 
 

@@ -102,6 +102,7 @@ def test_a_long_line_alone_tells_of_no_charset() -> None:
         (b"\n\xe9 and more\n", b"\n=E9 and more\n"),
         (b"no header \xe9\n", b"\nno header =E9\n"),
         (HEAD + b"\n\xe9 no newline", b"\n=E9 no newline"),
+        (HEAD + b"Content-Transfer-Encoding: 8bit\n--no empty line \xe9\n", b"\n\n=2D-no empty line =E9\n"),
         (HEAD + b"\n--\n\xe9 a line that looks like a delimiter\n", b"=2D-\n=E9 a line"),
     ],
 )
