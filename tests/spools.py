@@ -1,5 +1,11 @@
 """Queues for tests: messages as a run would have left them."""
 
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
 from mailtools.core.queue import journal
 from mailtools.core.queue.envelope import Envelope, Recipient
 from mailtools.core.queue.journal import DEFERRED, SENT, Result
@@ -38,3 +44,46 @@ def add(
     lease.move(state if state != INCOMING or not reply else DEFERRED)
     lease.close()
     return identity
+
+
+STEPS = (
+    "open",
+    "write",
+    "fsync",
+    "link",
+    "rename",
+    "unlink",
+    "mkdir",
+    "utime",
+    "close",
+)  # operations on files
+
+
+def killed_at(number: int, call: Callable[[], object]) -> bool:
+    """*call*, in a process that gets SIGKILL before operation *number* on files; False where it had fewer."""
+    child = os.fork()
+    if not child:
+        try:
+            left = iter(range(number))
+            for step in STEPS:
+                setattr(os, step, _deadly(getattr(os, step), left))
+            call()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.WEXITSTATUS(status) == 0
+    return False
+
+
+def _deadly(real: Callable[..., Any], left: Iterator[int]) -> Callable[..., Any]:
+    def step(*args: Any, **named: Any) -> Any:
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **named)
+
+    return step
