@@ -1,17 +1,22 @@
 """Queues for tests: messages as a run would have left them."""
 
+import json
 import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+from click.testing import CliRunner
+
+from mailtools.cli import command
 from mailtools.core.queue import journal
 from mailtools.core.queue.envelope import Envelope, Recipient
 from mailtools.core.queue.journal import DEFERRED, SENT, Result
 from mailtools.core.queue.store import INCOMING
 from mailtools.system import clock
 from mailtools.system.spool import Spool
+from tests.servers import mailtools
 
 MESSAGE = b"From: alice@example.org\nSubject: lunch\n\nHow about noon?\n"
 
@@ -87,3 +92,32 @@ def _deadly(real: Callable[..., Any], left: Iterator[int]) -> Callable[..., Any]
         return real(*args, **named)
 
     return step
+
+
+class Done(NamedTuple):
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Queue:
+    """``mailtools queue`` for one spool."""
+
+    def __init__(self, spool: str) -> None:
+        self.spool = spool
+
+    def __call__(self, *args: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> Done:
+        """In a process of its own."""
+        done = mailtools("queue", *args, "--spool", self.spool, stdin=stdin, **({"env": env} if env else {}))
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def here(self, *args: str) -> Done:
+        """In this process, where a test can change what it works with."""
+        done = CliRunner().invoke(command, ["queue", *args, "--spool", self.spool])
+        return Done(done.exit_code, done.stdout, done.stderr)
+
+    def json(self, *args: str) -> list[dict[str, Any]]:
+        """The objects that a command prints."""
+        return [json.loads(line) for line in self(*args, "--json").out.splitlines()]

@@ -2,7 +2,8 @@
 
 Each is done under the message's lease, so never to one that is being delivered; whoever holds it is waited
 for, for a while. An order of operations that a kill may end anywhere: the message is then as it was, or as
-it was to be, or (bounce) given up with its sender still to be told, which the next run does.
+it was to be, or (bounce) given up with its sender still to be told: by the next run, or by the same command
+again if it was on hold.
 """
 
 import time

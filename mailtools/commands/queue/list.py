@@ -83,7 +83,8 @@ def _print_table(found: Iterable[Listed]) -> bool:
         [visible(cell) for cell in queue_view.row(listed)]
         for listed in sorted(found, key=lambda listed: listed.entry.envelope.arrived)
     ]
-    taken = [max(map(len, column)) for column in zip(queue_view.COLUMNS, *rows, strict=True)]
+    heads = [f"{name}  " for name in queue_view.COLUMNS]  # tabulate gives a headline two cells more
+    taken = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     room = max(20, shutil.get_terminal_size().columns - sum(taken[:_REASON]) - 2 * _REASON)
     for row in rows:
         if len(row[_REASON]) > room:
