@@ -46,7 +46,7 @@ class Courier:
     def __init__(self, site: Site, office: Office) -> None:
         self._site = site
         self._office = office
-        self._session = session(self._messages(), partial=True)
+        self._session = session(self._messages(), partial=True, eager=True)
         self._under_way: dict[str, Task] = {}
         self._link: Link | None = None  # the one that is watched
         self._is_delivering = False  # has a place among those that do

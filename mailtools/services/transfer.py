@@ -163,7 +163,6 @@ class _Transaction:
                     yield self._link
                 size = 0
         self._link.end_message()
-        self._link.push()
 
     def verdict(self) -> Talk[None]:
         """Take the answer to the message's end: one, or in LMTP one for each recipient (RFC 2033 §4.2)."""
@@ -244,12 +243,13 @@ def transfer(
         talk.close()
 
 
-def session(waiting: Iterator[Outgoing | None], *, partial: bool = False) -> Session:
+def session(waiting: Iterator[Outgoing | None], *, partial: bool = False, eager: bool = False) -> Session:
     """Send what *waiting* gives over as few connections as serve; yield each one's outcomes.
 
     A server that closes between messages is called again; one that cannot be reached, or whose connection
     ends before it answered anything, fails every message that is left. With *partial* a refused recipient
-    is no reason to keep the message from the others. A None says that no message is there yet.
+    is no reason to keep the message from the others. A None says that no message is there yet. *eager*: the
+    next message never has to be waited for, so the end of one and the begin of the next go out in one write.
     """
     link: Link | None = None
     following: _Transaction | Outgoing | None = None
@@ -271,7 +271,7 @@ def session(waiting: Iterator[Outgoing | None], *, partial: bool = False) -> Ses
                 link = link or (yield Need.LINK)
                 assert link is not None
                 answered = link.answered
-                step = yield from _exchange(link, message, waiting, partial)
+                step = yield from _exchange(link, message, waiting, _Manner(partial, eager))
             except MailError as error:
                 if link is not None:
                     link.close()
@@ -297,20 +297,32 @@ def session(waiting: Iterator[Outgoing | None], *, partial: bool = False) -> Ses
             link.close()
 
 
+class _Manner(NamedTuple):
+    partial: bool
+    eager: bool
+
+
 def _exchange(
-    link: Link, message: Outgoing | _Transaction, waiting: Iterator[Outgoing | None], partial: bool
+    link: Link, message: Outgoing | _Transaction, waiting: Iterator[Outgoing | None], manner: _Manner
 ) -> Talk[_Step]:
     """Send *message*, and begin the next one of *waiting* meanwhile. Raises MailError before the body."""
     try:
-        transaction = message if isinstance(message, _Transaction) else _Transaction(link, message, partial)
+        transaction = _begun(link, message, manner.partial)
     except BadDataError as error:
         return _Step(failed_outcomes(_message(message), error))
     if not (yield from transaction.run()):
         return _Step(transaction.outcomes)
+    if not manner.eager:
+        link.push()
     following = next(waiting, None)
-    ahead = following and _begin(link, following, partial)
+    ahead = following and _begin(link, following, manner.partial)
+    link.push()
     yield from transaction.verdict()
     return _Step(transaction.outcomes, ahead)
+
+
+def _begun(link: Link, message: Outgoing | _Transaction, partial: bool) -> _Transaction:
+    return message if isinstance(message, _Transaction) else _Transaction(link, message, partial)
 
 
 def _begin(link: Link, message: Outgoing, partial: bool) -> Outgoing | _Transaction:

@@ -426,7 +426,8 @@ def _blocks(path: str, stored: int) -> Iterator[bytes]:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size != stored:
             raise BadDataError(f"{path}: not the message that was accepted")
-        while block := os.read(descriptor, _BLOCK):
+        while stored and (block := os.read(descriptor, min(_BLOCK, stored))):
+            stored -= len(block)
             yield block
     finally:
         os.close(descriptor)
