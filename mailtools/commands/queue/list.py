@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import click
@@ -49,8 +50,18 @@ def command(mailq: bool, as_json: bool, **options: Any) -> None:
     unknown.exit(some)
 
 
+@cache
+def _encoder() -> Callable[[object], str]:
+    """Made once: making it takes longer than what it does for a line."""
+    import json
+
+    return json.JSONEncoder(ensure_ascii=False).encode
+
+
 def _json(listed: Listed) -> str:
-    return json_line(queue_view.as_json(listed)) + "\n"
+    record = queue_view.as_json(listed)
+    line = _encoder()(record)
+    return (line if line.isprintable() else json_line(record)) + "\n"
 
 
 def _tabbed(listed: Listed) -> str:
