@@ -147,6 +147,8 @@ class Sites:
             self._wanting.append(site)
 
     def _may_hire(self, site: Site) -> bool:
+        if site.couriers and self.couriers >= self._concurrency:
+            return False  # a second one to the same site would wait for a place, and others make room for it
         waiting = len(site.tasks) + len(site.backlog)
         return site.couriers < site.allowed and waiting > _EACH * site.couriers
 
