@@ -3,26 +3,37 @@
 Commands may be given ahead of their replies (pipelining); which ones is the caller's affair, who knows
 from `capabilities` what the server offers. Knows no message store and no exit codes.
 
-Owns RFC 5321 §4.1.1 (commands), §4.2 (replies), §4.5.2 (transparency); RFC 2920 §3.1 (replies in order).
+Owns RFC 5321 §4.1.1 (commands), §4.2 (replies), §4.5.2 (transparency); RFC 2920 §3.1 (replies in order); the
+client's side of RFC 4954 §4 (AUTH) and of RFC 3207 §4.2 (what STARTTLS makes void).
 
 Invariants: no command with CR, LF or NUL in it is ever sent (CVE-2024-6923's kin). Nothing but
-`RemoteProtocolError` comes of what a server says. A reply's size is bounded.
+`RemoteProtocolError` comes of what a server says. A reply's size is bounded. What a login says is in
+`data_to_send` alone, never in `shown`.
 """
 
+import base64
+import binascii
 import re
 from collections import deque
 from collections.abc import Generator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from mailtools.core.auth.errors import AuthenticationError, MalformedError
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
 from mailtools.core.smtp.reply import Reply
 from mailtools.core.wire import dots
 from mailtools.core.wire.reader import Reader
 
+if TYPE_CHECKING:
+    from mailtools.core.auth.client import Mechanism  # only who logs in needs it
+
 _REPLY_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |$)")
 _FORBIDDEN = re.compile("[\r\n\x00]")
+_CHALLENGE = re.compile(rb"^(334[ -]).+?(?=\r?$)", re.MULTILINE)
 _MAX_REPLY_LINE = 8192
+_MAX_CHALLENGE_LINE = (12 << 10) + 6  # RFC 4954 §4: a challenge has up to 12288 octets
+_MAX_AUTH_COMMAND = 512  # octets, CRLF counted (RFC 4954 §4)
 _MAX_REPLY_LINES = 500
 
 
@@ -45,6 +56,12 @@ class SmtpClient:
         self._eof = False
         self._parser = self._replies()
         self._at_line_start = True
+        self.shown = b""  # what `data_to_send` gave last, as transcripts may hold it
+        self._unshown = b""  # a line of the server's that is not whole, during a login
+        self._masked: dict[int, bytes] = {}  # what is shown instead of a secret part of _out
+        self._login: Mechanism | None = None
+        self._later: bytes | None = None  # the response that did not fit into the command
+        self.login_note = ""  # what the server said about the token it refused
 
     # -- what to say ---------------------------------------------------------------------------------------
 
@@ -82,6 +99,36 @@ class SmtpClient:
         self._at_line_start = True
         self._awaited.append(".")
 
+    def auth(self, mechanism: str, steps: "Mechanism") -> None:
+        """Log in; the challenges are answered here, the one event is the last reply.
+
+        Raises ConfigurationError where the credentials cannot be said with *mechanism*.
+        """
+        self._login, self._later, self.login_note = steps, next(steps).octets, ""
+        initial = None if self._later is None else base64.b64encode(self._later) or b"="
+        if initial is not None and len(mechanism) + len(initial) + 8 <= _MAX_AUTH_COMMAND:
+            self._later = None
+            self._say_secretly(b"AUTH %b %b\r\n" % (mechanism.encode(), initial), f"AUTH {mechanism} ***")
+        else:
+            self._out.append(f"AUTH {mechanism}\r\n".encode())
+        self._awaited.append("AUTH")
+
+    def _say_secretly(self, octets: bytes, shown: str) -> None:
+        self._masked[len(self._out)] = f"{shown}\r\n".encode()
+        self._out.append(octets)
+
+    def start_tls(self) -> None:
+        """TLS begins, after a 220 to STARTTLS: what the server said before is void.
+
+        Raises RemoteProtocolError where it already said more (CVE-2021-38371's kin): that would be taken for
+        said inside.
+        """
+        if self._awaited or self._out:
+            raise LocalProtocolError("TLS begins in the middle of a dialogue")
+        if self.buffered:
+            raise RemoteProtocolError("the server said more after its answer to STARTTLS; somebody injects")
+        self.capabilities = {}
+
     @property
     def awaited(self) -> int:
         """How many replies are still to come."""
@@ -99,7 +146,8 @@ class SmtpClient:
 
     def next_event(self) -> Replied | None:
         """The next reply; None where octets run short. Raises RemoteProtocolError."""
-        reply = next(self._parser)
+        while (reply := next(self._parser)) is not None and self._is_challenge(reply):
+            self._answer(reply)
         if reply is None:
             if self._eof:
                 self.is_closed = True
@@ -110,13 +158,18 @@ class SmtpClient:
                 return Replied("", reply)
             raise RemoteProtocolError(f"the server answered a command nobody gave: {reply}")
         command = self._awaited.popleft()
-        if command == "EHLO" and reply.is_positive:
+        if command in ("EHLO", "LHLO") and reply.is_positive:
             self.capabilities = _capabilities(reply.text)
+        elif command == "AUTH":
+            self._end_login(reply)
         return Replied(command, reply)
 
     def data_to_send(self) -> bytes:
         """Octets for the server, each given once."""
-        octets = b"".join(self._out)
+        octets = self.shown = b"".join(self._out)
+        if self._masked:
+            self.shown = b"".join(self._masked.get(n, part) for n, part in enumerate(self._out))
+            self._masked.clear()
         self._out.clear()
         return octets
 
@@ -124,6 +177,57 @@ class SmtpClient:
     def buffered(self) -> int:
         """Octets received and not yet parsed."""
         return len(self._reader.octets)
+
+    def heard(self, octets: bytes) -> bytes:
+        """What the server said, as transcripts may hold it: who reads SCRAM's challenges can guess."""
+        if self._login is None and not self._unshown:
+            return octets
+        whole, newline, self._unshown = (self._unshown + octets).rpartition(b"\n")
+        return _CHALLENGE.sub(rb"\1***", whole) + newline
+
+    # -- a login -------------------------------------------------------------------------------------------
+
+    def _is_challenge(self, reply: Reply) -> bool:
+        return reply.code == 334 and self._login is not None and list(self._awaited) == ["AUTH"]
+
+    def _answer(self, reply: Reply) -> None:
+        """Answer a challenge, or cancel the login: "*" is to be sent then even so."""
+        assert self._login is not None
+        try:
+            octets = base64.b64decode(reply.text.strip(" ").encode(), validate=True)
+            if self._later is not None:  # the first challenge only asks for what the command had no room for
+                said, self._later = self._later, None
+            else:
+                response = self._login.send(octets)
+                said = response.octets or b""
+                self.login_note = response.note or self.login_note
+        except (MalformedError, binascii.Error, ValueError, StopIteration) as error:
+            why = "a challenge that is not base64" if isinstance(error, ValueError) else str(error)
+            self._cancel()
+            raise RemoteProtocolError(f"the login failed: {why}") from None
+        except AuthenticationError as error:
+            self.login_note = str(error)
+            self._cancel()
+        else:
+            self._say_secretly(base64.b64encode(said) + b"\r\n", "***")
+
+    def _cancel(self) -> None:
+        self._login = None
+        self._out.append(b"*\r\n")
+
+    def _end_login(self, reply: Reply) -> None:
+        """The verdict. Raises RemoteProtocolError for a success that the mechanism does not bear out."""
+        steps, self._login, self._later = self._login, None, None
+        if reply.code != 235:
+            return
+        if steps is None:
+            raise RemoteProtocolError("the server says that we are logged in, but we gave up")
+        try:
+            steps.send(None)
+        except StopIteration:
+            return
+        except MalformedError as error:
+            raise RemoteProtocolError(f"the login failed: {error}") from None
 
     # -- replies -------------------------------------------------------------------------------------------
 
@@ -143,16 +247,20 @@ class SmtpClient:
                     raise RemoteProtocolError("a reply without end")
             yield _reply(int(code), texts)
 
+    @property
+    def _longest_line(self) -> int:
+        return _MAX_CHALLENGE_LINE if self._login is not None else _MAX_REPLY_LINE
+
     def _reply_line(self) -> Generator[None, None, bytes]:
         """One line. LF alone is taken too: servers that send it are about, and no command hangs on it."""
         searched = 0
         reader = self._reader
         while (end := reader.octets.find(b"\n", searched)) < 0:
             searched = len(reader.octets)
-            if searched > _MAX_REPLY_LINE:
+            if searched > self._longest_line:
                 raise RemoteProtocolError("a reply line without end")
             yield
-        if end > _MAX_REPLY_LINE:
+        if end > self._longest_line:
             raise RemoteProtocolError("a reply line without end")
         line = reader.octets[:end].removesuffix(b"\r")
         reader.octets = reader.octets[end + 1 :]
