@@ -62,6 +62,7 @@ def envelope_only(lease: SpoolLease, numbers: Sequence[int]) -> Outgoing:
         has_long_line=False,
         ret=envelope.ret,
         envid=envelope.envid,
+        may_recode=envelope.may_recode,
     )
 
 
@@ -89,6 +90,7 @@ def into_spool(
         message.reverse_path,
         tuple([Waiting(*recipient) for recipient in recipients]),
         needs_utf8=message.needs_utf8,
+        may_recode=message.may_recode,
         ret=message.ret,
         envid=message.envid,
         origin=origin,

@@ -41,6 +41,7 @@ class Envelope(NamedTuple):
     size: int = 0  # octets as sent, dots not stuffed
     needs_8bit: bool = False
     needs_utf8: bool = False
+    may_recode: bool = True  # for a server that takes 7 bits only
     ret: str = ""  # "", FULL or HDRS
     envid: str = ""  # in xtext
     origin: str = ""  # who handed it in, for people
@@ -108,7 +109,7 @@ def decode(line: bytes) -> Envelope:
 
 _KINDS = {
     "identity": str, "arrived": float, "reverse_path": str, "stored": int, "size": int,
-    "needs_8bit": bool, "needs_utf8": bool, "ret": str, "envid": str, "origin": str,
+    "needs_8bit": bool, "needs_utf8": bool, "may_recode": bool, "ret": str, "envid": str, "origin": str,
     "route": str, "tls": str, "account": str,
 }  # fmt: skip
 _ALL_KINDS = tuple(_KINDS.values())
