@@ -155,12 +155,12 @@ def _send(
 
 
 def _carry(hop: Route, options: dict[str, Any]) -> "Carry":
-    from mailtools.services import sending
+    from mailtools.services import dial, sending
 
     if hop.scheme == "mbox":
         return sending.into_mbox(hop.path)
-    open_link = submit.link_opener(hop, options["timeout"], options["transcript"])
-    return sending.over_links(open_link, options["partial"])
+    dialling = dial.Dialling(hop, timeout=options["timeout"], transcript=options["transcript"])
+    return sending.over_links(lambda: dial.open_link(dialling), options["partial"])
 
 
 @contextmanager

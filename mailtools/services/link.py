@@ -1,44 +1,198 @@
-"""One open SMTP or LMTP connection: greeted, and ready for transactions.
+"""One open SMTP or LMTP connection: greeted, under TLS and logged in as told, and ready for transactions.
 
 Knows no message: what is said over it is services/transfer's affair. Owns RFC 5321 §3.1 and §3.2 (greeting,
-EHLO, the fall back to HELO) from the client's side.
+EHLO, the fall back to HELO), RFC 2033 §4.1 (LHLO), RFC 3207 §4 (STARTTLS), RFC 4954 §4 and §6 (AUTH), RFC
+7504 (521: no mail here), all from the client's side.
+
+Invariants: where TLS is required and does not come about, whatever the reason, neither login nor message is
+sent. No password or token goes where somebody else could hear it, or answer in the server's place. Opening
+ends, however slowly a server dribbles: after twice the time-out, or `LEAST_PATIENCE` if that is more.
 """
 
+import os
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.errors import (
     BadDataError,
     MailError,
     PolicyError,
+    ProtocolError,
     RefusedError,
     TemporaryError,
     UnknownRecipientError,
 )
 from mailtools.core.smtp.client import Replied, SmtpClient
 from mailtools.core.smtp.reply import Reply
+from mailtools.system import clock
 from mailtools.system.pump import LostConnectionError, Pump
+
+if TYPE_CHECKING:
+    from mailtools.system.tls_client import ClientTls
+
+LEAST_PATIENCE = 60.0  # seconds
+
+
+class OpportunityLostError(TemporaryError):
+    """TLS that nobody insisted on did not come about; without it the server may do."""
+
+
+class Tls(NamedTuple):
+    """TLS for a link."""
+
+    layer: Callable[[], "ClientTls"]
+    is_implicit: bool = False  # from the first octet
+    is_required: bool = False
+    is_trusted: bool = False  # the server has to prove who it is
+
+
+class Login(NamedTuple):
+    """Who logs in."""
+
+    user: str
+    secret: Callable[[], str]  # the password or token; asked for when it is needed
+    mechanism: str = ""  # this one or none; "": the best that is offered
+    is_token: bool = False
+    host: str = ""
+    port: int = 0
+
+
+class Opening(NamedTuple):
+    """How a connection is made ready."""
+
+    is_lmtp: bool = False
+    may_be_lmtp: bool = False  # LHLO where EHLO is refused
+    tls: Tls | None = None
+    login: Login | None = None
+
+
+_AS_IT_IS = Opening()
 
 
 class Link:
-    """One connection, greeted. *remote*: the server's name, for people and DSNs."""
+    """One connection, ready. *remote*: the server's name, for people and DSNs."""
 
-    def __init__(self, pump: Pump, engine: SmtpClient, helo: str, remote: str = "") -> None:
-        """Raises MailError where the server turns us away."""
+    def __init__(
+        self,
+        pump: Pump,
+        engine: SmtpClient,
+        helo: str,
+        remote: str = "",
+        opening: Opening = _AS_IT_IS,
+    ) -> None:
+        """Raises MailError where the server turns us away, or is not what it has to be."""
         self._pump = pump
         self._engine = engine
+        self._helo = helo
         self.remote = remote
-        self.is_lmtp = False
+        self.is_lmtp = opening.is_lmtp
         self.answered = 0  # messages
         self.broken: MailError | None = None
+        pump.deadline = clock.monotonic() + max(2 * pump.timeout, LEAST_PATIENCE)
+        self._open(opening)
+        pump.deadline = None
+
+    # -- opening -------------------------------------------------------------------------------------------
+
+    def _open(self, opening: Opening) -> None:
+        tls = opening.tls
+        is_trusted = False
+        if tls and tls.is_implicit:
+            self._pump.start_tls(tls.layer())
+            is_trusted = tls.is_trusted
+        self._take_greeting()
+        self._greet(opening.may_be_lmtp)
+        if tls and not tls.is_implicit and self._start_tls(tls):
+            is_trusted = tls.is_trusted
+            self._greet(may_be_lmtp=False)
+        if opening.login:
+            self._log_in(opening.login, is_trusted or self._pump.is_private)
+
+    def _take_greeting(self) -> None:
         greeting = self.reply()
+        if greeting.code in (521, 556):  # it takes no mail, today or tomorrow
+            raise RefusedError(str(greeting)).coded("5.3.2")
         if greeting.code != 220:
             raise failure("", greeting)
-        reply = self.ask("EHLO", helo)
-        if reply.code in (500, 502, 504):  # a server of before 1995 (RFC 5321 §3.2)
-            reply = self.ask("HELO", helo)
+
+    def _greet(self, may_be_lmtp: bool) -> None:
+        """EHLO or LHLO. Dovecot's LMTP refuses the one, Postfix's SMTP the other: one of them tells."""
+        verb = "LHLO" if self.is_lmtp else "EHLO"
+        reply = self.ask(verb, self._helo)
+        if reply.code >= 500 and may_be_lmtp:
+            lmtp_reply = self.ask("LHLO", self._helo)
+            if lmtp_reply.code == 250:
+                self.is_lmtp, reply = True, lmtp_reply
+        if reply.code in (500, 502, 504) and not self.is_lmtp:  # a server of before 1995 (RFC 5321 §3.2)
+            reply = self.ask("HELO", self._helo)
         if reply.code != 250:
-            raise failure("EHLO", reply)
+            raise failure(verb, reply)
+
+    def _start_tls(self, tls: Tls) -> bool:
+        """STARTTLS; False where it is not to be had and nobody insists."""
+        if "STARTTLS" not in self.offered:
+            if tls.is_required:
+                raise ProtocolError(
+                    f"{self.remote or 'the server'} offers no STARTTLS, which is required; check host and"
+                    " port, or try --tls implicit"
+                )
+            return False
+        try:
+            reply = self.ask("STARTTLS")
+        except MailError as error:
+            raise error if tls.is_required else _lost(error) from None
+        if reply.code != 220:
+            if not tls.is_required:
+                return False
+            if reply.is_transient:
+                raise TemporaryError(f"no TLS now: {reply}")
+            raise ProtocolError(f"the server refuses TLS, which is required: {reply}")
+        self._engine.start_tls()
+        try:
+            self._pump.start_tls(tls.layer())
+        except MailError as error:
+            raise error if tls.is_required else _lost(error) from None
+        return True
+
+    def _log_in(self, login: Login, is_safe: bool) -> None:
+        from mailtools.core.auth import client  # only who logs in needs it
+
+        offered = _mechanisms(self.offered)
+        mechanism = client.choose(offered, login.mechanism, login.is_token)
+        if not mechanism:
+            wanted = ", ".join(client.usable(login.mechanism, login.is_token))
+            listed = client.printable(", ".join(offered)) or "none"
+            raise PolicyError(f"no login that fits: the server offers {listed}; wanted: {wanted}")
+        if client.sends_secret(mechanism) and not is_safe:
+            raise PolicyError(
+                f"a login with {mechanism} can be overheard, so it was not tried; use --tls starttls"
+            )
+        began = clock.monotonic()
+        secret = login.secret()  # it may ask a person
+        if self._pump.deadline is not None:
+            self._pump.deadline += clock.monotonic() - began
+        credentials = client.Credentials(login.user, secret, os.urandom(18).hex(), login.host, login.port)
+        self._engine.auth(mechanism, client.MECHANISMS[mechanism](credentials))
+        try:
+            reply = self.reply()
+        except RemoteProtocolError:
+            with suppress(MailError):
+                self._pump.push()  # the "*" that cancels
+            raise
+        if reply.code != 235:
+            raise self._refusal(reply, f"the login of {client.printable(login.user)} with {mechanism}")
+
+    def _refusal(self, reply: Reply, what: str) -> MailError:
+        note = f" ({self._engine.login_note})" if self._engine.login_note else ""
+        if reply.is_transient:
+            return TemporaryError(f"{what} is not possible now: {reply}{note}")
+        if reply.code < 500:
+            return RemoteProtocolError(f"unexpected reply to {what}: {reply}")
+        return PolicyError(f"{what} was refused: {reply}{note}")
+
+    # -- open ----------------------------------------------------------------------------------------------
 
     @property
     def offered(self) -> dict[str, str]:
@@ -112,6 +266,19 @@ def _said(event: Replied) -> Reply:
     if event.reply.code == 421 and event.command != "":
         raise LostConnectionError(f"the server closes the connection: {event.reply}")
     return event.reply
+
+
+def _lost(error: MailError) -> OpportunityLostError:
+    return OpportunityLostError(f"TLS did not come about: {error}")
+
+
+def _mechanisms(offered: dict[str, str]) -> list[str]:
+    """What AUTH offers; also in the form ``AUTH=PLAIN LOGIN`` of servers before RFC 2554."""
+    found: list[str] = []
+    for keyword, parameters in offered.items():
+        if keyword == "AUTH" or keyword.startswith("AUTH="):
+            found += [keyword[5:], *parameters.upper().split()]
+    return list(dict.fromkeys(name for name in found if name))
 
 
 def failure(command: str, reply: Reply) -> MailError:

@@ -1,22 +1,16 @@
 """Sending: messages from stdin or an mbox, their envelopes, the server they go to."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mailtools.core.errors import BadDataError, MailError, MissingInputError
 from mailtools.core.message import address
 from mailtools.core.smtp import grammar
-from mailtools.core.smtp.client import SmtpClient
-from mailtools.core.smtp.route import Route
 from mailtools.services import outgoing
-from mailtools.services.link import Link
 from mailtools.services.outgoing import Outgoing, Stamps, Wishes
-from mailtools.system import clock, pump, sources
-
-if TYPE_CHECKING:
-    from mailtools.system.transcript import Transcript
+from mailtools.system import clock, sources
 
 
 class Unsendable(NamedTuple):
@@ -79,27 +73,3 @@ def made_ready(name: str, blocks: Iterable[bytes], wishes: Wishes) -> Outgoing |
         return outgoing.prepare(name, blocks, wishes, stamps)
     except BadDataError as error:
         return Unsendable(name, error)
-
-
-def link_opener(route: Route, timeout: float, transcript: str) -> Callable[[], Link]:
-    """What opens a connection to *route* and greets."""
-    opened: list[Transcript] = []
-
-    def open_link() -> Link:
-        if transcript:
-            from mailtools.system.transcript import open_transcript
-
-            opened[:] = [open_transcript(transcript, "send", again=bool(opened))]
-        if route.path:
-            sock = pump.connect_unix(route.path, timeout)
-        else:
-            sock = pump.connect(route.host, route.port, timeout)
-        engine = SmtpClient()
-        connection = pump.Pump(engine, sock, timeout, opened[0] if opened else None)
-        try:
-            return Link(connection, engine, clock.host_name())
-        except MailError:
-            connection.close()
-            raise
-
-    return open_link
