@@ -1,17 +1,22 @@
 """The configuration file: TOML, one table for each command, one key for each option.
 
 ``root = "/srv/mail"`` at the top serves every command that has the option; ``[send] host = "..."`` one
-command; ``[mbox.list] sort = "date"`` a command in a group. A key that no command knows is an error with its
-line and the nearest name.
+command; ``[mbox.list] sort = "date"`` a command in a group; ``[account.NAME]`` is an account to send by. A
+key that no command knows is an error with its line and the nearest name.
 """
 
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mailtools.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from mailtools.services.next_hop import Account
+
+ACCOUNTS = "mailtools.accounts"  # in the context's meta
 
 
 def load(ctx: click.Context, path: str | None) -> dict[str, Any]:
@@ -32,12 +37,28 @@ def load(ctx: click.Context, path: str | None) -> dict[str, Any]:
         raise ConfigurationError(f"{found}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{found}: not TOML: {error}") from error
-    return _Reader(found, raw.decode()).group(ctx.command, ctx, values, ())
+    reader = _Reader(found, raw.decode())
+    ctx.meta[ACCOUNTS] = reader.accounts(values.pop("account", {}))
+    return reader.group(ctx.command, ctx, values, ())
+
+
+def accounts(ctx: click.Context) -> dict[str, "Account"]:
+    """The accounts of the configuration, by name."""
+    found: dict[str, Account] = ctx.meta.get(ACCOUNTS, {})
+    return found
 
 
 def _places() -> list[str]:
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return [f"{home}/mailtools/config.toml", "/etc/mailtools/config.toml"]
+
+
+# An account's keys and what they hold.
+_ACCOUNT_KEYS: dict[str, tuple[type, ...]] = {
+    "from": (str, list), "host": (str,), "port": (int,), "route": (str,), "tls": (str,), "cafile": (str,),
+    "fingerprint": (str,), "user": (str,), "auth": (str,), "password-command": (str,),
+    "password-file": (str,), "token-command": (str,), "timeout": (str, int, float),
+}  # fmt: skip
 
 
 class _Reader:
@@ -75,6 +96,37 @@ class _Reader:
                 self._check(key, _keys(command), (*where, name))
             result[name] = {_param(command, key): usable[key] for key in usable}
         return result
+
+    def accounts(self, tables: Any) -> dict[str, "Account"]:
+        """``[account.NAME]``, checked."""
+        if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+            raise ConfigurationError(f"{self.path}: an account is a table: [account.NAME]")
+        return {name: self._account(name, table) for name, table in tables.items()}
+
+    def _account(self, name: str, table: dict[str, Any]) -> "Account":
+        from mailtools.commands._options import DURATION
+        from mailtools.services.next_hop import Account, Connection
+
+        where = ("account", name)
+        for key, value in table.items():
+            self._check(key, set(_ACCOUNT_KEYS), where)
+            kinds = _ACCOUNT_KEYS[key]
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise ConfigurationError(
+                    f"{self.path}: line {self._line(key, where, False)}: account.{name}.{key} is not of the "
+                    f"kind it must be: {value!r}"
+                )
+        senders = table.get("from", [])
+        senders = [senders] if isinstance(senders, str) else senders
+        if not all(isinstance(sender, str) for sender in senders):
+            raise ConfigurationError(f"{self.path}: account.{name}.from is an address, or a list of them")
+        keys = {key.replace("-", "_"): value for key, value in table.items() if key != "from"}
+        if "timeout" in keys:
+            try:
+                keys["timeout"] = DURATION.convert(keys["timeout"], None, None)
+            except click.BadParameter as error:
+                raise ConfigurationError(f"{self.path}: account.{name}.timeout: {error.message}") from None
+        return Account(name, tuple(senders), Connection(**keys))
 
     def _check(self, key: str, known: set[str], where: tuple[str, ...], table: bool = False) -> None:
         if key in known:

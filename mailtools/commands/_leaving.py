@@ -86,8 +86,10 @@ def leaving_options(function: F) -> F:
     return function
 
 
-def leaving(options: Mapping[str, Any], timeout: float = 300.0) -> "Leaving":
-    """What the options say of how mail leaves."""
+def leaving(ctx: click.Context, options: Mapping[str, Any], timeout: float = 300.0) -> "Leaving":
+    """What the options, and the accounts of the configuration, say of how mail leaves."""
+    from mailtools.commands import _config
+    from mailtools.commands._dial import by_account
     from mailtools.core.queue.schedule import Schedule
     from mailtools.services.deliver import Orders
     from mailtools.services.queue_service import Leaving
@@ -96,4 +98,10 @@ def leaving(options: Mapping[str, Any], timeout: float = 300.0) -> "Leaving":
     orders = Orders(
         schedule, options["concurrency"], options["per_site"], (options.get("site") or "").lower()
     )
-    return Leaving(options["routes"], options["resolver"], timeout=timeout, orders=orders)
+    return Leaving(
+        options["routes"],
+        options["resolver"],
+        timeout=timeout,
+        orders=orders,
+        accounts=by_account(_config.accounts(ctx)),
+    )

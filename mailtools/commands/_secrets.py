@@ -1,14 +1,19 @@
-"""Where passwords come from: a command, a file, the terminal, stdin; never the command line."""
+"""Where passwords come from: a command, a file, ~/.netrc, the terminal, stdin; never the command line."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mailtools.core.errors import BadDataError, MissingInputError, PolicyError
 
+if TYPE_CHECKING:
+    from mailtools.services.next_hop import Connection
+
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 _MOST = 4096  # octets
 
@@ -26,13 +31,9 @@ def read_password(*, twice: bool, password_command: str | None, password_file: s
     Raises MissingInputError, BadDataError, PolicyError.
     """
     if password_command:
-        done = subprocess.run(["/bin/sh", "-c", password_command], stdout=subprocess.PIPE, check=False)
-        if done.returncode:
-            raise PolicyError(f"the password command failed with {done.returncode}: {password_command}")
-        return _first_line(done.stdout)
+        return _printed(password_command, "password")
     if password_file:
-        with open(password_file, "rb") as file:
-            return _first_line(file.read(_MOST))
+        return _written(password_file)
     if sys.stdin.isatty():
         password: str = click.prompt("Password", hide_input=True, confirmation_prompt=twice, err=True)
         return password
@@ -42,6 +43,66 @@ def read_password(*, twice: bool, password_command: str | None, password_file: s
             "no password on stdin; give one line, or --password-command, or --password-file"
         )
     return _first_line(octets)
+
+
+def secret(host: str, connection: "Connection") -> str:
+    """The password or token for a login at *host*. Raises PolicyError, BadDataError, OSError."""
+    if connection.token_command:
+        return _printed(connection.token_command, "token")
+    if connection.password_command:
+        return _printed(connection.password_command, "password")
+    if connection.password_file:
+        return _written(os.path.expanduser(connection.password_file))
+    if given := os.environ.get("MAILTOOLS_SEND_PASSWORD"):
+        return given
+    from mailtools.system import netrc
+
+    if found := netrc.password(host, connection.user):
+        return found
+    return _asked_for(host, connection.user)
+
+
+def _asked_for(host: str, user: str) -> str:
+    """Asked for on the terminal itself: stdin is the message. getpass would ask stdin where there is none."""
+    import getpass
+
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        raise PolicyError(
+            f"no password for {user} at {host}, and no terminal to ask; give --password-command CMD, "
+            "--password-file FILE, an entry in ~/.netrc, or MAILTOOLS_SEND_PASSWORD"
+        ) from None
+    return getpass.getpass(f"Password of {user} at {host}: ")
+
+
+def once(ask: Callable[[], T]) -> Callable[[], T]:
+    """*ask*, asked at most once."""
+    found: list[T] = []
+
+    def answer() -> T:
+        if not found:
+            found.append(ask())
+        return found[0]
+
+    return answer
+
+
+def _printed(command: str, what: str) -> str:
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False
+    )
+    if done.returncode:
+        raise PolicyError(f"the {what} command failed with {done.returncode}: {command}")
+    found = _first_line(done.stdout)
+    if not found:
+        raise PolicyError(f"the {what} command printed nothing: {command}")
+    return found
+
+
+def _written(path: str) -> str:
+    with open(path, "rb") as file:
+        return _first_line(file.read(_MOST))
 
 
 def _first_line(octets: bytes) -> str:

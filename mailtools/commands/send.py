@@ -1,23 +1,25 @@
 """``mailtools send``: a message as it is, or composed here, to its next hop."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mailtools.commands import _config
 from mailtools.commands._compose import Composed, compose_options, composed
-from mailtools.commands._options import DURATION, json_option, root_option, spool_option, spool_path
+from mailtools.commands._dial import carry, chooser, dial_options, explanation, shown_route, why_not_queued
+from mailtools.commands._options import json_option, root_option, spool_option, spool_path
 from mailtools.commands._outcomes import Report
-from mailtools.core.smtp import grammar, route
-from mailtools.core.smtp.route import Route
+from mailtools.commands._output import json_line, visible
+from mailtools.core.smtp import grammar
 from mailtools.services import submit
 from mailtools.services.outgoing import Outgoing, Wishes
 from mailtools.services.submit import Unsendable
 
 if TYPE_CHECKING:
-    from mailtools.services.sending import Carry
+    from mailtools.services.next_hop import Account, Hop
 
 F = TypeVar("F", bound=Callable[..., Any])
 _EVENTS = {"never": "NEVER", "success": "SUCCESS", "failure": "FAILURE", "delay": "DELAY"}
@@ -81,6 +83,7 @@ def outcome_options(function: F) -> F:
         click.option(
             "--fcc", metavar="MBOX", default="", help="Append a copy to this mbox once it is sent or queued."
         ),
+        click.option("--explain", is_flag=True, help="Say how it would go, and why; send nothing."),
         click.option("--dry-run", is_flag=True, help="Print the exact octets instead of sending them."),
         click.option(
             "--transcript", metavar="FILE|-", default="", help="Write the session as S: and C: lines."
@@ -96,19 +99,7 @@ def outcome_options(function: F) -> F:
 @click.argument("recipients", metavar="[ADDR]...", nargs=-1)
 @compose_options
 @envelope_options
-@click.option("--host", metavar="HOST", help="The server.")
-@click.option(
-    "--port", metavar="N", type=click.IntRange(1, 65535), default=25, show_default=True, help="Its port."
-)
-@click.option("--route", metavar="URL", help="smtp://HOST:PORT or unix:PATH, instead of --host and --port.")
-@click.option(
-    "--timeout",
-    metavar="DUR",
-    type=DURATION,
-    default="5m",
-    show_default=True,
-    help="Give up after DUR without an answer.",
-)
+@dial_options
 @outcome_options
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
@@ -124,73 +115,113 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       mailtools send --route smtp://127.0.0.1:2525 --mbox archive.mbox bob@localhost
       echo hello | mailtools send --host 127.0.0.1 --port 2525 -s greetings bob@localhost
     """
+    accounts = _config.accounts(ctx)
+    choose = chooser(options, accounts)
+    writes_as = _address(options, accounts)
+    if writes_as and not options["from_"]:
+        options["from_"] = writes_as
     composition = composed(options, ctx)
     if composition is None:
         for recipient in options["recipients"]:
             if not grammar.is_mailbox(recipient):
                 raise click.UsageError(f"not an address: {recipient!r}; write local@domain")
-    hop = None if options["dry_run"] else _route(options)
     report = Report(options["as_json"], quiet=ctx.obj["verbosity"] < 0)
-    with _messages(options, composition) as messages:
-        if hop is None:
+    with _messages(options, composition, writes_as) as messages:
+        if options["dry_run"] or options["explain"]:
             for message in messages:
-                report.dry(message)
+                if options["explain"] and isinstance(message, Outgoing):
+                    _explain(message, choose(message.author), options)
+                else:
+                    report.dry(message)
         else:
-            _send(report.warned(messages), hop, options, report)
-        if composition is not None and not report.code and hop is not None:
-            composition.sent()
+            _send(report.warned(messages), choose, options, report)
+            if composition is not None and not report.code:
+                composition.sent()
     report.end()
     ctx.exit(report.code)
 
 
+def _address(options: dict[str, Any], accounts: "Mapping[str, Account]") -> str:
+    """The address that the account writes as, where it is known which one it is."""
+    name = options["account"] or (next(iter(accounts)) if len(accounts) == 1 else "")
+    return accounts[name].address if name in accounts else ""
+
+
 def _send(
-    messages: Iterator[Outgoing | Unsendable], hop: Route, options: dict[str, Any], report: Report
+    messages: Iterator[Outgoing | Unsendable],
+    choose: "Callable[[str], Hop]",
+    options: dict[str, Any],
+    report: Report,
 ) -> None:
+    """Send to the next hop of each message; those of one hop that follow each other share connections."""
+    from itertools import groupby
+
     from mailtools.services import sending
 
-    queueing = sending.Queueing(options["queue"], spool_path(options), "" if hop.scheme == "mx" else str(hop))
-    carry = _carry(hop, options)
-    for result in sending.send(messages, carry, queueing, options["fcc"], options["partial"]):
-        report.result(result)
+    hop: Hop | None = None
+
+    def hop_of(message: Outgoing | Unsendable) -> "Hop | None":
+        nonlocal hop
+        if isinstance(message, Outgoing):
+            hop = choose(message.author)
+        return hop  # what cannot be sent is told where it stands
+
+    for its, group in groupby(messages, hop_of):
+        if its is None:
+            for message in group:
+                assert isinstance(message, Unsendable)
+                report.result(message)
+            continue
+        queueing = sending.Queueing(
+            options["queue"],
+            spool_path(options),
+            shown_route(its.route),
+            its.connection.tls,
+            its.account,
+            why_not_queued(options, its),
+        )
+        way = carry(its, options)
+        for result in sending.send(group, way, queueing, options["fcc"], options["partial"]):
+            report.result(result)
 
 
-def _carry(hop: Route, options: dict[str, Any]) -> "Carry":
-    from mailtools.services import dial, sending
-
-    if hop.scheme == "mbox":
-        return sending.into_mbox(hop.path)
-    dialling = dial.Dialling(hop, timeout=options["timeout"], transcript=options["transcript"])
-    return sending.over_links(lambda: dial.open_link(dialling), options["partial"])
+def _explain(message: Outgoing, hop: "Hop", options: dict[str, Any]) -> None:
+    recipients = [recipient.address for recipient in message.recipients]
+    found = {"from": message.reverse_path, "to": recipients, **explanation(hop, recipients, options)}
+    if options["as_json"]:
+        click.echo(json_line(found))
+        return
+    for key, value in found.items():
+        if isinstance(value, dict):
+            for domain, hosts in value.items():
+                shown = hosts if isinstance(hosts, str) else ", ".join(hosts)
+                click.echo(f"{key} of {visible(domain)}: {visible(shown)}")
+        elif value is not None:
+            click.echo(f"{key}: {visible(', '.join(value) if isinstance(value, list) else str(value))}")
 
 
 @contextmanager
 def _messages(
-    options: dict[str, Any], composition: Composed | None
+    options: dict[str, Any], composition: Composed | None, writes_as: str
 ) -> Iterator[Iterator[Outgoing | Unsendable]]:
     if composition is None:
-        with submit.open_messages(options["mbox"], _wishes(options)) as messages:
+        with submit.open_messages(
+            options["mbox"], _wishes(options, options["recipients"], writes_as)
+        ) as messages:
             yield messages
     else:
         with composition:
-            yield iter([submit.made_ready("the message", [composition.octets], _wishes(options, ()))])
+            yield iter(
+                [submit.made_ready("the message", [composition.octets], _wishes(options, (), writes_as))]
+            )
 
 
-def _route(options: dict[str, Any]) -> Route:
-    if options["route"] and options["host"]:
-        raise click.UsageError("--route and --host exclude each other")
-    if options["route"]:
-        return route.parse(options["route"])
-    if options["host"]:
-        return Route("smtp", options["host"], options["port"])
-    raise click.UsageError("say where to send: --host HOST --port N, or --route smtp://HOST:PORT")
-
-
-def _wishes(options: dict[str, Any], recipients: tuple[str, ...] | None = None) -> Wishes:
+def _wishes(options: dict[str, Any], recipients: tuple[str, ...], writes_as: str) -> Wishes:
     return Wishes(
-        recipients=options["recipients"] if recipients is None else recipients,
+        recipients=recipients,
         from_header=options["from_header"],
         sender=options["sender"],
-        fallback_sender=submit.default_sender(),
+        fallback_sender=writes_as or submit.default_sender(),
         notify=options["dsn"],
         ret=(options["ret"] or "").upper(),
         envid=_xtext(options["envid"]),

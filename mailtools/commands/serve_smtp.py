@@ -126,7 +126,7 @@ def test_options(function: F) -> F:
     return function
 
 
-def _relaying(options: dict[str, Any]) -> "Relaying | None":
+def _relaying(ctx: click.Context, options: dict[str, Any]) -> "Relaying | None":
     if not options["relay"]:
         if options["relay_from"]:
             raise click.UsageError("--relay-from goes with --relay")
@@ -136,7 +136,7 @@ def _relaying(options: dict[str, Any]) -> "Relaying | None":
     return relay.Relaying(
         spool_path(options),
         relay.parse_networks(options["relay_from"]),
-        None if options["no_deliver"] else leaving(options),
+        None if options["no_deliver"] else leaving(ctx, options),
     )
 
 
@@ -192,7 +192,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         addressing=addressing,
         login_rules=LoginRules(addressing.users, options["dev"], options["allow_plaintext_auth"]),
         filter=options["filter_command"],
-        relaying=_relaying(options),
+        relaying=_relaying(ctx, options),
         faults=options["faults"],
         seed=options["seed"],
         to_stdout=options["to_stdout"] or "",

@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
 from mailtools.core.errors import BadDataError, MailError
+from mailtools.core.queue.envelope import Envelope
 from mailtools.core.queue.journal import Result
 from mailtools.core.queue.schedule import Schedule
 from mailtools.services.couriers import Courier
@@ -39,7 +40,7 @@ _PARTING = 30.0  # seconds that messages under way have at the end
 class Reach(Protocol):
     """How sites are found and connected to."""
 
-    def target(self, address: str) -> Target | None:
+    def target(self, envelope: Envelope, address: str) -> Target | None:
         """The site of a recipient; None: our own mailboxes."""
 
     def link(self, target: Target) -> Link:
@@ -176,7 +177,11 @@ class Runner:
         if lease is None:
             self._contended = True
             return
-        parts = self._parts(lease)
+        try:
+            parts = self._parts(lease)
+        except MailError as error:
+            lease.set_aside(str(error))
+            parts = None
         if parts is None:
             lease.close()
             return
@@ -209,13 +214,13 @@ class Runner:
         for number in entry.pending:
             address = entry.envelope.recipients[number].address
             if not self._orders.site or address.rpartition("@")[2].lower() == self._orders.site:
-                parts.setdefault(self._reach.target(address), []).append(number)
+                parts.setdefault(self._reach.target(entry.envelope, address), []).append(number)
         return None if self._orders.site and not parts else parts
 
     def _hand_out(self, target: Target | None, task: Task) -> None:
         if target is None:
             self._clerk.do(lambda: self._deliver(task))
-        elif problem := self.sites.dead(target):
+        elif (problem := self.sites.dead(target)) and not task.job.lease.entry.is_hurried:
             task.job.part(_all(task, problem))
         else:
             self.sites.push(target, task)

@@ -51,6 +51,7 @@ class Outgoing(NamedTuple):
     has_long_line: bool
     ret: str = ""  # RFC 3461 §4.3: "", FULL or HDRS
     envid: str = ""  # RFC 3461 §4.4, in xtext
+    author: str = ""  # the first address of From
     bcc: bytes = b""  # the Bcc fields that were taken out, CRLF: for the sender's own copy
     may_recode: bool = True  # where a server takes 7 bits only (RFC 6152)
 
@@ -95,7 +96,8 @@ def prepare(name: str, blocks: Iterable[bytes], wishes: Wishes, stamps: Stamps) 
     intake.end()
     head = _complete(intake.header, stamps)
     recipients = _recipients(name, intake.header, wishes)
-    reverse_path = _reverse_path(name, intake.header, wishes)
+    author = _author(intake.header)
+    reverse_path = _reverse_path(name, author, wishes)
     head = eol.to_crlf(head + b"\n")
     message = Outgoing(
         name=name,
@@ -109,6 +111,7 @@ def prepare(name: str, blocks: Iterable[bytes], wishes: Wishes, stamps: Stamps) 
         has_long_line=intake.has_long_line,
         ret=wishes.ret,
         envid=wishes.envid,
+        author=author,
         bcc=eol.to_crlf(b"".join(b"Bcc: %s\n" % value for value in header.values(intake.header, "Bcc"))),
         may_recode=wishes.body != "8bit",
     )
@@ -240,17 +243,21 @@ def _recipients(name: str, fields: bytes, wishes: Wishes) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _reverse_path(name: str, fields: bytes, wishes: Wishes) -> str:
-    if wishes.sender is not None:
-        sender = wishes.sender.strip().removeprefix("<").removesuffix(">")
-        if sender and not grammar.is_mailbox(sender):
-            raise BadDataError(f"{name}: not an envelope sender: {sender!r}; write local@domain or <>")
-        return sender
+def _author(fields: bytes) -> str:
     for value in header.values(fields, "From"):
         for spec in address.addr_specs(value):
             if grammar.is_mailbox(spec):
                 return spec
-    return wishes.fallback_sender
+    return ""
+
+
+def _reverse_path(name: str, author: str, wishes: Wishes) -> str:
+    if wishes.sender is None:
+        return author or wishes.fallback_sender
+    sender = wishes.sender.strip().removeprefix("<").removesuffix(">")
+    if sender and not grammar.is_mailbox(sender):
+        raise BadDataError(f"{name}: not an envelope sender: {sender!r}; write local@domain or <>")
+    return sender
 
 
 def _is_utf8(head: bytes) -> bool:

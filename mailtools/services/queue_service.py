@@ -5,20 +5,19 @@ What `queue run`, `queue add`, `sendmail` and `serve-smtp --relay` share.
 
 import os
 import resource
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from mailtools.core.errors import ConfigurationError
 from mailtools.core.smtp import route as routes
-from mailtools.core.smtp.client import SmtpClient
-from mailtools.core.smtp.route import Route
 from mailtools.services.addressing import Addressing, open_aliases
 from mailtools.services.deliver import Orders, Runner
-from mailtools.services.link import Link
+from mailtools.services.dial import Dialling
 from mailtools.services.local import LocalMail
 from mailtools.services.notices import Notices
 from mailtools.services.reach import Router
-from mailtools.system import clock, pump
+from mailtools.services.sites import Target
+from mailtools.system import clock
 from mailtools.system.mailroot import MailRoot
 from mailtools.system.resolver import Resolver, own_addresses
 from mailtools.system.spool import Spool
@@ -47,6 +46,7 @@ class Leaving(NamedTuple):
     helo: str = ""
     timeout: float = 300.0
     orders: Orders = Orders()
+    accounts: Mapping[str, Callable[[], Dialling]] = {}
 
 
 def open_local(local: Local, warn: Callable[[str], None]) -> Addressing:
@@ -67,26 +67,32 @@ def open_local(local: Local, warn: Callable[[str], None]) -> Addressing:
     )
 
 
-def parse_routes(texts: Sequence[str]) -> tuple[Route, Mapping[str, Route]]:
-    """``URL`` and ``DOMAIN=URL`` to the default route and those by domain. Raises ConfigurationError."""
-    default = routes.parse("mx:")
-    by_domain: dict[str, Route] = {}
+def parse_routes(texts: Sequence[str], accounts: Collection[str]) -> tuple[Target, Mapping[str, Target]]:
+    """``URL`` and ``DOMAIN=URL`` to the default target and those by domain. Raises ConfigurationError."""
+    default = Target(routes.parse("mx:"))
+    by_domain: dict[str, Target] = {}
     for text in texts:
         domain, equals, url = text.partition("=")
         if equals and ":" not in domain and "/" not in domain:
-            by_domain[domain.lower().removesuffix(".").removeprefix("*")] = _usable(url)
+            by_domain[domain.lower().removesuffix(".").removeprefix("*")] = _target(url, accounts)
         else:
-            default = _usable(text)
+            default = _target(text, accounts)
     return default, by_domain
 
 
-def _usable(text: str) -> Route:
+def _target(text: str, accounts: Collection[str]) -> Target:
+    """A route, or ``account:NAME``."""
+    if text.startswith("account:"):
+        name = text.removeprefix("account:")
+        if name not in accounts:
+            raise ConfigurationError(f"{text}: no such account in the configuration")
+        return Target(routes.parse("mx:"), account=name)
     route = routes.parse(text)
     if route.scheme == "mbox":
         raise ConfigurationError(
             f"{text}: the queue delivers to servers; local mail finds its mbox by itself"
         )
-    return route
+    return Target(route)
 
 
 def make_runner(
@@ -98,22 +104,15 @@ def make_runner(
 ) -> Runner:
     """A runner for *spool*. Raises ConfigurationError."""
     host = leaving.helo or clock.host_name()
-    default, by_domain = parse_routes(leaving.routes)
+    default, by_domain = parse_routes(leaving.routes, leaving.accounts)
     notices = Notices(spool.add, host, leaving.orders.schedule)
-
-    def dial(route: Route, name: str, addresses: tuple[str, ...]) -> Link:
-        engine = SmtpClient()
-        if route.path:
-            sock = pump.connect_unix(route.path, leaving.timeout)
-        else:
-            sock = pump.connect(addresses[0] if addresses else route.host, route.port, leaving.timeout)
-        return Link(pump.Pump(engine, sock, leaving.timeout), engine, host, name or route.host or route.path)
-
     router = Router(
         default,
         by_domain,
-        dial,
+        leaving.accounts,
         Resolver(leaving.resolver, own_names=[host], own_addresses=own_addresses()),
+        leaving.timeout,
+        host,
         LocalMail(addressing, spool.add, warn) if addressing is not None else None,
     )
     _raise_file_limit()

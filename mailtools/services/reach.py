@@ -3,39 +3,57 @@
 Threads of a run share one `Router`; what it holds does not change.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from mailtools.core.errors import MailError, TemporaryError
-from mailtools.core.smtp.route import Route
+from mailtools.core.queue.envelope import Envelope
+from mailtools.core.smtp import route
+from mailtools.services.dial import IMPLICIT, OPPORTUNISTIC, Dialling, open_link
 from mailtools.services.link import Link
 from mailtools.services.local import LocalMail
 from mailtools.services.outgoing import Outgoing
 from mailtools.services.sites import Target
 from mailtools.services.transfer import Outcome
-from mailtools.system.resolver import Resolver
+from mailtools.system.resolver import Host, Resolver
 
-Dial = Callable[[Route, str, tuple[str, ...]], Link]  # a route, the host's name, its addresses if known
+
+def first_host(hosts: Iterable[Host], dial: Callable[[str, tuple[str, ...]], Link]) -> Link:
+    """A link to the first of *hosts* that lets us in. Raises MailError."""
+    problem: MailError = TemporaryError("no host answered")
+    for host in hosts:
+        try:
+            return dial(host.name, host.addresses)
+        except MailError as error:
+            problem = error
+    raise problem
 
 
 class Router(NamedTuple):
     """Where mail for which domain goes."""
 
-    default: Route
-    routes: Mapping[str, Route]  # by domain, in lower case; ".example" for all below it
-    dial: Dial
+    default: Target
+    routes: Mapping[str, Target]  # by domain, in lower case; ".example" for all below it
+    accounts: Mapping[str, Callable[[], Dialling]]
     resolver: Resolver
+    timeout: float
+    helo: str
     mailboxes: LocalMail | None = None
 
-    def target(self, address: str) -> Target | None:
+    def target(self, envelope: Envelope, address: str) -> Target | None:
         """The site of a recipient; None: our own mailboxes."""
         if self.mailboxes is not None and self.mailboxes.is_local(address):
             return None
         domain = address.rpartition("@")[2].lower().removesuffix(".")
-        route = self._route(domain)
-        return Target(route, domain if route.scheme == "mx" else "")
+        if envelope.account or envelope.route:
+            target = Target(route.parse(envelope.route or "mx:"), "", envelope.tls, envelope.account)
+        else:
+            target = self._route(domain)
+        return (
+            target._replace(domain=domain) if target.route.scheme == "mx" and not target.account else target
+        )
 
-    def _route(self, domain: str) -> Route:
+    def _route(self, domain: str) -> Target:
         if not self.routes:
             return self.default
         names = [domain]
@@ -47,15 +65,23 @@ class Router(NamedTuple):
 
     def link(self, target: Target) -> Link:
         """A connection to the first host that lets us in. Raises MailError."""
-        if target.route.scheme != "mx":
-            return self.dial(target.route, "", ())
-        problem: MailError | None = None
-        for host in self.resolver.hosts(target.domain):
-            try:
-                return self.dial(target.route, host.name, host.addresses)
-            except MailError as error:
-                problem = error
-        raise problem or TemporaryError(f"{target.domain}: no host answered")
+        dialling = self._dialling(target)
+        if dialling.route.scheme != "mx":
+            return open_link(dialling)
+        return first_host(
+            self.resolver.hosts(target.domain), lambda name, its: open_link(dialling, name, its)
+        )
+
+    def _dialling(self, target: Target) -> Dialling:
+        if not target.account:
+            tls = target.tls or (IMPLICIT if target.route.scheme == "smtps" else OPPORTUNISTIC)
+            return Dialling(target.route, tls, timeout=self.timeout, helo=self.helo)
+        if target.account not in self.accounts:
+            raise TemporaryError(f"no account '{target.account}' in the configuration of this queue run")
+        dialling = self.accounts[target.account]()
+        if dialling.route.scheme in ("mx", "mbox"):
+            raise TemporaryError(f"account '{target.account}' names no server; give it a host or a route")
+        return dialling._replace(helo=self.helo)
 
     def local(self, message: Outgoing) -> list[Outcome]:
         """Deliver into our own mailboxes."""

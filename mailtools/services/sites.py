@@ -31,9 +31,11 @@ class Target(NamedTuple):
 
     route: Route
     domain: str = ""
+    tls: str = ""  # what was asked for; "": the route's usual
+    account: str = ""  # of the configuration; it says all else
 
     def __str__(self) -> str:
-        return self.domain or str(self.route)
+        return self.domain or self.account or str(self.route)
 
 
 class Task(NamedTuple):

@@ -57,7 +57,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         log.warning,
     )
     runner = queue_service.make_runner(
-        spool, addressing, leaving(options, options["timeout"]), log.info, log.warning
+        spool, addressing, leaving(ctx, options, options["timeout"]), log.info, log.warning
     )
     on_stop(runner.stop)
     stays = runner.run(options["once"])

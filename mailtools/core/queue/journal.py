@@ -65,6 +65,11 @@ class Entry(NamedTuple):
             and (state != SENT or (recipient.last is not None and recipient.last.final))
         )
 
+    @property
+    def is_hurried(self) -> bool:
+        """Tell whether somebody said that it shall be tried now, whatever was before."""
+        return self.attempts > 0 and not self.due
+
     def age(self, now: float) -> float:
         """Seconds it has waited."""
         return self.waited + step(self.seen, now)

@@ -1,0 +1,228 @@
+"""How `send` connects: the options, the accounts, the secrets; out of them a next hop and how to dial it."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mailtools.commands._options import DURATION
+from mailtools.core.smtp.route import Route
+
+if TYPE_CHECKING:
+    from mailtools.services.dial import Dialling
+    from mailtools.services.next_hop import Account, Connection, Hop
+    from mailtools.services.sending import Carry
+
+F = TypeVar("F", bound=Callable[..., Any])
+_MECHANISMS = ["plain", "login", "scram-sha-256", "xoauth2", "oauthbearer"]
+
+
+def dial_options(function: F) -> F:
+    """The server, TLS, who logs in."""
+    options = [
+        click.option("--host", metavar="HOST", default="", help="The server."),
+        click.option(
+            "--port",
+            metavar="N",
+            type=click.IntRange(1, 65535),
+            help="Its port.  [default: 25; 587 with --user; 465 with --tls implicit]",
+        ),
+        click.option(
+            "--route",
+            metavar="URL",
+            default="",
+            help="Instead of both: smtp://HOST:PORT, smtps:, lmtp:, unix:PATH, mx: or mbox:PATH.",
+        ),
+        click.option("-A", "--account", metavar="NAME", default="", help="By this account."),
+        click.option(
+            "--tls",
+            type=click.Choice(["off", "opportunistic", "starttls", "implicit"]),
+            help="TLS.  [default: opportunistic; starttls with --user, but on loopback]",
+        ),
+        click.option(
+            "--cafile", metavar="FILE", default="", help="Trust these authorities, not the system's."
+        ),
+        click.option(
+            "--fingerprint",
+            metavar="SHA256:HEX",
+            default="",
+            help="Trust the server with this certificate, and no other.",
+        ),
+        click.option("--user", metavar="NAME", default="", help="Log in."),
+        click.option("--auth", type=click.Choice(_MECHANISMS), help="By this mechanism and no other."),
+        click.option("--password-command", metavar="CMD", help="The password is what CMD prints first."),
+        click.option("--password-file", metavar="FILE", help="The password is the first line of FILE."),
+        click.option("--token-command", metavar="CMD", help="CMD prints an OAuth token."),
+        click.option(
+            "--resolver",
+            metavar="ADDR[:PORT]",
+            default="",
+            help="Ask this nameserver for MX records.  [default: the system's]",
+        ),
+        click.option(
+            "--timeout",
+            metavar="DUR",
+            type=DURATION,
+            help="Give up after DUR without an answer.  [default: 5m]",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def connection(options: Mapping[str, Any]) -> "Connection":
+    """What the options say."""
+    from mailtools.services.next_hop import Connection
+
+    if options["route"] and options["host"]:
+        raise click.UsageError("--route and --host exclude each other")
+    return Connection(
+        host=options["host"],
+        port=options["port"] or 0,
+        route=options["route"],
+        tls=options["tls"] or "",
+        cafile=options["cafile"],
+        fingerprint=options["fingerprint"],
+        user=options["user"],
+        auth=options["auth"] or "",
+        password_command=options["password_command"] or "",
+        password_file=options["password_file"] or "",
+        token_command=options["token_command"] or "",
+        timeout=options["timeout"] or Connection().timeout,
+    )
+
+
+def chooser(options: Mapping[str, Any], accounts: "Mapping[str, Account]") -> "Callable[[str], Hop]":
+    """What chooses the next hop of a message by its sender. Raises ConfigurationError."""
+    from mailtools.services import next_hop
+
+    given = connection(options)
+    return lambda sender: next_hop.choose(given, options["account"], accounts, sender)
+
+
+def why_not_queued(options: Mapping[str, Any], hop: "Hop") -> str:
+    """Why the queue could not send on what was meant for *hop*; "" where it can."""
+    if hop.account or hop.route.scheme == "mx":
+        return ""
+    if hop.route.scheme == "mbox":
+        return "an mbox is no server"
+    secrets = ("user", "cafile", "fingerprint", "token_command")
+    given = [f"--{name.replace('_', '-')}" for name in secrets if options[name]]
+    return (
+        f"{given[0]} is known to this command only; make it an account in the configuration" if given else ""
+    )
+
+
+def dialling(hop: "Hop", transcript: str) -> "Dialling":
+    """How to dial *hop*."""
+    from mailtools.commands._secrets import once, secret
+    from mailtools.services.dial import Dialling
+
+    its = hop.connection
+    return Dialling(
+        route=hop.route,
+        tls=hop.tls,
+        cafile=its.cafile,
+        fingerprint=_digits(its.fingerprint),
+        user=its.user,
+        auth=its.auth,
+        secret=once(lambda: secret(hop.route.host, its)) if its.user else None,
+        is_token=bool(its.token_command),
+        timeout=its.timeout,
+        transcript=transcript,
+    )
+
+
+def by_account(accounts: "Mapping[str, Account]") -> "dict[str, Callable[[], Dialling]]":
+    """How each account is dialled, found out when it is needed."""
+    from mailtools.commands._secrets import once
+    from mailtools.services import next_hop
+
+    def maker(name: str) -> "Callable[[], Dialling]":
+        return once(lambda: dialling(next_hop.choose(next_hop.Connection(), name, accounts, ""), ""))
+
+    return {name: maker(name) for name in accounts}
+
+
+def _digits(fingerprint: str) -> str:
+    if not fingerprint:
+        return ""
+    from mailtools.system.tls_client import fingerprint_digits
+
+    return fingerprint_digits(fingerprint)
+
+
+def carry(hop: "Hop", options: Mapping[str, Any]) -> "Carry":
+    """What takes messages to *hop*."""
+    from mailtools.services import dial, sending
+
+    if hop.route.scheme == "mbox":
+        return sending.into_mbox(hop.route.path)
+    how = dialling(hop, options["transcript"])
+    if hop.route.scheme != "mx":
+        return sending.over_links(lambda: dial.open_link(how), options["partial"])
+    from mailtools.services.reach import first_host
+    from mailtools.system import clock, resolver
+
+    hosts = resolver.Resolver(
+        options["resolver"], own_names=[clock.host_name()], own_addresses=resolver.own_addresses()
+    )
+    return sending.by_domain(
+        lambda domain: first_host(
+            hosts.hosts(domain), lambda name, addresses: dial.open_link(how, name, addresses)
+        ),
+        options["partial"],
+    )
+
+
+def explanation(hop: "Hop", recipients: list[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What would be done, and why."""
+    its = hop.connection
+    found: dict[str, Any] = {
+        "route": str(hop.route),
+        "why": hop.why,
+        "account": hop.account or None,
+        "tls": None if hop.route.path else hop.tls,
+        "verified": None if hop.route.path else _verified(hop),
+        "login": its.user or None,
+        "secret": _secret_from(its) if its.user else None,
+    }
+    if hop.route.scheme == "mx":
+        found["hosts"] = _hosts(recipients, options)
+    return found
+
+
+def _verified(hop: "Hop") -> str:
+    if hop.connection.fingerprint:
+        return "by the certificate's fingerprint"
+    if hop.tls in ("starttls", "implicit"):
+        return f"by {hop.connection.cafile or 'the authorities of this system'}"
+    return "not"
+
+
+def _secret_from(its: "Connection") -> str:
+    if its.token_command:
+        return "a token of --token-command"
+    if its.password_command:
+        return "the password command"
+    return its.password_file or "~/.netrc, or asked for"
+
+
+def _hosts(recipients: list[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    from mailtools.core.errors import MailError
+    from mailtools.system.resolver import Resolver
+
+    hosts = Resolver(options["resolver"])
+    found: dict[str, Any] = {}
+    for domain in dict.fromkeys(recipient.rpartition("@")[2].lower() for recipient in recipients):
+        try:
+            found[domain] = [f"{host.name} ({', '.join(host.addresses)})" for host in hosts.hosts(domain)]
+        except MailError as error:
+            found[domain] = str(error)
+    return found
+
+
+def shown_route(route: Route) -> str:
+    """As the queue keeps it: "" where it goes by MX records on the usual port."""
+    return "" if str(route) == "mx:" else str(route)

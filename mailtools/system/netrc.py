@@ -1,0 +1,73 @@
+"""~/.netrc: whose password for which machine, as ftp(1) began it and curl and msmtp read it.
+
+Owns the file's form: ``machine NAME login USER password SECRET``, ``default``, macros passed over, quotes and
+comments. A file that others may read is refused: a secret in it is none.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+
+from mailtools.core.errors import PolicyError
+
+_LARGEST = 1 << 20  # octets
+_TOKEN = re.compile(r'[ \t\r\n]*(?:(#[^\n]*)|"((?:[^"\\\n]|\\.)*)"|([^\s"#][^\s]*))')
+_MACRO = re.compile(r"(?:[^\n]*\n)*?[ \t]*(?:\n|\Z)")
+
+
+def password(machine: str, login: str, path: str = "") -> str | None:
+    """The password of *login* at *machine*; None where the file, or an entry for both, is not there.
+
+    Raises PolicyError where others can read the file.
+    """
+    path = path or os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            octets = file.read(_LARGEST)
+    except OSError:
+        return None
+    if not stat.S_ISREG(mode):
+        return None
+    if mode & 0o077:
+        raise PolicyError(f"{path}: others can read it; say chmod 600 {path}")
+    for entry in _entries(octets.decode("utf-8", "surrogateescape")):
+        if entry.get("machine") in (None, machine.lower()) and entry.get("login", login) == login:
+            return entry.get("password")
+    return None
+
+
+def _entries(text: str) -> Iterator[dict[str, str]]:
+    """Each machine's tokens; ``default`` has no machine."""
+    entry: dict[str, str] = {}
+    at = 0
+    while match := _TOKEN.match(text, at):
+        at = match.end()
+        if match[1] is not None:
+            continue
+        word = _value(match)
+        if word == "macdef":
+            macro = _MACRO.match(text, at)
+            at = macro.end() if macro else len(text)
+        elif word == "default":
+            if entry:
+                yield entry
+            entry = {"default": ""}
+        elif word in ("machine", "login", "password", "account"):
+            found = _TOKEN.match(text, at)
+            if found is None or found[1] is not None:
+                break
+            at = found.end()
+            if word == "machine":
+                if entry:
+                    yield entry
+                entry = {"machine": _value(found).lower()}
+            else:
+                entry[word] = _value(found)
+    if entry:
+        yield entry
+
+
+def _value(match: re.Match[str]) -> str:
+    return match[3] if match[2] is None else re.sub(r"\\(.)", r"\1", match[2])
