@@ -2,19 +2,23 @@
 
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from mailtools.core.auth.client import Credentials, plain
 from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.errors import TemporaryError, UnknownHostError
 from mailtools.core.smtp.client import SmtpClient
 from mailtools.system import pump
+from mailtools.system.certificates import Certificates, self_signed
 from mailtools.system.pump import LostConnectionError, Pump, connect, connect_unix
+from mailtools.system.tls_client import UNVERIFIED, ClientTls, Policy
 from mailtools.system.transcript import Transcript
 
 
@@ -134,6 +138,167 @@ def test_both_sides_are_in_the_transcript() -> None:
     one.close()
     theirs.close()
     assert lines == [b"S: 220 test\n", b"C: NOOP\n", b"closed"]
+
+
+# -- TLS ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(*self_signed(str(tmp_path_factory.mktemp("root")), "localhost"), ())
+
+
+def secure(certificates: Certificates, sock: socket.socket) -> ssl.SSLSocket:
+    return certificates.context.wrap_socket(sock, server_side=True)
+
+
+def test_all_goes_through_tls_from_then_on(certificates: Certificates) -> None:
+    heard: list[bytes] = []
+
+    def serve(sock: socket.socket) -> None:
+        with secure(certificates, sock) as inside:
+            inside.sendall(b"220 test\r\n")
+            heard.append(inside.recv(100))
+            inside.sendall(b"250 o")
+            inside.sendall(b"k\r\n")
+            heard.append(inside.recv(100))  # our goodbye
+
+    with against(serve) as (one, engine):
+        one.start_tls(ClientTls("localhost", UNVERIFIED))
+        assert one.next_event().reply.code == 220
+        engine.command("NOOP")
+        assert one.next_event().reply.text == "ok"
+    assert heard == [b"NOOP\r\n", b""]
+
+
+def test_halves_that_do_not_wait_work_under_tls(certificates: Certificates) -> None:
+    """More than the socket takes at once, while the server answers."""
+    size = 8_000_000
+
+    def serve(sock: socket.socket) -> None:
+        with secure(certificates, sock) as inside:
+            inside.sendall(b"220 test\r\n")
+            got = 0
+            while got < size + 5:  # what ends the message is one more
+                got += len(inside.recv(1 << 16))
+                inside.sendall(b"250-%d\r\n" % got if got == size else b"")
+            inside.sendall(b"250 %d\r\n" % got)
+
+    with against(serve) as (one, engine):
+        one.start_tls(ClientTls("localhost", UNVERIFIED))
+        one.next_event()
+        engine.message_chunk((b"x" * 998 + b"\r\n") * (size // 1000) + b"..")
+        engine.end_message()
+        waits = 0
+        while not one.push():
+            assert one.poll_event() is None
+            one.wait()
+            waits += 1
+        while (event := one.poll_event()) is None:
+            one.wait()
+        assert event.reply.text.startswith(str(size + 5)[:4])
+        assert waits
+
+
+def test_what_is_not_the_server_gets_an_alert(certificates: Certificates) -> None:
+    seen: list[Exception] = []
+
+    def serve(sock: socket.socket) -> None:
+        try:
+            secure(certificates, sock).recv(1)
+        except OSError as error:
+            seen.append(error)
+
+    with against(serve) as (one, _), pytest.raises(RemoteProtocolError, match="not trusted"):
+        one.start_tls(ClientTls("localhost", Policy()))
+    assert "ALERT" in str(seen[0]).upper()
+
+
+@pytest.mark.parametrize("octets", [b"", b"\x16", b"\x16\x03\x03\x00\x50\x02"])
+def test_an_end_in_the_handshake(octets: bytes) -> None:
+    def serve(sock: socket.socket) -> None:
+        sock.recv(1 << 16)
+        sock.sendall(octets)
+
+    with (
+        against(serve) as (one, _),
+        pytest.raises(LostConnectionError, match="in the middle of the TLS handshake"),
+    ):
+        one.start_tls(ClientTls("localhost", UNVERIFIED))
+
+
+def test_silence_in_the_handshake() -> None:
+    done = threading.Event()
+    with against(lambda _: done.wait(20), timeout=0.05) as (one, _):
+        with pytest.raises(TemporaryError, match=r"within 0\.05 seconds"):
+            one.start_tls(ClientTls("localhost", UNVERIFIED))
+        done.set()
+
+
+def test_an_end_after_the_handshake(certificates: Certificates) -> None:
+    """With a goodbye and without: what came before counts."""
+    for polite in (True, False):
+
+        def serve(sock: socket.socket, polite: bool = polite) -> None:
+            inside = secure(certificates, sock)
+            inside.sendall(b"220 test\r\n")
+            if polite:
+                with suppress(OSError):  # our own goodbye does not come
+                    inside.unwrap()
+            inside.close()
+
+        with against(serve) as (one, _):
+            one.start_tls(ClientTls("localhost", UNVERIFIED))
+            assert one.next_event().reply.code == 220
+            with pytest.raises(LostConnectionError):
+                one.next_event()
+
+
+def test_a_deadline_holds_whatever_comes() -> None:
+    """A server that is never silent."""
+    done = threading.Event()
+
+    def serve(sock: socket.socket) -> None:
+        sock.sendall(b"220-")
+        while not done.wait(0.01):
+            sock.sendall(b"x")
+
+    with against(serve) as (one, _):
+        one.deadline = time.monotonic() + 0.1
+        with pytest.raises(TemporaryError, match="too slow"):
+            one.next_event()
+        done.set()
+
+
+def test_secrets_are_masked_in_the_transcript() -> None:
+    lines: list[bytes] = []
+    ours, theirs = socket.socketpair()
+    engine = SmtpClient()
+    one = Pump(engine, ours, 20, Transcript(lines.append, lambda: None))
+    theirs.sendall(b"220 test\r\n")
+    one.next_event()
+    engine.auth("PLAIN", plain(Credentials("bob", "x" * 500)))
+    one.flush()
+    theirs.sendall(b"334 c2VjcmV0\r\n")
+    one.wait()
+    assert one.poll_event() is None
+    one.close()
+    assert len(theirs.recv(4096)) > 500
+    theirs.close()
+    assert lines == [b"S: 220 test\n", b"C: AUTH PLAIN\n", b"S: 334 ***\n", b"C: ***\n"]
+
+
+@pytest.mark.parametrize(("host", "private"), [("127.0.0.1", True), ("::1", True), ("192.0.2.1", False)])
+def test_who_can_listen(host: str, private: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = connect("127.0.0.1", listener.getsockname()[1], 20)
+        one = Pump(SmtpClient(), sock, 20)
+        assert one.is_private
+        monkeypatch.setattr(
+            one, "_sock", type("Far", (), {"family": 2, "getpeername": lambda _: (host, 25)})()
+        )
+        assert one.is_private == private
+        sock.close()
 
 
 # -- connecting --------------------------------------------------------------------------------------------
