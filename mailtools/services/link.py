@@ -106,7 +106,7 @@ class Link:
         self._greet(opening.may_be_lmtp)
         if tls and not tls.is_implicit and self._start_tls(tls):
             is_trusted = tls.is_trusted
-            self._greet(may_be_lmtp=False)
+            self._greet_again(tls)
         if opening.login:
             self._log_in(opening.login, is_trusted or self._pump.is_private)
 
@@ -155,6 +155,13 @@ class Link:
         except MailError as error:
             raise error if tls.is_required else _lost(error) from None
         return True
+
+    def _greet_again(self, tls: Tls) -> None:
+        """EHLO under TLS. With TLS 1.3 it is here that a server tells what it did not like in the handshake."""
+        try:
+            self._greet(may_be_lmtp=False)
+        except MailError as error:
+            raise error if tls.is_required else _lost(error) from None
 
     def _log_in(self, login: Login, is_safe: bool) -> None:
         from mailtools.core.auth import client  # only who logs in needs it

@@ -305,6 +305,24 @@ def test_an_opportunity_that_is_lost(answer: object) -> None:
         assert [line[:4] for line in server.commands] == [b"EHLO", b"STAR", b"EHLO", b"QUIT"]
 
 
+def test_a_server_that_ends_the_handshake_late(files: tuple[str, str]) -> None:
+    """With TLS 1.3 we are done before it is."""
+
+    def leave(sock: socket.socket) -> None:
+        sock.sendall(GO)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*files)
+        with context.wrap_socket(sock, server_side=True):
+            pass
+
+    with Scripted(EHLO=STARTTLS, STAR=leave) as server:
+        open_link(dialling(server)).quit()
+        assert server.connections == 2
+    with Scripted(EHLO=STARTTLS, STAR=leave) as server:
+        fails(dialling(server, tls="starttls", cafile=files[0]), LostConnectionError)
+        assert server.connections == 1
+
+
 @pytest.mark.parametrize("answer", [b"454 not now\r\n", b"554 never\r\n"])
 def test_an_opportunity_that_is_refused(answer: bytes) -> None:
     with Scripted(EHLO=STARTTLS, STAR=answer) as server:
