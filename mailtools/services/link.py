@@ -157,7 +157,7 @@ class Link:
         return True
 
     def _greet_again(self, tls: Tls) -> None:
-        """EHLO under TLS. With TLS 1.3 it is here that a server tells what it did not like in the handshake."""
+        """EHLO under TLS. With 1.3 it is only now that a server tells what it disliked in the handshake."""
         try:
             self._greet(may_be_lmtp=False)
         except MailError as error:
@@ -171,7 +171,8 @@ class Link:
         if not mechanism:
             wanted = ", ".join(client.usable(login.mechanism, login.is_token))
             listed = client.printable(", ".join(offered)) or "none"
-            raise PolicyError(f"no login that fits: the server offers {listed}; wanted: {wanted}")
+            hint = "; try --tls starttls" if "STARTTLS" in self.offered else ""
+            raise PolicyError(f"no login that fits: the server offers {listed}; wanted: {wanted}{hint}")
         if client.sends_secret(mechanism) and not is_safe:
             raise PolicyError(
                 f"a login with {mechanism} can be overheard, so it was not tried; use --tls starttls"

@@ -20,7 +20,7 @@ from mailtools.services.outgoing import Outgoing, Stamps, Wishes
 from mailtools.services.transfer import transfer
 from mailtools.system import pump
 from mailtools.system.pump import LostConnectionError
-from tests.servers import DEADLINE, Scripted, Server
+from tests.servers import DEADLINE, Scripted, Server, mailtools
 
 PASSWORDS = {"bob": "secret & 100%", "zoë": "pässwörd, =2C"}
 
@@ -145,6 +145,27 @@ def test_smtps_is_implicit(server: Server) -> None:
     link = open_link(asked._replace(route=Route("smtps", "127.0.0.1", server.port)))
     assert cipher(link)
     link.quit()
+
+
+def test_the_queue_goes_over_tls(tmp_path: Path) -> None:
+    """Many messages over connections that nobody waits for; each more than a socket takes at once."""
+    far = ["--domain", "far.test", "--tls-self-signed", "--transcript", f"{tmp_path}/transcripts/"]
+    text = b"".join(b"From a@b Thu Aug 22 12:00:00 2002\nFrom: a@x.test\nSubject: %d\n\n%b\n" % (n, b"x\n" * 400_000)
+                    for n in range(10))  # fmt: skip
+    here = ["--root", str(tmp_path / "here")]
+    with Server(tmp_path / "root", *far) as server:
+        route = f"smtp://127.0.0.1:{server.port}"
+        queued = mailtools(
+            "send", *here, "--queue", "always", "--route", route, "--mbox", "-", "bob@far.test", stdin=text
+        )
+        assert queued.returncode == 0, queued.stderr
+        run = mailtools("queue", "run", *here, "--once")
+        assert run.returncode == 0, run.stderr
+        server.stop()
+        sessions = [path.read_text() for path in (tmp_path / "transcripts").iterdir()]
+        assert sum(session.count("\nC: MAIL ") for session in sessions) == 10
+        assert all("\n# TLSv1.3" in session for session in sessions)
+        assert server.inbox("bob").read_bytes().count(b"\nx" * 400_000) == 10
 
 
 # -- addresses -----------------------------------------------------------------------------------------------

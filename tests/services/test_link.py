@@ -506,7 +506,8 @@ def test_a_secret_under_tls_with_the_right_server(files: tuple[str, str]) -> Non
         (offering("CRAM-MD5", "GSSAPI"), {}, "CRAM-MD5, GSSAPI"),
         (offering("PLAIN"), {"auth": "login"}, "offers PLAIN; wanted: LOGIN"),
         (offering("PLAIN"), {"is_token": True}, "offers PLAIN; wanted: OAUTHBEARER, XOAUTH2"),
-        (b"250 test\r\n", {}, "offers none"),
+        (b"250 test\r\n", {}, "offers none; wanted: SCRAM-SHA-256, PLAIN, LOGIN$"),
+        (b"250-test\r\n250 STARTTLS\r\n", {"tls": "off"}, "offers none;.*; try --tls starttls$"),
         (offering("\x1b[31mX"), {}, r"\?\[31MX"),
     ],
 )
