@@ -37,6 +37,7 @@ whole = st.builds(
     numbers,
     st.booleans(),
     st.booleans(),
+    st.booleans(),
     st.sampled_from(["", "FULL", "HDRS"]),
     st.from_regex(r"[!-<>-~]{0,30}", fullmatch=True),
     st.text(max_size=20),
