@@ -55,12 +55,13 @@ class Hop(NamedTuple):
 
     @property
     def tls(self) -> str:
-        """The way to use TLS. A login is worth a TLS that is required, but on this machine."""
+        """The way to use TLS: required where it shall be verified, or a password goes beyond this machine."""
         if self.connection.tls:
             return self.connection.tls
         if self.route.scheme == "smtps":
             return IMPLICIT
-        if self.connection.user and not is_loopback(self.route):
+        is_exposed = bool(self.connection.user) and not is_loopback(self.route)
+        if is_exposed or self.connection.cafile or self.connection.fingerprint:
             return STARTTLS
         return OPPORTUNISTIC
 

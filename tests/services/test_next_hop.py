@@ -64,6 +64,8 @@ def test_an_unknown_account() -> None:
         (Connection(host="h", port=26, tls="off"), "off", "smtp://h:26"),
         (Connection(route="smtps://h"), "implicit", "smtps://h:465"),
         (Connection(route="lmtp://h", user="u"), "starttls", "lmtp://h:24"),
+        (Connection(host="127.0.0.1", cafile="ca.pem"), "starttls", "smtp://127.0.0.1:25"),
+        (Connection(host="127.0.0.1", fingerprint="SHA256:00"), "starttls", "smtp://127.0.0.1:25"),
         (Connection(), "opportunistic", "mx:"),
     ],
 )
