@@ -255,9 +255,9 @@ class Link:
         """A part of the message, canonical, into the buffer."""
         self._engine.message_chunk(octets)
 
-    def end_message(self) -> None:
-        """The end of the message, into the buffer."""
-        self._engine.end_message()
+    def end_message(self, recipients: int = 1) -> None:
+        """The end of the message, into the buffer; in LMTP each of its recipients gets an answer."""
+        self._engine.end_message(recipients if self.is_lmtp else 1)
 
     def quit(self) -> None:
         """Say goodbye; what the server makes of it changes nothing any more."""

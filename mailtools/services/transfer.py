@@ -71,6 +71,8 @@ class _Transaction:
 
     @property
     def _data_joins(self) -> bool:
+        if self._link.is_lmtp:  # it would answer an empty message with nothing (RFC 2033 §4.2)
+            return False
         return self._partial or len(self._rcpts) == 1
 
     def run(self) -> Talk[bool]:
@@ -162,7 +164,7 @@ class _Transaction:
                 while not self._link.push():
                     yield self._link
                 size = 0
-        self._link.end_message()
+        self._link.end_message(len(self._pending))
 
     def verdict(self) -> Talk[None]:
         """Take the answer to the message's end: one, or in LMTP one for each recipient (RFC 2033 §4.2)."""

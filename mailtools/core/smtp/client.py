@@ -93,11 +93,11 @@ class SmtpClient:
         if octets:
             self._at_line_start = octets.endswith(b"\r\n")
 
-    def end_message(self) -> None:
-        """The end of the message; its reply comes as that of the command "."."""
+    def end_message(self, replies: int = 1) -> None:
+        """The end of the message; its reply, in LMTP so many of them, comes as that of the command "."."""
         self._out.append(b".\r\n" if self._at_line_start else b"\r\n.\r\n")
         self._at_line_start = True
-        self._awaited.append(".")
+        self._awaited.extend(["."] * replies)
 
     def auth(self, mechanism: str, steps: "Mechanism") -> None:
         """Log in; the challenges are answered here, the one event is the last reply.
