@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from mailtools.system.parallel import _receive, _send
+from mailtools.system.parallel import receive_result, send_result
 
 Work = Callable[[bytes], bytes]
 _AHEAD = 2  # batches that a process has
@@ -41,7 +41,7 @@ def in_order(batches: Iterable[bytes], work: Work, count: int) -> Iterator[bytes
                 yield _finished(*under_way.popleft(), work)
             worker = workers[number % count]
             with suppress(BrokenPipeError):
-                _send(worker.batches, batch)
+                send_result(worker.batches, batch)
             under_way.append((worker, batch))
         while under_way:
             yield _finished(*under_way.popleft(), work)
@@ -55,7 +55,7 @@ def in_order(batches: Iterable[bytes], work: Work, count: int) -> Iterator[bytes
 
 
 def _finished(worker: _Worker, batch: bytes, work: Work) -> bytes:
-    result = _receive(worker.results)
+    result = receive_result(worker.results)
     return work(batch) if result is None else result
 
 
@@ -70,8 +70,8 @@ def _fork(work: Work, others: Iterable[_Worker]) -> _Worker:
     try:
         for descriptor in (batches_in, results_out, *[d for other in others for d in other[1:]]):
             os.close(descriptor)
-        while (batch := _receive(batches_out)) is not None:
-            _send(results_in, work(batch))
+        while (batch := receive_result(batches_out)) is not None:
+            send_result(results_in, work(batch))
     except BaseException:
         os._exit(1)
     os._exit(0)

@@ -89,7 +89,7 @@ def _mapped(descriptor: int, shares: Sequence[Share], work: Work) -> Iterator[tu
     children = [_fork(work_on, range(first, len(shares), count)) for first in range(count)]
     try:
         for number, share in enumerate(shares):
-            result = _receive(children[number % count][1])
+            result = receive_result(children[number % count][1])
             # A child that failed says nothing: here the same work raises what it raised there.
             yield share.end - share.start, work_on(number) if result is None else result
     finally:
@@ -111,19 +111,19 @@ def _fork(work_on: Callable[[int], bytes], numbers: range) -> tuple[int, int]:
     try:
         os.close(readable)
         for number in numbers:
-            _send(writable, work_on(number))
+            send_result(writable, work_on(number))
     except BaseException:  # the parent, finding the pipe closed, does it again and meets the error itself
         os._exit(1)
     os._exit(0)
 
 
-def _send(pipe: int, result: bytes) -> None:
+def send_result(pipe: int, result: bytes) -> None:
     view = memoryview(len(result).to_bytes(8, "big") + result)
     while view:
         view = view[os.write(pipe, view) :]
 
 
-def _receive(pipe: int) -> bytes | None:
+def receive_result(pipe: int) -> bytes | None:
     head = _read_exactly(pipe, 8)
     return None if head is None else _read_exactly(pipe, int.from_bytes(head, "big"))
 

@@ -19,6 +19,8 @@ from mailtools.commands._options import DURATION, root_option, spool_option, spo
 @click.option("--users", metavar="FILE", help="Who has mail here.  [default: ROOT/users if it exists]")
 @click.option("--aliases", metavar="FILE", default="", help="Aliases, in the form of /etc/aliases.")
 @click.option("--alias-commands", is_flag=True, help="Aliases may pipe mail into programs.")
+@click.option("--catch-all", metavar="USER", default="", help="USER gets what is for nobody else.")
+@click.option("--plus-delimiter", metavar="CHARS", default="", help="With +, bob+tag@ goes to bob.")
 @click.option(
     "--timeout",
     metavar="DUR",
@@ -37,7 +39,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     \b
     Examples:
       mailtools queue run --once
-      mailtools queue run --route smtp://relay.example:587
+      mailtools queue run --once --route smtp://127.0.0.1:2525
     """
     from mailtools.commands._logging import set_up
     from mailtools.services import queue_service
@@ -53,6 +55,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
             options["domains"],
             options["aliases"],
             options["alias_commands"],
+            options["catch_all"],
+            options["plus_delimiter"],
         ),
         log.warning,
     )
