@@ -118,12 +118,14 @@ def _fork(work_on: Callable[[int], bytes], numbers: range) -> tuple[int, int]:
 
 
 def send_result(pipe: int, result: bytes) -> None:
+    """Write *result* into a pipe, its length before it. Raises OSError."""
     view = memoryview(len(result).to_bytes(8, "big") + result)
     while view:
         view = view[os.write(pipe, view) :]
 
 
 def receive_result(pipe: int) -> bytes | None:
+    """What `send_result` wrote; None at the pipe's end."""
     head = _read_exactly(pipe, 8)
     return None if head is None else _read_exactly(pipe, int.from_bytes(head, "big"))
 
