@@ -1,21 +1,21 @@
 """A courier: one connection to a site, and over it one message after the other (services/transfer).
 
 It belongs to the runner's thread; only connecting, which waits for names, handshakes and logins, has a thread
-of its own.
+of its own. At any time it waits for one thing, and what comes of others finds it deaf: an event of a
+connection that was closed, a clock that looks at one.
 """
 
 import threading
 from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import Protocol
 
 from mailtools.core.errors import MailError
-from mailtools.services.link import Link
+from mailtools.services.link import Link, Patience
 from mailtools.services.outgoing import Outgoing
 from mailtools.services.settle import results
 from mailtools.services.sites import Site, Sites, Target, Task
 from mailtools.services.transfer import Need, Outcome, session
-from mailtools.system import clock
-from mailtools.system.pump import silence
 from mailtools.system.turns import Turns
 
 _LINGER = 0.5  # seconds that a connection waits for more: fewer of them are made
@@ -36,23 +36,35 @@ class Office(Protocol):
     def site_failed(self, site: Site, problem: MailError) -> None:
         """No connection could be had."""
 
-    def courier_left(self, site: Site) -> None:
+    def courier_left(self, courier: "Courier") -> None:
         """The connection is over."""
+
+    def warn(self, text: str) -> None:
+        """Tell an operator."""
+
+
+class _Wait(Enum):
+    """What a courier waits for."""
+
+    DIAL = 1
+    PLACE = 2  # among those that deliver
+    LINK = 3  # octets
+    TASK = 4
+    NOTHING = 5  # it is over
 
 
 class Courier:
     """One connection's life: opened, used, left."""
 
     def __init__(self, site: Site, office: Office) -> None:
-        self._site = site
+        self.site = site
         self._office = office
         self._session = session(self._messages(), partial=True, eager=True)
         self._under_way: dict[str, Task] = {}
         self._link: Link | None = None  # the one that is watched
+        self._waits = _Wait.DIAL
         self._is_delivering = False  # has a place among those that do
-        self._is_idle = False
-        self._spoke = 0.0  # monotonic seconds
-        self._ended = False
+        self._patience = Patience()
 
     def start(self) -> None:
         """Connect; the rest follows."""
@@ -61,37 +73,40 @@ class Courier:
     # -- connecting ----------------------------------------------------------------------------------------
 
     def _connect(self, then: Callable[["Link | MailError"], None]) -> None:
+        self._waits = _Wait.DIAL
+
         def work() -> None:
             try:
-                found: Link | MailError = self._office.open_link(self._site.target)
+                found: Link | MailError = self._office.open_link(self.site.target)
             except MailError as error:
                 found = error
             except Exception as error:
                 found = MailError(f"a bug: {type(error).__name__}: {error}")
             self._office.turns.post(lambda: then(found))
 
-        threading.Thread(target=work, name=str(self._site.target), daemon=True).start()
+        threading.Thread(target=work, name=str(self.site.target), daemon=True).start()
 
     def _begin(self, found: "Link | MailError") -> None:
         if isinstance(found, MailError):
-            self._office.site_failed(self._site, found)
+            self._office.site_failed(self.site, found)
             self._leave()
             return
-        self._office.sites.connected(self._site, lambda: self._deliver(found))
+        self._waits = _Wait.PLACE
+        self._office.sites.connected(self.site, lambda: self._deliver(found))
 
     def _deliver(self, link: Link) -> None:
         self._is_delivering = True
-        if not self._site.has_work:  # others were quicker while we connected
-            link.quit()
+        if self.site.has_work:
+            self._go_on(None, first=link)
+        else:  # others were quicker while we connected
+            link.leave()
             self._leave()
-            return
-        self._go_on(None, first=link)
 
     # -- the session ---------------------------------------------------------------------------------------
 
     def _messages(self) -> Iterator[Outgoing | None]:
-        while not self._office.sites.shall_end(self._site):
-            found = self._office.next_message(self._site)
+        while not self._office.sites.shall_end(self.site):
+            found = self._office.next_message(self.site)
             if found is None:
                 yield None
             else:
@@ -101,16 +116,18 @@ class Courier:
 
     def _go_on(self, answer: "Link | MailError | None", first: Link | None = None) -> None:
         """Have the session go on until it has to wait."""
-        while not self._ended:
-            try:
-                step = (
-                    self._session.throw(answer)
-                    if isinstance(answer, MailError)
-                    else self._session.send(answer)
-                )
-            except StopIteration:
-                self._leave()
-                return
+        try:
+            self._talk(answer, first)
+        except StopIteration:
+            self._leave()
+        except Exception as error:
+            self._office.warn(f"a bug at {self.site.target}: {type(error).__name__}: {error}")
+            self._leave()
+
+    def _talk(self, answer: "Link | MailError | None", first: Link | None) -> None:
+        talk = self._session
+        while True:
+            step = talk.throw(answer) if isinstance(answer, MailError) else talk.send(answer)
             answer = None
             if isinstance(step, list):
                 self._settle(step)
@@ -133,26 +150,23 @@ class Courier:
         task.job.part(results(outcomes, task.numbers))
 
     def _watch(self, link: Link) -> None:
-        self._spoke = clock.monotonic()
+        self._waits = _Wait.LINK
         if link is not self._link:
             self._forget()
             self._link = link
             self._office.turns.watch(link.fileno(), self._ready)
-            self._look_at_clock()
 
     def _ready(self) -> None:
-        if not self._is_idle:
+        if self._waits is _Wait.LINK:
             self._go_on(None)
 
-    def _look_at_clock(self) -> None:
-        """A server that says nothing for too long is given up."""
-        if self._ended or self._link is None:
-            return
-        left = self._spoke + self._link.timeout - clock.monotonic()
-        if left <= 0 and not self._is_idle:
-            self._go_on(silence(self._link.timeout))
-        else:
-            self._office.turns.later(max(left, 1.0), self._look_at_clock)
+    def look_at_clock(self) -> None:
+        """A server that gets nowhere is given up."""
+        if self._waits is _Wait.LINK and self._link is not None:
+            try:
+                self._patience.left(self._link)
+            except MailError as error:
+                self._go_on(error)
 
     def _forget(self) -> None:
         if self._link is not None:
@@ -166,36 +180,37 @@ class Courier:
         if self._link is None or self._office.sites.others_wait:
             self._say_goodbye()
             return
-        self._is_idle = True
-        self._site.idle.append(self._wake)
+        self._waits = _Wait.TASK
+        self.site.idle.append(self._wake)
         self._office.turns.later(_LINGER, self._rested)
 
     def _wake(self) -> None:
         self._office.turns.post(self._awake)
 
     def _awake(self) -> None:
-        self._is_idle = False
-        self._go_on(None)
+        if self._waits is _Wait.TASK:
+            self._go_on(None)
 
     def _rested(self) -> None:
-        if self._is_idle and self._wake in self._site.idle:
-            self._site.idle.remove(self._wake)
-            self._is_idle = False
+        if self._waits is _Wait.TASK and self._wake in self.site.idle:
+            self.site.idle.remove(self._wake)
             self._say_goodbye()
 
     def _say_goodbye(self) -> None:
         link = self._link
+        self._forget()
         if link is not None:
-            link.say("QUIT")
-            link.push()
-        self._session.close()
+            link.leave()
         self._leave()
 
     def _leave(self) -> None:
-        if self._ended:
+        if self._waits is _Wait.NOTHING:
             return
-        self._ended = True
+        self._waits = _Wait.NOTHING
         self._forget()
+        self._session.close()
+        for task in self._under_way.values():  # none, but after a bug
+            task.job.release()
         if self._is_delivering:
-            self._office.sites.disconnected(self._site)
-        self._office.courier_left(self._site)
+            self._office.sites.disconnected(self.site)
+        self._office.courier_left(self)

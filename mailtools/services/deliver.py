@@ -33,6 +33,7 @@ _AT_ONCE = 20  # messages leased before the connections have a turn
 _LOOK = 0.2  # seconds between looks for new mail
 _LOOK_AT_DEFERRED = 20.0  # seconds
 _LOOK_AGAIN = 2.0  # seconds, where others had leased some
+_LOOK_AT_CLOCK = 0.5  # seconds between looks for servers that get nowhere
 _STUCK = 5.0  # seconds that a look waits for sites that have too much, before it passes their mail over
 _PARTING = 30.0  # seconds that messages under way have at the end
 
@@ -80,6 +81,7 @@ class Runner:
         self._orders = orders
         self._clerk, self._sweeper = _Clerk(), _Clerk()
         self._desk = Desk(orders.schedule, tell, log, warn, self._clerk.do, self.turns.post, self._sweeper.do)
+        self._couriers: set[Courier] = set()
         self._jobs = 0
         self._stopped = False
         self._woken = False
@@ -105,6 +107,7 @@ class Runner:
         """Deliver what is due; without *once* go on until stopped. True where mail stays behind."""
         announced = -1 if once else self._spool.announce_runner()
         self._spool.sweep()
+        self._look_at_clock()
         arrivals, looked, takes = -1.0, clock.monotonic() - _LOOK_AT_DEFERRED, 0.0
         while not self._stopped:
             if self._look is None:
@@ -135,6 +138,7 @@ class Runner:
             self.turns.turn(_LOOK)
         self._clerk.stop()
         self._sweeper.stop()
+        self.turns.close()
 
     # -- finding work --------------------------------------------------------------------------------------
 
@@ -251,7 +255,9 @@ class Runner:
 
     def _hire(self) -> None:
         while (site := self.sites.hire()) is not None:
-            Courier(site, self).start()
+            courier = Courier(site, self)
+            self._couriers.add(courier)
+            courier.start()
 
     def open_link(self, target: Target) -> Link:
         """A connection; in the courier's thread."""
@@ -279,10 +285,21 @@ class Runner:
         for identity in names:
             self._take(identity)
 
-    def courier_left(self, site: Site) -> None:
+    def courier_left(self, courier: Courier) -> None:
         """A connection is over: perhaps there shall be another."""
-        self.sites.leave(site)
+        self._couriers.discard(courier)
+        self.sites.leave(courier.site)
         self._hire()
+
+    def warn(self, text: str) -> None:
+        """Tell an operator."""
+        self._desk.warn(text)
+
+    def _look_at_clock(self) -> None:
+        """One timer for all connections: one of each would keep what is over for as long as its time-out."""
+        for courier in list(self._couriers):
+            courier.look_at_clock()
+        self.turns.later(_LOOK_AT_CLOCK, self._look_at_clock)
 
 
 class _Clerk:

@@ -27,12 +27,13 @@ from mailtools.core.errors import (
 from mailtools.core.smtp.client import Replied, SmtpClient
 from mailtools.core.smtp.reply import Reply
 from mailtools.system import clock
-from mailtools.system.pump import LostConnectionError, Pump
+from mailtools.system.pump import LostConnectionError, Pump, silence
 
 if TYPE_CHECKING:
     from mailtools.system.tls_client import ClientTls
 
 LEAST_PATIENCE = 60.0  # seconds
+_PIECE = 4096  # octets
 
 
 class OpportunityLostError(TemporaryError):
@@ -89,6 +90,7 @@ class Link:
         self.remote = remote
         self.is_lmtp = opening.is_lmtp
         self.answered = 0  # messages
+        self._heard = 0  # replies
         self.broken: MailError | None = None
         pump.deadline = clock.monotonic() + max(2 * pump.timeout, LEAST_PATIENCE)
         self._open(opening)
@@ -227,7 +229,15 @@ class Link:
     def poll_reply(self) -> Reply | None:
         """The same without waiting: None where it is not there yet."""
         event = self._pump.poll_event()
-        return None if event is None else _said(event)
+        if event is None:
+            return None
+        self._heard += 1
+        return _said(event)
+
+    @property
+    def progress(self) -> int:
+        """A number that grows with replies, and with octets that the server took; a dribble is none."""
+        return self._heard + self._pump.sent // _PIECE
 
     def push(self) -> bool:
         """Send what can be sent now; False where something is left."""
@@ -265,9 +275,35 @@ class Link:
             self.ask("QUIT")
         self._pump.close()
 
+    def leave(self) -> None:
+        """Say goodbye and go: what the server says to it is not waited for. May be called again."""
+        with suppress(MailError, OSError):
+            self._engine.command("QUIT")
+            self._pump.push()
+        self._pump.close()
+
     def close(self) -> None:
         """Leave without a word."""
         self._pump.close()
+
+
+class Patience:
+    """Gives up a link that gets nowhere within its time-out, though it may say an octet now and then."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[Link, int] | None = None
+        self._since = 0.0
+
+    def left(self, link: Link) -> float:
+        """Seconds until *link* is given up. Raises TemporaryError when that is now."""
+        now = clock.monotonic()
+        seen = (link, link.progress)
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+        left = self._since + link.timeout - now
+        if left <= 0:
+            raise silence(link.timeout)
+        return left
 
 
 def _said(event: Replied) -> Reply:

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 from mailtools.core.errors import BadDataError, MailError, TemporaryError
 from mailtools.core.smtp.events import Recipient
 from mailtools.core.smtp.reply import Reply
-from mailtools.services.link import Link, failure
+from mailtools.services.link import Link, Patience, failure
 from mailtools.services.outgoing import Outgoing, to_7bit
 from mailtools.system.pump import LostConnectionError
 
@@ -224,12 +224,14 @@ def transfer(
 ) -> Iterator[list[Outcome]]:
     """Drive a `session` over one link at a time, waiting for it."""
     talk = session(iter(messages), partial=partial)
+    patience = Patience()
     step = next(talk, None)
     try:
         while step is not None:
             try:
                 answer = None
                 if isinstance(step, Link):
+                    patience.left(step)
                     step.wait()
                 elif step is Need.LINK:
                     answer = open_link()

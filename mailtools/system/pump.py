@@ -43,6 +43,7 @@ class Pump:
         self, engine: Engine, sock: socket.socket, timeout: float, transcript: "Transcript | None" = None
     ) -> None:
         self.timeout = timeout
+        self.sent = 0  # octets
         self.deadline: float | None = None
         self._engine = engine
         self._sock = sock
@@ -128,7 +129,9 @@ class Pump:
             self._unsent = memoryview(bytes(self._unsent) + octets) if self._unsent else memoryview(octets)
         while self._unsent and not self._ended:
             try:
-                self._unsent = self._unsent[self._sock.send(self._unsent) :]
+                sent = self._sock.send(self._unsent)
+                self._unsent = self._unsent[sent:]
+                self.sent += sent
             except BlockingIOError:
                 return False
             except OSError:

@@ -10,6 +10,7 @@ to begin, none to go on.
 import heapq
 import os
 import select
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +29,7 @@ class Turns:
         self._posted: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
+        self._lock = threading.RLock()  # a signal handler may come while its own thread has it
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._bell, select.EPOLLIN)
 
@@ -48,8 +50,9 @@ class Turns:
     def post(self, call: Callable[[], None]) -> None:
         """Have *call* called in the loop's thread."""
         self._posted.append(call)
-        with suppress(BlockingIOError):
-            os.eventfd_write(self._bell, 1)
+        with self._lock, suppress(BlockingIOError):
+            if self._bell >= 0:  # a number that was closed may be somebody else's now
+                os.eventfd_write(self._bell, 1)
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call *call* after so many seconds."""
@@ -72,6 +75,8 @@ class Turns:
             heapq.heappop(self._timers)[2]()
 
     def close(self) -> None:
-        """The end of the loop."""
-        self._epoll.close()
-        os.close(self._bell)
+        """The end of the loop; what is posted from now on is never called."""
+        with self._lock:
+            self._epoll.close()
+            os.close(self._bell)
+            self._bell = -1

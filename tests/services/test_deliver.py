@@ -1,7 +1,9 @@
 """services/deliver, couriers, sites, settle: queue runs against servers that behave, and others."""
 
+import contextlib
 import email
 import email.policy
+import gc
 import mailbox
 import os
 import threading
@@ -13,6 +15,7 @@ import pytest
 from mailtools.core.queue.envelope import Envelope, Recipient
 from mailtools.core.queue.schedule import DAY, Schedule
 from mailtools.services import queue_service
+from mailtools.services.couriers import Courier
 from mailtools.services.deliver import Orders, Runner
 from mailtools.services.queue_service import Leaving, Local
 from mailtools.system import clock
@@ -40,10 +43,12 @@ class Queue:
         envelope = Envelope(clock.identity(), clock.now(), sender, its, **more)  # type: ignore[arg-type]
         return self.spool.add(envelope, [octets or TEXT % subject.encode()]).identity
 
-    def runner(self, *routes: str, schedule: Schedule = AT_ONCE, **orders: object) -> Runner:
+    def runner(
+        self, *routes: str, schedule: Schedule = AT_ONCE, timeout: float = 20.0, **orders: object
+    ) -> Runner:
         local = queue_service.open_local(Local(str(self.root), domains=["here.test"]), self.warned.append)
         leaving = Leaving(
-            routes, resolver="127.0.0.1:1", timeout=20.0, orders=Orders(schedule, **orders)  # type: ignore[arg-type]
+            routes, resolver="127.0.0.1:1", timeout=timeout, orders=Orders(schedule, **orders)  # type: ignore[arg-type]
         )  # fmt: skip
         return queue_service.make_runner(self.spool, local, leaving, self.said.append, self.warned.append)
 
@@ -513,3 +518,49 @@ def test_the_notice_is_what_rfc_3464_says(queue: Queue) -> None:
     assert per_message["Reporting-MTA"].startswith("dns; ")
     assert per_recipient["Action"] == "failed"
     assert "\x1b" not in str(notice)
+
+
+def test_a_server_that_dribbles_is_given_up(queue: Queue) -> None:
+    """An octet now and then is no answer: or a few such servers would hold all connections."""
+    queue.add("bob@slow.test", subject="slow")
+    for number in range(20):
+        queue.add(f"u{number}@live.test", subject=f"{number:02}")
+    with Sink(but(MAIL=b"")) as slow, Sink() as sink:
+        runner = queue.runner(f"slow.test={slow.route}", f"live.test={sink.route}", concurrency=1, timeout=1.0,
+                              schedule=Schedule())  # fmt: skip
+        thread = threading.Thread(target=runner.run, args=(True,))
+        thread.start()
+        while thread.is_alive():
+            for sock in list(slow._socks):
+                with contextlib.suppress(OSError):
+                    sock.sendall(b"2")
+            thread.join(0.2)
+    assert sink.subjects() == [f"{number:02}" for number in range(20)]
+    (listed,) = queue.spool.query()
+    last = listed.entry.recipients[0].last
+    assert last is not None
+    assert "did not answer within 1 seconds" in last.reply
+
+
+def test_nothing_is_left_behind_by_many_connections(queue: Queue) -> None:
+    """Descriptors, threads, couriers: as many after 300 messages over 100 connections as before."""
+    for number in range(300):
+        queue.add(f"u{number}@b{number % 30}.test", subject=f"{number:03}")
+    count = iter(range(10_000))
+
+    def rule(verb: str, argument: str) -> bytes | None:
+        return b"421 enough\r\n" if verb == "MAIL" and next(count) % 3 == 2 else usual(verb, argument)
+
+    before = len(os.listdir("/proc/self/fd"))
+    with Sink(rule) as sink:
+        eventually(lambda: queue.run(sink.route, concurrency=3, per_site=1) is False, "all of it", 60)
+        for sock in sink._socks:
+            sock.close()
+    assert sink.subjects() == [f"{number:03}" for number in range(300)]
+    eventually(
+        lambda: not [t for t in threading.enumerate() if t.name in ("clerk", sink.route)], "no threads"
+    )
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= before, "as many descriptors as before")
+    gc.collect()
+    couriers = [one for one in gc.get_objects() if isinstance(one, Courier)]
+    assert not [one for one in couriers if str(one.site.target) == sink.route]

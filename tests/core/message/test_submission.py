@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+import re
 
 import pytest
 from hypothesis import given
@@ -130,7 +131,8 @@ def test_any_octets_give_a_header_and_a_body(octets: bytes) -> None:
     assert not fields or fields.endswith(b"\n")
     done = submission.complete(fields, STAMPS)
     assert done.endswith(b"\n")
-    if b"\0" not in done:  # the parser of the standard library agrees where it ends
+    spaced = re.search(rb"^[!-9;-~]+[ \t]+:", done, re.MULTILINE)  # obsolete, which that parser does not know
+    if b"\0" not in done and not spaced:  # the parser of the standard library agrees where it ends
         parsed = email.message_from_bytes(done + b"\nbody", policy=email.policy.compat32)
         assert parsed["Date"] is not None
         assert parsed["Bcc"] is None
