@@ -17,15 +17,16 @@ FLOORS = {
 }
 # Inside core: a room may import itself and the rooms named here; `errors` and `engine` belong to all.
 ROOMS = {
-    "errors": set(),
-    "patterns": set(),
+    "errors": {"lean"},
+    "lean": set(),
+    "patterns": {"lean"},
     "engine": {"errors"},
-    "wire": {"errors", "engine", "patterns"},
-    "message": {"wire", "errors", "patterns"},
-    "mbox": {"wire", "errors", "patterns"},
-    "auth": {"wire", "errors", "patterns"},
-    "queue": {"message", "mbox", "auth", "wire", "errors", "engine", "patterns"},
-    "smtp": {"message", "mbox", "auth", "wire", "errors", "engine", "patterns"},
+    "wire": {"errors", "engine", "patterns", "lean"},
+    "message": {"wire", "errors", "patterns", "lean"},
+    "mbox": {"wire", "errors", "patterns", "lean"},
+    "auth": {"wire", "errors", "patterns", "lean"},
+    "queue": {"message", "mbox", "auth", "wire", "errors", "engine", "patterns", "lean"},
+    "smtp": {"message", "mbox", "auth", "wire", "errors", "engine", "patterns", "lean"},
 }
 IMPURE = {
     "asyncio", "uvloop", "socket", "ssl", "select", "selectors", "threading", "multiprocessing", "subprocess",

@@ -9,11 +9,11 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, NoReturn
 
 from mailtools.commands import _exits, _sendmail_options
 from mailtools.commands._sendmail_options import Options, UsageError
 from mailtools.core.errors import BadDataError, MailError, MissingInputError
+from mailtools.core.lean import Any, NoReturn
 
 _PERSONALITIES = {"mailq": "p", "newaliases": "i"}
 _BLOCK = 256 << 10

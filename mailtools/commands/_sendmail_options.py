@@ -7,9 +7,9 @@ other sendmails know and mailtools needs not is passed over; what nobody knows i
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from mailtools.core.errors import ConfigurationError
+from mailtools.core.lean import Any
 
 # Those that say how a message goes; the others of these letters change nothing here.
 _WITH_VALUE = frozenset("ABCDFLMNORTVXbefhopr")

@@ -4,7 +4,7 @@ Every message is one sentence for a person: what happened and what to do next. W
 becomes is the door's affair (``commands/_exits.py``), not known here.
 """
 
-from typing import Self
+from mailtools.core.lean import Self
 
 
 class MailError(Exception):

@@ -1,7 +1,13 @@
-"""Patterns compiled at their first use: a run uses few of them, and compiling all is a tenth of a start."""
+"""Patterns compiled at their first use: a run uses few of them, and compiling all is a tenth of a start.
 
-import re
-from typing import Any, AnyStr, cast
+`re` too is imported then: with `enum` behind it, it takes 0.4 of what ``python3 -I -c pass`` does.
+"""
+
+from mailtools.core.lean import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import re
+    from typing import AnyStr
 
 
 class _Lazy:
@@ -11,11 +17,13 @@ class _Lazy:
         self._source = (pattern, flags)
 
     def __getattr__(self, name: str) -> Any:
+        import re
+
         method = getattr(re.compile(*self._source), name)  # type: ignore[type-var]
         setattr(self, name, method)
         return method
 
 
-def lazy(pattern: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
+def lazy(pattern: "AnyStr", flags: int = 0) -> "re.Pattern[AnyStr]":
     """*pattern*, compiled when one of its methods is first asked for."""
-    return cast("re.Pattern[AnyStr]", _Lazy(pattern, flags))
+    return _Lazy(pattern, flags)  # type: ignore[return-value]

@@ -4,9 +4,9 @@ Knows no envelope. A message of more than 256 KiB lies in a nameless file (syste
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from mailtools.core.errors import BadDataError
+from mailtools.core.lean import NamedTuple
 from mailtools.core.message import submission
 from mailtools.system.buffer import Buffer
 

@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
 
 from mailtools.core.errors import (
     BadDataError,
@@ -26,6 +25,7 @@ from mailtools.core.errors import (
     TemporaryError,
     UnknownRecipientError,
 )
+from mailtools.core.lean import TYPE_CHECKING, NamedTuple
 from mailtools.core.mbox import quoting
 from mailtools.core.mbox.record import make_postmark
 from mailtools.core.message import submission, trace

@@ -1,7 +1,6 @@
 """The clock, the host name and names that do not repeat: the world's answers that core takes as arguments."""
 
 import os
-import socket
 import time
 from functools import lru_cache
 from itertools import count
@@ -61,5 +60,5 @@ os.register_at_fork(after_in_child=_origin.cache_clear)
 
 def host_name() -> str:
     """This host's name as SMTP may say it; never asks the network."""
-    name = socket.gethostname()
+    name = os.uname().nodename
     return name if name.isascii() and name and all(c.isalnum() or c in "-._" for c in name) else "localhost"

@@ -14,7 +14,6 @@ is removed, so that a fresh lock which took its place meanwhile is put back.
 
 import fcntl
 import os
-import socket
 import struct
 import time
 from contextlib import suppress
@@ -150,7 +149,7 @@ def _open_plain(path: str, flags: int) -> int:
 def _is_stale(content: bytes, age: float) -> bool:
     """*content*: a process number (liblockfile), ``number:host`` (Dovecot), ``0`` (procmail) or nothing."""
     number, _, host = content.split(b"\n", 1)[0].strip(b" \0").partition(b":")
-    here = not host or host.split(b":")[0] == socket.gethostname().encode()
+    here = not host or host.split(b":")[0] == os.uname().nodename.encode()
     if not (number.isdigit() and 0 < int(number) < 1 << 22 and here):
         return age > STALE_AFTER
     try:

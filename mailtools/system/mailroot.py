@@ -7,24 +7,27 @@ link.
 """
 
 import os
-import re
 import stat
 
 from mailtools.core.errors import CannotWriteError, DiskFullError
+from mailtools.core.patterns import lazy
 from mailtools.system.mboxfile import NO_ROOM, sync_folder
 
 INBOX = "INBOX"
 _USERS = "users"  # the users file has this name in the root
 _REMEMBERED = 10_000  # users whose folder is known to be there
-_ENCODED = re.compile(r"[\x00-\x1f\x7f-\x9f/%\\\u2028\u2029]|^\.|[\ud800-\udfff]")
+_ENCODED = lazy(r"[\x00-\x1f\x7f-\x9f/%\\\u2028\u2029]|^\.|[\ud800-\udfff]")
 _LONGEST = 255 - len(".mbox.append")  # what filesystems take, less the endings we add
 
 
 def file_name(name: str) -> str:
     """*name* as one safe component. Raises ValueError where it is empty or too long for a file."""
-    safe = _ENCODED.sub(
-        lambda m: "".join(f"%{octet:02X}" for octet in m.group().encode("utf-8", "surrogatepass")), name
-    )
+    if name.isascii() and name.isalnum():  # most are, and need no pattern
+        safe = name
+    else:
+        safe = _ENCODED.sub(
+            lambda m: "".join(f"%{octet:02X}" for octet in m.group().encode("utf-8", "surrogatepass")), name
+        )
     if not safe or len(safe.encode()) > _LONGEST:
         raise ValueError(f"not usable as a mailbox name: {name[:80]!r}")
     return safe

@@ -20,9 +20,9 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
-from typing import NamedTuple
 
 from mailtools.core.errors import CannotWriteError, DiskFullError
+from mailtools.core.lean import NamedTuple
 from mailtools.core.mbox.record import SEPARATOR
 from mailtools.system.buffer import Buffer, write_all
 from mailtools.system.locks import MboxLock

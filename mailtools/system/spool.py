@@ -18,9 +18,9 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
 
 from mailtools.core.errors import BadDataError, CannotWriteError, DiskFullError
+from mailtools.core.lean import Any
 from mailtools.core.queue import envelope as envelopes
 from mailtools.core.queue import journal
 from mailtools.core.queue.envelope import Envelope

@@ -575,6 +575,7 @@ def test_what_heavy_programs_do_not_load(house: House) -> None:
             "asyncio",
             "ssl",
             "hashlib",
+            "socket",
             "threading",
             "subprocess",
             "argon2",

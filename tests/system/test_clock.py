@@ -4,10 +4,10 @@ import email.utils
 import locale
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,5 +86,5 @@ def test_two_processes_have_different_ones() -> None:
      ("evil\r\nQUIT", "localhost"), ("a b", "localhost")],
 )  # fmt: skip
 def test_a_host_name_that_smtp_may_say(monkeypatch: pytest.MonkeyPatch, name: str, shown: str) -> None:
-    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename=name))
     assert clock.host_name() == shown

@@ -3,10 +3,8 @@
 Owns RFC 4155's "From " line as written (design: ASCII, whatever the reverse-path holds).
 """
 
-import re
-
 SEPARATOR = b"\n"  # the blank line after each message
-_NOT_IN_POSTMARK = re.compile(rb"[^!-~]")
+_IN_POSTMARK = bytes([octet if 0x21 <= octet <= 0x7E else ord("?") for octet in range(256)])
 
 
 def make_postmark(reverse_path: str, asctime: str) -> bytes:
@@ -14,5 +12,5 @@ def make_postmark(reverse_path: str, asctime: str) -> bytes:
 
     The null reverse-path is written MAILER-DAEMON; octets that would break the line's form become ``?``.
     """
-    sender = _NOT_IN_POSTMARK.sub(b"?", reverse_path.encode()) or b"MAILER-DAEMON"
+    sender = reverse_path.encode().translate(_IN_POSTMARK) or b"MAILER-DAEMON"
     return b"From %s %s\n" % (sender, asctime.encode("ascii"))

@@ -11,11 +11,13 @@ Invariants: never raises on any octets; time is linear in the value, of which no
 read; ``parse(format_date(s, o)) == (s, o)`` for whole seconds in the years 1 to 9999.
 """
 
-import re
 from functools import cache
-from typing import NamedTuple
 
+from mailtools.core.lean import TYPE_CHECKING, NamedTuple
 from mailtools.core.patterns import lazy
+
+if TYPE_CHECKING:
+    import re
 
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -104,8 +106,10 @@ def seconds(clock: tuple[int, int, int, int, int, int, int], utc: bool) -> int:
 
 
 @cache
-def _forms() -> list[re.Pattern[bytes]]:
+def _forms() -> "list[re.Pattern[bytes]]":
     """Compiled when the first unusual date comes: it takes as long as importing the rest of the module."""
+    import re
+
     return [re.compile(form, re.IGNORECASE) for form in _FORMS]
 
 

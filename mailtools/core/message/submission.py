@@ -9,8 +9,7 @@ Invariants: of a body no octet is changed. Nothing raises on any octets; time is
 with a line end, and a header holds no CR: one that stood alone there is a space, so that it makes no field.
 """
 
-from typing import NamedTuple
-
+from mailtools.core.lean import NamedTuple
 from mailtools.core.patterns import lazy
 
 MAX_HOPS = 100  # Received fields; RFC 5321 §6.3

@@ -1,8 +1,8 @@
 """Trace: the fields a server puts at the head of a message it takes (RFC 5321 §4.4, RFC 5322 §3.6.7)."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
+from mailtools.core.lean import NamedTuple
 from mailtools.core.patterns import lazy
 
 _NOT_IN_NAME = lazy(r"[^A-Za-z0-9._:\[\]-]")  # a name the client chose must not end the clause it is in

@@ -8,9 +8,9 @@ import json
 import re
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, NamedTuple
 
 from mailtools.core.errors import BadDataError
+from mailtools.core.lean import Any, NamedTuple
 
 VERSION = 1
 _IDENTITY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")

@@ -6,8 +6,8 @@ line of ours says, is passed over: at worst a recipient is tried again, or told 
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
 
+from mailtools.core.lean import Any, NamedTuple
 from mailtools.core.queue import envelope as envelopes
 from mailtools.core.queue.envelope import Envelope
 from mailtools.core.queue.schedule import step

@@ -5,7 +5,7 @@ attempt to attempt, no step of it counted for more than a day or less than nothi
 up in another year returns no mail unsent. A due time further away than any interval is no due time.
 """
 
-from typing import NamedTuple
+from mailtools.core.lean import NamedTuple
 
 MINUTE = 60.0
 HOUR = 3600.0

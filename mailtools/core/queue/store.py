@@ -5,8 +5,8 @@ with its holder: a store that cannot see its holders die lets leases expire.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
 
+from mailtools.core.lean import Any, NamedTuple, Protocol
 from mailtools.core.queue.envelope import Envelope
 from mailtools.core.queue.journal import Entry
 
