@@ -5,12 +5,15 @@ where) and RFC 1428 §3 (a text that does not tell its charset). The part tree i
 encodings are `encode`'s. It knows no server.
 
 Invariants: a result is 7-bit; each leaf holds the octets that it held; no octet changes outside the contents
-that are re-encoded, the fields Content-Transfer-Encoding around them, and what their message lacked to be one
-of MIME; no line of a content that was re-encoded is longer than 76 octets. No content makes a delimiter of a
-multipart that was none. Time and memory are linear. Line ends are LF.
+that are re-encoded, the fields Content-Transfer-Encoding around them, the Content-Type of a text that had
+none, and what their message lacked to be one of MIME; no line of a content that was re-encoded is longer than
+76 octets. No content makes a delimiter of a multipart that was none. Time and memory are linear. Line ends
+are LF.
 
 What cannot be, raises BadDataError (5.6.3): a header that is not ASCII (that is SMTPUTF8's affair), 8-bit
-octets under a signature, in a multipart or message that may have no encoding, or where no part is.
+octets under a signature, in a multipart or message that may have no encoding, or where no part is. A
+DKIM-Signature at the head is such a signature whoever made it: re-encoding breaks it (RFC 6376 §5.3), and a
+message that looks forged to those behind is worse than a refusal, which tells the sender what to change.
 
 A line over 998 octets is re-encoded where a content may be; elsewhere it stays: it breaks a rule that few
 servers hold to, where a change would break something for certain.
@@ -172,7 +175,7 @@ def _header_edits(part: Part, encoding: str, is_root: bool) -> Iterator[_Edit]:
                 yield start + at, start + end, field
     if is_root and b"mime-version" not in names:
         added += b"MIME-Version: 1.0\n"
-    if is_root and encoding and b"content-type" not in names:
+    if encoding and b"content-type" not in names:
         added += _content_type(part.octets[body : part.end])
     if encoding and not said:
         added += f"{_CTE}: {encoding}\n".encode()

@@ -20,6 +20,7 @@ from mailtools.core.message import date, encode, header, words
 _MAX_TEXT = 500  # characters of what another server said
 _MAX_SUBJECT = 100
 _MAX_VALUE = 900  # octets that may stand behind the name of a field
+_MAX_WHOLE = 1 << 20  # octets; of a larger message the header is returned
 _MAX_HEADER = 64 << 10  # octets of a header that is returned
 _MOST_NAMED = 500  # recipients in the text for people; the report names all
 _NOT_PRINTABLE = re.compile(r"[^ -~]")
@@ -37,7 +38,7 @@ class RecipientReport(NamedTuple):
 
     recipient: str
     original: str  # ORCPT as it came, "addr-type;xtext", or ""
-    action: str  # failed, delayed, delivered, relayed
+    action: str  # failed, delayed, delivered, relayed, expanded
     status: str  # enhanced status code
     remote: str  # the server that said it; "" where it was us
     diagnostic: str  # the reply, or our own sentence
@@ -66,6 +67,7 @@ _SUBJECTS = {
     "delayed": "Delayed mail",
     "delivered": "Delivered mail",
     "relayed": "Delivered mail",
+    "expanded": "Delivered mail",
 }
 
 
@@ -75,7 +77,7 @@ def build(notice: Notice, original: bytes, is_whole: bool) -> bytes:
     b"" where nothing is left of it: then nothing is returned.
     """
     head = original[: header.body_offset(original)]
-    returned = _returned(original, head, notice.full and is_whole)
+    returned = _returned(original, head, notice.full and is_whole and len(original) <= _MAX_WHOLE)
     parts = [_for_people(notice, returned), _for_programs(notice)]
     if returned:
         parts.append(returned)
@@ -83,13 +85,13 @@ def build(notice: Notice, original: bytes, is_whole: bool) -> bytes:
     while any(boundary in part for part in parts):
         boundary += b"_"
     edge = b"\n--" + boundary
-    pieces = [_fields(notice, boundary, head)]
+    pieces = [_fields(notice, boundary, head, all(map(bytes.isascii, parts)))]
     for part in parts:
         pieces += [edge, b"\n", part]
     return b"".join([*pieces, edge, b"--\n"])
 
 
-def _fields(notice: Notice, boundary: bytes, head: bytes) -> bytes:
+def _fields(notice: Notice, boundary: bytes, head: bytes, is_7bit: bool) -> bytes:
     """The DSN's own header, but for the empty line that the first delimiter begins with."""
     found = _MESSAGE_ID.fullmatch(header.value(head, "Message-ID") or b"")
     return b"".join(
@@ -102,6 +104,7 @@ def _fields(notice: Notice, boundary: bytes, head: bytes) -> bytes:
             b"Auto-Submitted: auto-replied\nMIME-Version: 1.0\n",
             b"Content-Type: multipart/report; report-type=delivery-status;\n",
             b'\tboundary="%s"\n' % boundary,
+            b"" if is_7bit else b"Content-Transfer-Encoding: 8bit\n",  # RFC 2045 §6.4
         ]
     )
 
@@ -130,12 +133,14 @@ _BEFORE = {
     "delayed": "Your message has not been delivered yet to:",
     "delivered": "Your message has been delivered to:",
     "relayed": "Your message was handed on for:",
+    "expanded": "Your message was sent on to everybody on the list at:",
 }
 _AFTER = {
     "failed": "It will not be tried again.",
     "delayed": "You need not do anything: it is tried again until {until}.",
     "delivered": "",
     "relayed": "The server that took it sends no reports of its own, so this is the last you hear of it.",
+    "expanded": "Whether it reaches each of them is not reported to you.",
 }
 _ADVICE = "Please check the address; what the other server answered, above, tells why."
 

@@ -155,6 +155,18 @@ def test_parts_that_need_it_and_only_those() -> None:
     assert result.endswith(b"\n--b--\nepilogue\n")
 
 
+@pytest.mark.parametrize(
+    ("content", "charset"), [("naïve".encode(), b"utf-8"), (b"na\xefve", b"unknown-8bit")]
+)
+def test_a_part_that_says_nothing(content: bytes, charset: bytes) -> None:
+    result = check(HEAD + a_multipart(b"\nplain, " + content + b" text\n", PLAIN))
+    assert (
+        b"\n--b\nContent-Type: text/plain; charset=%s\n"
+        b"Content-Transfer-Encoding: quoted-printable\n\nplain, na=" % charset
+    ) in result
+    assert PLAIN in result
+
+
 def test_a_multipart_that_holds_nothing_of_it_keeps_its_field() -> None:
     seven = b"Content-Transfer-Encoding: 8bit\n" + a_multipart(PLAIN, boundary=b"seven")
     eight = b"Content-Transfer-Encoding: 8bit\n" + a_multipart(EIGHT, boundary=b"eight")

@@ -192,6 +192,15 @@ def test_success_of_both_kinds_in_one() -> None:
     assert b"Diagnostic-Code" not in octets
 
 
+def test_a_list_of_people() -> None:
+    expanded = FAILED._replace(action="expanded", status="2.1.5", remote="", diagnostic="")
+    octets = build(about(expanded), ORIGINAL, False)
+    assert "everybody on the list at:\n\n  <bob@example.org>\n" in human(octets)
+    assert email.message_from_bytes(octets)["Subject"] == "Delivered mail: hi"
+    block = status(octets)[1]
+    assert (block["Action"], block["Status"]) == ("expanded", "2.1.5")
+
+
 def test_advice_about_answers_only_where_there_is_one() -> None:
     assert "other server" not in human(
         build(about(FAILED._replace(is_reply=False, remote="")), ORIGINAL, True)
@@ -316,6 +325,21 @@ def test_how_a_whole_message_is_returned(original: bytes, kind: str) -> None:
     assert recode.to_7bit(octets).isascii()
 
 
+def test_what_holds_8_bits_says_so() -> None:
+    for original, encoding in ((ORIGINAL, None), (ORIGINAL + b"\xe9\n", "8bit")):
+        octets = build(NOTICE, original, True)
+        assert email.message_from_bytes(octets)["Content-Transfer-Encoding"] == encoding
+        recoded = email.message_from_bytes(recode.to_7bit(octets))
+        assert recoded["Content-Transfer-Encoding"] == (encoding and "7bit")
+
+
+def test_of_a_message_over_a_megabyte_the_header_is_returned() -> None:
+    for octets, kind in ((1 << 20, "message/rfc822"), ((1 << 20) + 1, "text/rfc822-headers")):
+        original = ORIGINAL + b"x" * 9 + b"\n" * (octets - len(ORIGINAL) - 9)
+        assert len(original) == octets
+        assert parts(build(NOTICE, original, True))[2].get_content_type() == kind
+
+
 def test_a_header_that_is_too_large_is_cut_between_lines() -> None:
     head = b"Subject: x\n" + b"X-Pad: 0123456789\n" * 20_000 + b"\n"
     octets = build(NOTICE, head, False)
@@ -368,7 +392,7 @@ TEXTS = st.one_of(
 )
 REPORTS = st.builds(
     RecipientReport,
-    TEXTS, TEXTS, st.sampled_from(["failed", "delayed", "delivered", "relayed"]), TEXTS, TEXTS, TEXTS,
+    TEXTS, TEXTS, st.sampled_from(["failed", "delayed", "delivered", "relayed", "expanded"]), TEXTS, TEXTS, TEXTS,
     st.booleans(), st.integers(0, 10**10), st.integers(0, 10**10),
 )  # fmt: skip
 
@@ -382,7 +406,7 @@ def test_no_text_breaks_the_structure(
     message = email.message_from_bytes(octets)
     assert set(message.keys()) <= {
         "From", "To", "Subject", "Date", "Message-ID", "In-Reply-To", "References", "Auto-Submitted",
-        "MIME-Version", "Content-Type",
+        "MIME-Version", "Content-Type", "Content-Transfer-Encoding",
     }  # fmt: skip
     assert len(parts(octets)) == 2 + bool(original)
     first, *rest = status(octets)
