@@ -14,7 +14,7 @@ is removed, so that a fresh lock which took its place meanwhile is put back.
 
 import fcntl
 import os
-import struct
+import sys
 import time
 from contextlib import suppress
 
@@ -22,6 +22,7 @@ STALE_AFTER = 300.0  # seconds, for a dotlock that names no process here
 STALE_ANYHOW = 3600.0  # seconds
 _SETLK = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
 _GETLK = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
+_WHOLE_FILE = bytes(30)
 
 
 class MboxLock:
@@ -64,12 +65,12 @@ def share(descriptor: int) -> bool:
 def is_taken(descriptor: int) -> bool:
     """Tell whether another has locked the file; asking disturbs nobody."""
     answer = fcntl.fcntl(descriptor, _GETLK, _request(fcntl.F_WRLCK))
-    return bool(struct.unpack("hhqqi4x", answer)[0] != fcntl.F_UNLCK)
+    return int.from_bytes(answer[:2], sys.byteorder) != fcntl.F_UNLCK
 
 
 def _request(kind: int) -> bytes:
-    # struct flock: l_type, l_whence, l_start, l_len (0: to the end), l_pid (0, as OFD locks demand).
-    return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
+    # struct flock: l_type (short), l_whence, l_start, l_len (0: to the end), l_pid (0, as OFD locks demand).
+    return kind.to_bytes(2, sys.byteorder) + _WHOLE_FILE
 
 
 def _set_fcntl(descriptor: int, kind: int) -> bool:

@@ -20,16 +20,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from mailtools.core.errors import BadDataError, CannotWriteError, DiskFullError
-from mailtools.core.lean import Any
+from mailtools.core.lean import TYPE_CHECKING, Any
 from mailtools.core.queue import envelope as envelopes
-from mailtools.core.queue import journal
 from mailtools.core.queue.envelope import Envelope
-from mailtools.core.queue.journal import Entry
 from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING, Listed
 from mailtools.system import clock
 from mailtools.system.buffer import write_all
 from mailtools.system.locks import is_taken, share, take
 from mailtools.system.mboxfile import NO_ROOM, sync_folder
+
+if TYPE_CHECKING:
+    from mailtools.core.queue.journal import Entry
 
 _MESSAGES, _BAD = "messages", "bad"
 _FOLDERS = (_MESSAGES, INCOMING, DEFERRED, HOLD, _BAD)
@@ -193,6 +194,8 @@ class Spool:
 
     def records(self, identity: str) -> Iterator[dict[str, Any]]:
         """What the journal tells, line by line. Raises BadDataError, FileNotFoundError."""
+        from mailtools.core.queue import journal
+
         for state in _STATES if envelopes.is_identity(identity) else ():
             with suppress(FileNotFoundError):
                 descriptor = _open_journal(self._journal(state, identity), os.O_RDONLY)
@@ -307,7 +310,7 @@ class Spool:
 class SpoolLease:
     """A message that is ours to deliver: see core/queue/store."""
 
-    def __init__(self, spool: Spool, descriptor: int, state: str, entry: Entry) -> None:
+    def __init__(self, spool: Spool, descriptor: int, state: str, entry: "Entry") -> None:
         self.entry = entry
         self.state = state
         self._spool = spool
@@ -330,6 +333,8 @@ class SpoolLease:
 
     def record(self, records: Sequence[dict[str, Any]]) -> None:
         """Write what happened into the journal. Raises CannotWriteError."""
+        from mailtools.core.queue import journal
+
         octets = journal.encode(records)
         if self.entry.is_torn:  # our line must not become the end of one that was cut short
             octets = b"\n" + octets
@@ -348,6 +353,8 @@ class SpoolLease:
 
     def reschedule(self, due: float) -> None:
         """Have it tried again at *due*. Raises CannotWriteError."""
+        from mailtools.core.queue import journal
+
         self.record([journal.scheduled(clock.now(), due)])
         self.note_due()
         if self.state == INCOMING:
@@ -397,8 +404,10 @@ def _open_journal(path: str, flags: int) -> int:
     return descriptor
 
 
-def _read(descriptor: int, identity: str) -> Entry:
+def _read(descriptor: int, identity: str) -> "Entry":
     """Raises BadDataError."""
+    from mailtools.core.queue import journal  # not to add a message: it would be 0.1 of sendmail's start
+
     entry = journal.parse(_octets(descriptor))
     if entry.envelope.identity != identity:
         raise BadDataError("the envelope of another message")

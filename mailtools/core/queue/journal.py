@@ -4,7 +4,6 @@ Lines in, an `Entry` out: what is still to be done. Knows no file. A line that w
 line of ours says, is passed over: at worst a recipient is tried again, or told again, never forgotten.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from mailtools.core.lean import Any, NamedTuple
@@ -182,4 +181,6 @@ def event(at: float, name: str, by: str = "") -> dict[str, Any]:
 
 def encode(records: Iterable[dict[str, Any]]) -> bytes:
     """Lines of JSON."""
+    import json  # not for who only adds a message: see envelope
+
     return b"".join([json.dumps(record, ensure_ascii=True).encode() + b"\n" for record in records])

@@ -6,9 +6,11 @@ with its holder: a store that cannot see its holders die lets leases expire.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from mailtools.core.lean import Any, NamedTuple, Protocol
+from mailtools.core.lean import TYPE_CHECKING, Any, NamedTuple, Protocol
 from mailtools.core.queue.envelope import Envelope
-from mailtools.core.queue.journal import Entry
+
+if TYPE_CHECKING:
+    from mailtools.core.queue.journal import Entry
 
 INCOMING, DEFERRED, HOLD, ACTIVE = "incoming", "deferred", "hold", "active"
 
@@ -16,14 +18,14 @@ INCOMING, DEFERRED, HOLD, ACTIVE = "incoming", "deferred", "hold", "active"
 class Listed(NamedTuple):
     """One message of the queue as a look at it shows it."""
 
-    entry: Entry
+    entry: "Entry"
     state: str  # INCOMING, DEFERRED, HOLD; ACTIVE: it is being delivered now
 
 
 class Lease(Protocol):
     """The right to deliver one message."""
 
-    entry: Entry
+    entry: "Entry"
 
     def message(self) -> Iterator[bytes]:
         """The message in blocks, LF. Raises BadDataError where it is not what was accepted."""

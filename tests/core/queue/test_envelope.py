@@ -61,6 +61,23 @@ def test_every_envelope_comes_back(envelope: Envelope) -> None:
     assert decode(encode(envelope)) == envelope
 
 
+@given(whole)
+def test_a_line_is_what_json_writes(envelope: Envelope) -> None:
+    record = {"version": 1, **envelope._asdict()}
+    record["recipients"] = [
+        {key: value for key, value in each._asdict().items() if value} for each in envelope.recipients
+    ]
+    assert encode(envelope) == json.dumps(record).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "text", ['a"b', "a\\b", "a\nb", "\x00", "\x7f", "\u2028", "\ud800", "ü", "😀", "a b", ""]
+)
+def test_any_text_is_written_as_json_writes_it(text: str) -> None:
+    assert json.loads(encode(WHOLE._replace(origin=text)))["origin"] == text
+    assert json.dumps(text) in encode(WHOLE._replace(origin=text)).decode()
+
+
 @given(st.binary(max_size=200))
 def test_any_octets_are_an_envelope_or_bad_data(octets: bytes) -> None:
     with contextlib.suppress(BadDataError):
