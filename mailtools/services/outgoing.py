@@ -115,18 +115,21 @@ def prepare(name: str, blocks: Iterable[bytes], wishes: Wishes, stamps: Stamps) 
         bcc=eol.to_crlf(b"".join(b"Bcc: %s\n" % value for value in header.values(intake.header, "Bcc"))),
         may_recode=wishes.body != "8bit",
     )
-    return to_7bit(message) if wishes.body == "7bit" and message.needs_8bit else message
+    if wishes.body != "7bit" or not message.needs_8bit:
+        return message
+    recoded = to_7bit(message)
+    message.body.close()
+    return recoded
 
 
 def to_7bit(message: Outgoing) -> Outgoing:
-    """*message* with its 8-bit parts re-encoded (RFC 6152 §3). Raises BadDataError."""
+    """*message* with its 8-bit parts re-encoded (RFC 6152 §3), in a body of its own. Raises BadDataError."""
     from mailtools.core.message import recode
 
     if message.body.size > _MAX_RECODED:
         text = f"{message.name}: 8-bit, and larger than {_MAX_RECODED} octets: too large to be re-encoded"
         raise BadDataError(text).coded("5.6.3")
     octets = recode.to_7bit(message.head.replace(b"\r\n", b"\n") + b"".join(message.body.blocks()))
-    message.body.close()
     start = header.body_offset(octets)
     body = Buffer()
     body.append(octets[start:])

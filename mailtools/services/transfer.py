@@ -52,9 +52,11 @@ class _Transaction:
         self._is_begun = False
         self._took_dsn = "DSN" in link.offered
         self._outcomes: dict[str, Outcome] = {}
-        message = self.message = _carried(link.offered, message)
-        self._mail = f"FROM:<{_on_the_wire(message.reverse_path, link)}>{_mail_parameters(link, message)}"
+        # The message as it was handed in stays whole: another server, the queue or a copy may need it.
         self._rcpts = [_rcpt(link, recipient) for recipient in message.recipients]
+        path = _on_the_wire(message.reverse_path, link)
+        self._carried = _carried(link.offered, message)
+        self._mail = f"FROM:<{path}>{_mail_parameters(link, self._carried)}"
 
     def begin(self) -> None:
         """Send what may go before the first answer; again does nothing."""
@@ -80,6 +82,17 @@ class _Transaction:
 
         True: the verdict is to come. False: the message failed, and the outcomes are known. Raises MailError.
         """
+        try:
+            return (yield from self._run())
+        finally:
+            self.forget()
+
+    def forget(self) -> None:
+        """Give back what was made for this server only."""
+        if self._carried is not self.message:
+            self._carried.body.close()
+
+    def _run(self) -> Talk[bool]:
         self.begin()
         mail = yield from _reply(self._link)
         data = yield from self._recipients(mail)
@@ -157,7 +170,7 @@ class _Transaction:
 
     def _body(self) -> Talk[None]:
         size = 0
-        for block in self.message.blocks():
+        for block in self._carried.blocks():
             self._link.message_chunk(block)
             size += len(block)
             if size > _FLUSH_AT:
@@ -342,7 +355,10 @@ def _begin(link: Link, message: Outgoing, partial: bool) -> Outgoing | _Transact
 
 
 def _message(either: Outgoing | _Transaction) -> Outgoing:
-    return either.message if isinstance(either, _Transaction) else either
+    if isinstance(either, _Transaction):
+        either.forget()
+        return either.message
+    return either
 
 
 def failed_outcomes(message: Outgoing, error: MailError) -> list[Outcome]:

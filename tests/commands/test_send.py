@@ -344,6 +344,28 @@ def test_a_server_that_takes_7_bits_gets_7_bits(ehlo: bytes) -> None:
     assert b"SIZE=" not in mail or b" SIZE=%d\r\n" % len(received) in mail
 
 
+def test_a_message_that_was_re_encoded_in_vain_is_whole_at_the_second_try(tmp_path: Path) -> None:
+    text = "Grüße aus dem hohen Norden, wo es kalt ist\n".encode()
+    mbox = an_mbox(tmp_path / "m", *[MESSAGE + text] * 3)
+    with Scripted(EHLO=PLAIN_EHLO, MAIL=[b"250 ok\r\n", None, b"250 ok\r\n"]) as server:
+        done = send(server, "--mbox", mbox)
+    assert (done.returncode, server.connections) == (0, 2)
+    assert [b"Gr=C3=BC=C3=9Fe" in message for message in server.messages] == [True] * 3
+
+
+@pytest.mark.parametrize("stage", ["MAIL", "DATA", "end"])
+def test_a_message_that_was_re_encoded_in_vain_is_whole_in_the_queue(tmp_path: Path, stage: str) -> None:
+    text = "Grüße\n".encode()
+    with Scripted(EHLO=PLAIN_EHLO, **{stage: None}) as server:
+        done = send(
+            server, "--queue", "auto", "--json", "--spool", str(tmp_path / "spool"), message=MESSAGE + text
+        )
+    assert done.returncode == 0, done.stderr
+    identity = json.loads(done.stdout)["queue_id"]
+    shown = mailtools("queue", "show", "--spool", str(tmp_path / "spool"), identity)
+    assert shown.returncode == 0 and b"body\n" in shown.stdout and text in shown.stdout
+
+
 def test_7_bits_can_be_asked_for_and_8_bits_are_told_of() -> None:
     with Scripted() as server:
         assert send(server, "--body", "7bit", message=EIGHT_BIT).returncode == 0
