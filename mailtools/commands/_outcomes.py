@@ -8,6 +8,7 @@ import click
 from mailtools.commands import _exits
 from mailtools.commands._output import json_line, print_rows, warn
 from mailtools.services.outgoing import Outgoing
+from mailtools.services.sending import Uncopied
 from mailtools.services.submit import Unsendable
 from mailtools.services.transfer import Outcome
 
@@ -43,8 +44,12 @@ class Report:
         sys.stdout.buffer.flush()
         message.body.close()
 
-    def result(self, result: list[Outcome] | Unsendable) -> None:
+    def result(self, result: list[Outcome] | Unsendable | Uncopied) -> None:
         """A line a recipient."""
+        if isinstance(result, Uncopied):
+            self.codes.append(_exits.code_for(result.error) or _exits.CANNOT_CREATE)
+            warn(str(result.error))
+            return
         if isinstance(result, Unsendable):
             self._unsendable(result)
             return
@@ -65,6 +70,8 @@ class Report:
         reply = outcome.reply
         status = "failed" if outcome.error else "queued" if outcome.queued else "sent"
         text = f"{reply.enhanced} {reply.text}".strip() if reply else str(outcome.error or "")
+        note = _note(outcome)
+        text += note
         if outcome.queued:
             text = f"as {outcome.queued}" + (f": {text or outcome.remote}" if text or outcome.remote else "")
         if not self._as_json:
@@ -75,7 +82,7 @@ class Report:
             "recipient": outcome.recipient,
             "code": reply.code if reply else None,
             "enhanced": reply.enhanced if reply else "",
-            "text": reply.text if reply and not outcome.queued else text,
+            "text": reply.text + note if reply and not outcome.queued else text,
             "queue_id": outcome.queued or None,
             "sender": outcome.message.reverse_path,
             "message": outcome.message.name,
@@ -91,3 +98,11 @@ class Report:
     def code(self) -> int:
         """The exit code."""
         return _exits.worst(self.codes)
+
+
+def _note(outcome: Outcome) -> str:
+    """What an error says beyond the reply, such as why the message was not queued."""
+    if outcome.reply is None or outcome.error is None:
+        return ""
+    reply, error = str(outcome.reply), str(outcome.error)
+    return error.removeprefix(reply) if error.startswith(f"{reply}; ") else ""

@@ -255,9 +255,8 @@ def _author(fields: bytes) -> str:
 
 
 def _reverse_path(name: str, author: str, wishes: Wishes) -> str:
-    if wishes.sender is None:
-        return author or wishes.fallback_sender
-    sender = wishes.sender.strip().removeprefix("<").removesuffix(">")
+    sender = author or wishes.fallback_sender if wishes.sender is None else wishes.sender
+    sender = sender.strip().removeprefix("<").removesuffix(">")
     if sender and not grammar.is_mailbox(sender):
         raise BadDataError(f"{name}: not an envelope sender: {sender!r}; write local@domain or <>")
     return sender

@@ -30,6 +30,13 @@ class Queueing(NamedTuple):
     why_not: str = ""  # a sentence, where the queue could not send it on
 
 
+class Uncopied(NamedTuple):
+    """A message that went, as its outcomes tell, but of which no copy could be filed."""
+
+    name: str
+    error: CannotWriteError
+
+
 def over_links(open_link: Callable[[], Link], partial: bool) -> Carry:
     """Carry over one server."""
     return lambda messages: transfer(messages, open_link, partial=partial)
@@ -73,7 +80,7 @@ def into_mbox(path: str) -> Carry:
 
 def send(
     messages: Iterable[Outgoing | Unsendable], carry: Carry, queueing: Queueing, fcc: str, partial: bool
-) -> Iterator[list[Outcome] | Unsendable]:
+) -> Iterator[list[Outcome] | Unsendable | Uncopied]:
     """Send *messages*; yield what became of each, as it is known. *fcc*: an mbox for copies, or ""."""
     unsendable: list[Unsendable] = []
 
@@ -93,9 +100,11 @@ def send(
         unsendable.clear()
         outcomes = _kept(tried, queueing, partial) if queueing.when == AUTO else tried
         message = outcomes[0].message
-        if fcc and any(outcome.error is None for outcome in outcomes):
-            file_copy(fcc, message)
         yield outcomes
+        if fcc and any(outcome.error is None for outcome in outcomes):
+            uncopied = _filed(fcc, message)
+            if uncopied is not None:
+                yield uncopied
         message.body.close()
     yield from unsendable
 
@@ -121,7 +130,9 @@ def _not_kept(error: MailError | None, why: str) -> MailError:
 
 def _because(queued: Outcome, first: Outcome) -> Outcome:
     """A queued recipient tells why it did not go at once."""
-    return first if queued.error is not None else queued._replace(reply=first.reply, remote=str(first.error))
+    if queued.error is not None:
+        return first._replace(error=_not_kept(first.error, str(queued.error)))
+    return queued._replace(reply=first.reply, remote=str(first.error))
 
 
 def _queued(message: Outgoing, only: Sequence[str], queueing: Queueing) -> list[Outcome]:
@@ -135,6 +146,17 @@ def _queued(message: Outgoing, only: Sequence[str], queueing: Queueing) -> list[
     except CannotWriteError as error:
         return [Outcome(message, recipient, None, error) for recipient in recipients]
     return [Outcome(message, recipient, None, None, queued=kept.identity) for recipient in recipients]
+
+
+def _filed(path: str, message: Outgoing) -> Uncopied | None:
+    """File a copy. What keeps it from being written is never temporary: who tries again sends twice."""
+    try:
+        file_copy(path, message)
+    except (MailError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        text = f"{message.name}: it went, but no copy could be filed in {path}: {why}; do not send it again"
+        return Uncopied(message.name, CannotWriteError(text))
+    return None
 
 
 def file_copy(path: str, message: Outgoing) -> None:

@@ -25,7 +25,10 @@ def default_sender() -> str:
     for spec in address.addr_specs(os.environ.get("EMAIL", "")):
         if grammar.is_mailbox(spec):
             return spec
-    return f"{os.environ.get('USER') or 'root'}@{clock.host_name()}"
+    spec = f"{os.environ.get('USER') or 'root'}@{clock.host_name()}"
+    return (
+        spec if spec.isprintable() and grammar.is_mailbox(spec) else f"uid{os.getuid()}@{clock.host_name()}"
+    )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import email
 import email.utils
 import json
+import os
 import re
 import socket
 import threading
@@ -351,6 +352,40 @@ def test_a_message_that_was_re_encoded_in_vain_is_whole_at_the_second_try(tmp_pa
         done = send(server, "--mbox", mbox)
     assert (done.returncode, server.connections) == (0, 2)
     assert [b"Gr=C3=BC=C3=9Fe" in message for message in server.messages] == [True] * 3
+
+
+@pytest.mark.parametrize("user", ["a b", "a>x", "a>\r\nRCPT TO:<eve@example.org", "\udcff"])
+def test_a_user_whose_name_is_no_local_part_sends_by_number(user: str) -> None:
+    with Scripted() as server:
+        done = send(server, message=b"To: bob@example.org\n\nx\n", USER=user, EMAIL="")
+    assert done.returncode == 0, done.stderr
+    [mail] = [command for command in server.commands if command.startswith(b"MAIL")]
+    assert mail.startswith(b"MAIL FROM:<uid%d@" % os.getuid())
+    assert [c for c in server.commands if c.startswith(b"RCPT")] == [b"RCPT TO:<bob@example.org>\r\n"]
+
+
+def test_a_copy_that_cannot_be_filed_is_told_apart_from_sending(tmp_path: Path) -> None:
+    mbox = an_mbox(tmp_path / "m", *numbered(1, 2))
+    (tmp_path / "file").write_bytes(b"no mbox\n")
+    with Scripted() as server:
+        done = send(server, "--mbox", mbox, "--fcc", str(tmp_path / "file" / "sent.mbox"))
+    assert done.returncode == 73
+    assert [line.split(b"\t")[0] for line in done.stdout.splitlines()] == [b"sent", b"sent"]
+    assert len(server.messages) == 2
+    assert done.stderr.count(b"do not send it again") == 2
+
+
+@pytest.mark.parametrize("script", [{"RCPT": b"451 4.3.0 later\r\n"}, {"MAIL": None}], ids=["451", "drop"])
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_queue_that_cannot_be_written_is_told(
+    tmp_path: Path, as_json: bool, script: dict[str, bytes | None]
+) -> None:
+    (tmp_path / "file").touch()
+    with Scripted(**script) as server:
+        spool = ("--queue", "auto", "--spool", str(tmp_path / "file" / "spool"))
+        done = send(server, *spool, *["--json"] * as_json)
+    assert done.returncode == 75
+    assert b"; not queued: " in done.stdout
 
 
 @pytest.mark.parametrize("stage", ["MAIL", "DATA", "end"])
