@@ -101,8 +101,11 @@ def _printed(command: str, what: str) -> str:
 
 
 def _written(path: str) -> str:
-    with open(path, "rb") as file:
-        return _first_line(file.read(_MOST))
+    try:
+        with open(path, "rb") as file:
+            return _first_line(file.read(_MOST))
+    except OSError as error:
+        raise MissingInputError(f"{path}: no password: {error.strerror}; check --password-file") from None
 
 
 def _first_line(octets: bytes) -> str:

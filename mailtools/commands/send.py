@@ -13,9 +13,9 @@ from mailtools.commands._dial import carry, chooser, dial_options, explanation, 
 from mailtools.commands._options import json_option, root_option, spool_option, spool_path
 from mailtools.commands._outcomes import Report
 from mailtools.commands._output import json_line, visible
-from mailtools.core.smtp import grammar
+from mailtools.core.errors import MailError
 from mailtools.services import submit
-from mailtools.services.outgoing import Outgoing, Wishes
+from mailtools.services.outgoing import Outgoing, Wishes, is_address
 from mailtools.services.submit import Unsendable
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     composition = composed(options, ctx)
     if composition is None:
         for recipient in options["recipients"]:
-            if not grammar.is_mailbox(recipient):
+            if not is_address(recipient):
                 raise click.UsageError(f"not an address: {recipient!r}; write local@domain")
     report = Report(options["as_json"], quiet=ctx.obj["verbosity"] < 0)
     with _messages(options, composition, writes_as) as messages:
@@ -158,19 +158,18 @@ def _send(
 
     from mailtools.services import sending
 
-    hop: Hop | None = None
-
-    def hop_of(message: Outgoing | Unsendable) -> "Hop | None":
-        nonlocal hop
-        if isinstance(message, Outgoing):
-            hop = choose(message.author)
-        return hop  # what cannot be sent is told where it stands
-
-    for its, group in groupby(messages, hop_of):
+    for its, pairs in groupby(_with_hops(messages, choose), lambda pair: pair[0]):
+        group = (message for _, message in pairs)
         if its is None:
             for message in group:
                 assert isinstance(message, Unsendable)
                 report.result(message)
+            continue
+        try:
+            way = carry(its, options)
+        except MailError as error:
+            for message in group:
+                report.result(_hopeless(message, error))
             continue
         queueing = sending.Queueing(
             options["queue"],
@@ -180,9 +179,33 @@ def _send(
             its.account,
             why_not_queued(options, its),
         )
-        way = carry(its, options)
         for result in sending.send(group, way, queueing, options["fcc"], options["partial"]):
             report.result(result)
+
+
+def _with_hops(
+    messages: Iterator[Outgoing | Unsendable], choose: "Callable[[str], Hop]"
+) -> "Iterator[tuple[Hop | None, Outgoing | Unsendable]]":
+    """Each message with its next hop; what cannot be sent is told where it stands.
+
+    Raises no MailError: the message before is under way when this one is looked at, and would be blamed.
+    """
+    hop: Hop | None = None
+    for message in messages:
+        found = message
+        if isinstance(message, Outgoing):
+            try:
+                hop = choose(message.author)
+            except MailError as error:
+                found = _hopeless(message, error)
+        yield hop, found
+
+
+def _hopeless(message: Outgoing | Unsendable, error: MailError) -> Unsendable:
+    if isinstance(message, Unsendable):
+        return message
+    message.body.close()
+    return Unsendable(message.name, type(error)(f"{message.name}: {error}"))
 
 
 def _explain(message: Outgoing, hop: "Hop", options: dict[str, Any]) -> None:

@@ -239,11 +239,16 @@ def _recipients(name: str, fields: bytes, wishes: Wishes) -> tuple[str, ...]:
             for value in header.values(fields, field):
                 found += address.addr_specs(value)
     for recipient in found:
-        if not grammar.is_mailbox(recipient):
+        if not is_address(recipient):
             raise BadDataError(f"{name}: not an address to send to: {recipient!r}; write local@domain")
     if not found:
         raise BadDataError(f"{name}: no recipients; name them as arguments, or in To, Cc or Bcc")
     return tuple(dict.fromkeys(found))
+
+
+def is_address(text: str) -> bool:
+    """Tell whether an envelope may hold *text*; an argument that was no UTF-8 it may not."""
+    return grammar.is_mailbox(text) and text.encode(errors="replace").decode() == text
 
 
 def _author(fields: bytes) -> str:
@@ -257,7 +262,7 @@ def _author(fields: bytes) -> str:
 def _reverse_path(name: str, author: str, wishes: Wishes) -> str:
     sender = author or wishes.fallback_sender if wishes.sender is None else wishes.sender
     sender = sender.strip().removeprefix("<").removesuffix(">")
-    if sender and not grammar.is_mailbox(sender):
+    if sender and not is_address(sender):
         raise BadDataError(f"{name}: not an envelope sender: {sender!r}; write local@domain or <>")
     return sender
 

@@ -4,6 +4,7 @@ Knows how messages go, not where they come from (services/submit) and not how a 
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -82,22 +83,26 @@ def send(
     messages: Iterable[Outgoing | Unsendable], carry: Carry, queueing: Queueing, fcc: str, partial: bool
 ) -> Iterator[list[Outcome] | Unsendable | Uncopied]:
     """Send *messages*; yield what became of each, as it is known. *fcc*: an mbox for copies, or ""."""
-    unsendable: list[Unsendable] = []
+    begun: deque[Outgoing | Unsendable] = deque()  # the next one is looked at while one is under way
 
     def sendable() -> Iterator[Outgoing]:
         for message in messages:
-            if isinstance(message, Unsendable):
-                unsendable.append(message)
-            else:
+            begun.append(message)
+            if isinstance(message, Outgoing):
                 yield message
+
+    def unsendable() -> Iterator[Unsendable]:
+        while begun and isinstance(found := begun[0], Unsendable):
+            begun.popleft()
+            yield found
 
     if queueing.when == ALWAYS:
         results: Iterator[list[Outcome]] = (_queued(message, (), queueing) for message in sendable())
     else:
         results = carry(sendable())
     for tried in results:
-        yield from unsendable
-        unsendable.clear()
+        yield from unsendable()
+        begun.popleft()
         outcomes = _kept(tried, queueing, partial) if queueing.when == AUTO else tried
         message = outcomes[0].message
         yield outcomes
@@ -106,7 +111,7 @@ def send(
             if uncopied is not None:
                 yield uncopied
         message.body.close()
-    yield from unsendable
+    yield from unsendable()
 
 
 def _kept(outcomes: list[Outcome], queueing: Queueing, partial: bool) -> list[Outcome]:

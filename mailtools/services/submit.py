@@ -26,9 +26,7 @@ def default_sender() -> str:
         if grammar.is_mailbox(spec):
             return spec
     spec = f"{os.environ.get('USER') or 'root'}@{clock.host_name()}"
-    return (
-        spec if spec.isprintable() and grammar.is_mailbox(spec) else f"uid{os.getuid()}@{clock.host_name()}"
-    )
+    return spec if outgoing.is_address(spec) else f"uid{os.getuid()}@{clock.host_name()}"
 
 
 @contextmanager

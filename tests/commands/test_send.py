@@ -834,3 +834,9 @@ def test_a_route_over_ipv6_and_over_a_unix_socket(tmp_path: Path) -> None:
         text = server.inbox("bob").read_bytes()
     assert text.count(b"\nSubject: hi\n") == 2
     assert b"([IPv6:::1])\n" in text
+
+
+@pytest.mark.parametrize(("args", "code"), [(("\udcff@x.test",), 64), (("-f", "\udcff@x.test"), 65)])
+def test_an_argument_that_is_no_utf_8_is_no_address(args: tuple[str, ...], code: int) -> None:
+    done = mailtools("send", "--route", "smtp://127.0.0.1:1", *args, stdin=MESSAGE)
+    assert (done.returncode, b"address" in done.stderr or b"sender" in done.stderr) == (code, True)

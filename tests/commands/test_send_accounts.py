@@ -261,3 +261,31 @@ def test_dsn_wishes_go_with_the_message(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert sink.taken[0][0].endswith("RET=HDRS ENVID=a+2Bb+20c")
     assert b"RCPT TO:<bob@b.test> NOTIFY=SUCCESS,FAILURE\r\n" in sink.lines
+
+
+@pytest.mark.parametrize("bad", ['route = "smtp://x:y:z"', 'host = "h"\nfingerprint = "SHA256:zz"',
+                                 'host = "127.0.0.1"\nport = PORT\nuser = "x"\npassword-file = "/nonexistent"'])  # fmt: skip
+def test_a_broken_account_fails_its_own_messages_only(tmp_path: Path, bad: str) -> None:
+    ehlo = b"250-x\r\n250-PIPELINING\r\n250 AUTH PLAIN\r\n"
+    with Sink(but(EHLO=ehlo)) as sink:
+        where = config(
+            tmp_path,
+            f"""
+[account.good]
+from = "good@x.test"
+route = "{sink.route}"
+[account.bad]
+from = "bad@x.test"
+{bad.replace("PORT", str(sink.port))}
+""",
+        )
+        mbox = tmp_path / "m.mbox"
+        mbox.write_bytes(b"".join(
+            b"From x Thu Aug 22 12:00:00 2002\nFrom: %b@x.test\nTo: bob@b.test\nSubject: %d\n\nx\n\n" % (who, n)
+            for n, who in enumerate([b"good", b"bad", b"good"])
+        ))  # fmt: skip
+        done = mailtools(*where, "send", "--json", "--mbox", str(mbox), env=ENV)
+        assert sink.subjects() == ["0", "2"]
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["status"] for row in rows] == ["sent", "failed", "sent"], done.stdout
+    assert done.returncode in (66, 78)
