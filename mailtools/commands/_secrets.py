@@ -93,11 +93,16 @@ def _printed(command: str, what: str) -> str:
         ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False
     )
     if done.returncode:
-        raise PolicyError(f"the {what} command failed with {done.returncode}: {command}")
+        raise PolicyError(f"the {what} command failed with {done.returncode}: {_program(command)}")
     found = _first_line(done.stdout)
     if not found:
-        raise PolicyError(f"the {what} command printed nothing: {command}")
+        raise PolicyError(f"the {what} command printed nothing: {_program(command)}")
     return found
+
+
+def _program(command: str) -> str:
+    """What *command* runs, without its arguments: they may be secrets, and errors go into the queue."""
+    return next((word for word in command.split() if "=" not in word), "")[:100]
 
 
 def _written(path: str) -> str:

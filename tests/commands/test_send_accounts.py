@@ -289,3 +289,14 @@ from = "bad@x.test"
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["status"] for row in rows] == ["sent", "failed", "sent"], done.stdout
     assert done.returncode in (66, 78)
+
+
+@pytest.mark.parametrize("what", ["password", "token"])
+@pytest.mark.parametrize("command", ["false s3cret", "true s3cret", "X=s3cret false"])
+def test_a_secret_command_that_fails_is_told_without_its_arguments(what: str, command: str) -> None:
+    with Sink(but(EHLO=b"250-x\r\n250 AUTH PLAIN XOAUTH2\r\n")) as sink:
+        done = mailtools("send", "--route", sink.route, "--user", "a", f"--{what}-command", command,
+                         stdin=MESSAGE, env=ENV)  # fmt: skip
+    assert done.returncode == 77
+    assert f"the {what} command ".encode() in done.stdout
+    assert b"s3cret" not in (done.stdout + done.stderr)
