@@ -5,7 +5,7 @@ is gone with the process. Spilling at 256 KiB keeps 1,000 sessions within 256 Mi
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 SPILL_AT = 256 << 10  # octets
 _BLOCK = 256 << 10
@@ -58,6 +58,32 @@ class Buffer:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+class Measured:
+    """Blocks as they pass; what they hold is known when they are through. The last line gets its end."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = blocks
+        self.octets = 0
+        self.lines = 0
+        self.is_ascii = True
+
+    def __iter__(self) -> Iterator[bytes]:
+        last = b"\n"
+        for block in self._blocks:
+            if block:
+                self._measure(block)
+                last = block
+                yield block
+        if not last.endswith(b"\n"):
+            self._measure(b"\n")
+            yield b"\n"
+
+    def _measure(self, block: bytes) -> None:
+        self.octets += len(block)
+        self.lines += block.count(b"\n")
+        self.is_ascii = self.is_ascii and block.isascii()
 
 
 def _nameless_file(directory: str) -> int:

@@ -22,7 +22,11 @@ STALE_AFTER = 300.0  # seconds, for a dotlock that names no process here
 STALE_ANYHOW = 3600.0  # seconds
 _SETLK = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
 _GETLK = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
-_WHOLE_FILE = bytes(30)
+# struct flock: l_type (short), l_whence, l_start, l_len (0: to the end), l_pid (0, as OFD locks demand).
+_REQUESTS = {
+    kind: kind.to_bytes(2, sys.byteorder) + bytes(30)
+    for kind in (fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK)
+}
 
 
 class MboxLock:
@@ -64,18 +68,13 @@ def share(descriptor: int) -> bool:
 
 def is_taken(descriptor: int) -> bool:
     """Tell whether another has locked the file; asking disturbs nobody."""
-    answer = fcntl.fcntl(descriptor, _GETLK, _request(fcntl.F_WRLCK))
+    answer = fcntl.fcntl(descriptor, _GETLK, _REQUESTS[fcntl.F_WRLCK])
     return int.from_bytes(answer[:2], sys.byteorder) != fcntl.F_UNLCK
-
-
-def _request(kind: int) -> bytes:
-    # struct flock: l_type (short), l_whence, l_start, l_len (0: to the end), l_pid (0, as OFD locks demand).
-    return kind.to_bytes(2, sys.byteorder) + _WHOLE_FILE
 
 
 def _set_fcntl(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.fcntl(descriptor, _SETLK, _request(kind))
+        fcntl.fcntl(descriptor, _SETLK, _REQUESTS[kind])
     except (BlockingIOError, PermissionError):
         return False
     return True

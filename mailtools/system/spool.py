@@ -16,8 +16,9 @@ takes is tried again.
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 
 from mailtools.core.errors import BadDataError, CannotWriteError, DiskFullError
 from mailtools.core.lean import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from mailtools.core.queue import envelope as envelopes
 from mailtools.core.queue.envelope import Envelope
 from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING, Listed
 from mailtools.system import clock
-from mailtools.system.buffer import write_all
+from mailtools.system.buffer import Measured, write_all
 from mailtools.system.locks import is_taken, share, take
 from mailtools.system.mboxfile import NO_ROOM, sync_folder
 
@@ -89,7 +90,7 @@ class Spool:
         """
         self.make()
         message = self._message(envelope.identity)
-        measured = _Measured(blocks)
+        measured = Measured(blocks)
         try:
             _create(message, measured)
             envelope = envelope._replace(
@@ -404,11 +405,17 @@ def _open_journal(path: str, flags: int) -> int:
     return descriptor
 
 
+@cache
+def _parser() -> Callable[[bytes], "Entry"]:
+    """Imported for who reads journals; for who only adds a message, it would be 0.1 of sendmail's start."""
+    from mailtools.core.queue.journal import parse
+
+    return parse
+
+
 def _read(descriptor: int, identity: str) -> "Entry":
     """Raises BadDataError."""
-    from mailtools.core.queue import journal  # not to add a message: it would be 0.1 of sendmail's start
-
-    entry = journal.parse(_octets(descriptor))
+    entry = _parser()(_octets(descriptor))
     if entry.envelope.identity != identity:
         raise BadDataError("the envelope of another message")
     return entry
@@ -440,32 +447,6 @@ def _blocks(path: str, stored: int) -> Iterator[bytes]:
             yield block
     finally:
         os.close(descriptor)
-
-
-class _Measured:
-    """The same blocks; what they hold is known when they are through. The last line gets its end."""
-
-    def __init__(self, blocks: Iterable[bytes]) -> None:
-        self._blocks = blocks
-        self.octets = 0
-        self.lines = 0
-        self.is_ascii = True
-
-    def __iter__(self) -> Iterator[bytes]:
-        last = b"\n"
-        for block in self._blocks:
-            if block:
-                self._measure(block)
-                last = block
-                yield block
-        if not last.endswith(b"\n"):
-            self._measure(b"\n")
-            yield b"\n"
-
-    def _measure(self, block: bytes) -> None:
-        self.octets += len(block)
-        self.lines += block.count(b"\n")
-        self.is_ascii = self.is_ascii and block.isascii()
 
 
 def _create(path: str, blocks: Iterable[bytes]) -> None:

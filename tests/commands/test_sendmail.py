@@ -558,6 +558,19 @@ def test_names_of_the_program(house: House, tmp_path: Path) -> None:
     assert _sendmail._PERSONALITIES["mailq"] == "p"
 
 
+def test_the_program_is_a_script_without_an_import_of_its_own(house: House) -> None:
+    root = Path(__file__).parents[2]
+    script = root / "bin" / "mailtools-sendmail"
+    lines = script.read_text().splitlines()
+    assert lines[0] == "#!python"  # what pip replaces by the interpreter it installs for
+    assert [line for line in lines if "import" in line and line[0] != "#"] == [
+        "from mailtools.sendmail import run"
+    ]
+    environment = house.environment | {"PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, str(script), "bob"], env=environment, input=MESSAGE, check=True)
+    assert house.inbox("bob")
+
+
 def test_what_heavy_programs_do_not_load(house: House) -> None:
     """Start-up is most of a message's time."""
     line = (
