@@ -53,14 +53,6 @@ def _places() -> list[str]:
     return [f"{home}/mailtools/config.toml", "/etc/mailtools/config.toml"]
 
 
-# An account's keys and what they hold.
-_ACCOUNT_KEYS: dict[str, tuple[type, ...]] = {
-    "from": (str, list), "host": (str,), "port": (int,), "route": (str,), "tls": (str,), "cafile": (str,),
-    "fingerprint": (str,), "user": (str,), "auth": (str,), "password-command": (str,),
-    "password-file": (str,), "token-command": (str,), "timeout": (str, int, float),
-}  # fmt: skip
-
-
 class _Reader:
     """One file: checks names against the commands and spreads the common keys over them."""
 
@@ -104,28 +96,28 @@ class _Reader:
         return {name: self._account(name, table) for name, table in tables.items()}
 
     def _account(self, name: str, table: dict[str, Any]) -> "Account":
-        from mailtools.commands._options import DURATION
+        from mailtools.commands._dial import account_keys
         from mailtools.services.next_hop import Account, Connection
 
         where = ("account", name)
-        for key, value in table.items():
-            self._check(key, set(_ACCOUNT_KEYS), where)
-            kinds = _ACCOUNT_KEYS[key]
-            if not isinstance(value, kinds) or isinstance(value, bool):
-                raise ConfigurationError(
-                    f"{self.path}: line {self._line(key, where, False)}: account.{name}.{key} is not of the "
-                    f"kind it must be: {value!r}"
-                )
+        kinds = account_keys()
+        for key in table:
+            self._check(key, {"from", *kinds}, where)
         senders = table.get("from", [])
         senders = [senders] if isinstance(senders, str) else senders
-        if not all(isinstance(sender, str) for sender in senders):
+        if not isinstance(senders, list) or not all(isinstance(sender, str) for sender in senders):
             raise ConfigurationError(f"{self.path}: account.{name}.from is an address, or a list of them")
-        keys = {key.replace("-", "_"): value for key, value in table.items() if key != "from"}
-        if "timeout" in keys:
-            try:
-                keys["timeout"] = DURATION.convert(keys["timeout"], None, None)
-            except click.BadParameter as error:
-                raise ConfigurationError(f"{self.path}: account.{name}.timeout: {error.message}") from None
+        keys = {}
+        for key, value in table.items():
+            if key != "from":
+                try:
+                    keys[key.replace("-", "_")] = _converted(kinds[key], value)
+                except (click.BadParameter, ConfigurationError) as error:
+                    line = self._line(key, where, False)
+                    why = error.message if isinstance(error, click.BadParameter) else error
+                    raise ConfigurationError(
+                        f"{self.path}: line {line}: account.{name}.{key}: {why}"
+                    ) from None
         return Account(name, tuple(senders), Connection(**keys))
 
     def _check(self, key: str, known: set[str], where: tuple[str, ...], table: bool = False) -> None:
@@ -153,6 +145,15 @@ class _Reader:
             if (header if table else plain).match(line):
                 return number
         return start + 1
+
+
+def _converted(kind: click.ParamType[Any], value: Any) -> Any:
+    """As the option of the same name takes it; but TOML's words, numbers and truths are not each other."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise click.BadParameter(f"{value!r} is neither a text nor a number")
+    if isinstance(value, str) is isinstance(kind, click.IntRange):
+        raise click.BadParameter(f"{value!r} is not of the kind it must be")
+    return kind.convert(value, None, None)
 
 
 def _keys(command: click.Command) -> set[str]:

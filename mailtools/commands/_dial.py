@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from mailtools.commands._options import DURATION
+from mailtools.core.smtp import route as routes
 from mailtools.core.smtp.route import Route
 
 if TYPE_CHECKING:
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     from mailtools.services.sending import Carry
 
 F = TypeVar("F", bound=Callable[..., Any])
-_MECHANISMS = ["plain", "login", "scram-sha-256", "xoauth2", "oauthbearer"]
+MECHANISMS = ("plain", "login", "scram-sha-256", "xoauth2", "oauthbearer")
+WAYS = ("off", "opportunistic", "starttls", "implicit")  # to use TLS
+_ASKED = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
 def dial_options(function: F) -> F:
@@ -36,7 +40,7 @@ def dial_options(function: F) -> F:
         click.option("-A", "--account", metavar="NAME", default="", help="By this account."),
         click.option(
             "--tls",
-            type=click.Choice(["off", "opportunistic", "starttls", "implicit"]),
+            type=click.Choice(WAYS),
             help="TLS.  [default: opportunistic; starttls with --user, but on loopback]",
         ),
         click.option(
@@ -49,7 +53,7 @@ def dial_options(function: F) -> F:
             help="Trust the server with this certificate, and no other.",
         ),
         click.option("--user", metavar="NAME", default="", help="Log in."),
-        click.option("--auth", type=click.Choice(_MECHANISMS), help="By this mechanism and no other."),
+        click.option("--auth", type=click.Choice(MECHANISMS), help="By this mechanism and no other."),
         click.option("--password-command", metavar="CMD", help="The password is what CMD prints first."),
         click.option("--password-file", metavar="FILE", help="The password is the first line of FILE."),
         click.option("--token-command", metavar="CMD", help="CMD prints an OAuth token."),
@@ -71,44 +75,56 @@ def dial_options(function: F) -> F:
     return function
 
 
+class RouteText(click.ParamType[str]):
+    """A route, checked and left as it is written."""
+
+    name = "route"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        routes.parse(str(value))
+        return str(value)
+
+
+def account_keys() -> dict[str, click.ParamType[Any]]:
+    """The keys of ``[account.NAME]`` beside ``from``, and what each holds."""
+    text = click.STRING
+    return {
+        "host": text, "port": click.IntRange(1, 65535), "route": RouteText(), "tls": click.Choice(WAYS),
+        "cafile": text, "fingerprint": text, "user": text, "auth": click.Choice(MECHANISMS),
+        "password-command": text, "password-file": text, "token-command": text, "timeout": DURATION,
+    }  # fmt: skip
+
+
 def connection(options: Mapping[str, Any]) -> "Connection":
-    """What the options say."""
+    """What *options* say, of which any may be missing."""
     from mailtools.services.next_hop import Connection
 
-    if options["route"] and options["host"]:
-        raise click.UsageError("--route and --host exclude each other")
-    return Connection(
-        host=options["host"],
-        port=options["port"] or 0,
-        route=options["route"],
-        tls=options["tls"] or "",
-        cafile=options["cafile"],
-        fingerprint=options["fingerprint"],
-        user=options["user"],
-        auth=options["auth"] or "",
-        password_command=options["password_command"] or "",
-        password_file=options["password_file"] or "",
-        token_command=options["token_command"] or "",
-        timeout=options["timeout"] or Connection().timeout,
-    )
+    values = {key: options[key] for key in Connection._fields if options.get(key)}
+    return Connection(**values)
 
 
-def chooser(options: Mapping[str, Any], accounts: "Mapping[str, Account]") -> "Callable[[str], Hop]":
-    """What chooses the next hop of a message by its sender. Raises ConfigurationError."""
+def chooser(ctx: click.Context, accounts: "Mapping[str, Account]") -> "Callable[[str], Hop]":
+    """What chooses the next hop of a message by its sender. Raises UsageError, ConfigurationError."""
     from mailtools.services import next_hop
 
-    given = connection(options)
-    return lambda sender: next_hop.choose(given, options["account"], accounts, sender)
+    options = ctx.params
+    is_asked = {key: ctx.get_parameter_source(key) in _ASKED for key in options}
+    if all(options[key] and is_asked[key] for key in ("route", "host")):
+        raise click.UsageError("--route and --host exclude each other")
+    asked = connection({key: value for key, value in options.items() if is_asked[key]})
+    usual = connection({key: value for key, value in options.items() if not is_asked[key]})
+    return lambda sender: next_hop.choose(asked, options["account"], accounts, sender, usual)
 
 
-def why_not_queued(options: Mapping[str, Any], hop: "Hop") -> str:
+def why_not_queued(hop: "Hop") -> str:
     """Why the queue could not send on what was meant for *hop*; "" where it can."""
-    if hop.account or hop.route.scheme == "mx":
-        return ""
     if hop.route.scheme == "mbox":
         return "an mbox is no server"
-    secrets = ("user", "cafile", "fingerprint", "token_command")
-    given = [f"--{name.replace('_', '-')}" for name in secrets if options[name]]
+    its = hop.beside
+    unkept = ["user", "auth", "cafile", "fingerprint", "password_command", "password_file", "token_command"]
+    if hop.account or (hop.route.scheme == "mx" and its.tls != "opportunistic"):
+        unkept += ["port", "tls"]
+    given = [f"--{name.replace('_', '-')}" for name in unkept if getattr(its, name)]
     return (
         f"{given[0]} is known to this command only; make it an account in the configuration" if given else ""
     )
@@ -140,7 +156,7 @@ def by_account(accounts: "Mapping[str, Account]") -> "dict[str, Callable[[], Dia
     from mailtools.services import next_hop
 
     def maker(name: str) -> "Callable[[], Dialling]":
-        return once(lambda: dialling(next_hop.choose(next_hop.Connection(), name, accounts, ""), ""))
+        return once(lambda: dialling(next_hop.choose(next_hop.NOTHING, name, accounts, ""), ""))
 
     return {name: maker(name) for name in accounts}
 

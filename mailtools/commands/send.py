@@ -116,7 +116,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       echo hello | mailtools send --host 127.0.0.1 --port 2525 -s greetings bob@localhost
     """
     accounts = _config.accounts(ctx)
-    choose = chooser(options, accounts)
+    choose = chooser(ctx, accounts)
     writes_as = _address(options, accounts)
     if writes_as and not options["from_"]:
         options["from_"] = writes_as
@@ -177,7 +177,7 @@ def _send(
             shown_route(its.route),
             its.connection.tls,
             its.account,
-            why_not_queued(options, its),
+            why_not_queued(its),
         )
         for result in sending.send(group, way, queueing, options["fcc"], options["partial"]):
             report.result(result)
@@ -195,7 +195,7 @@ def _with_hops(
         found = message
         if isinstance(message, Outgoing):
             try:
-                hop = choose(message.author)
+                hop = choose(message.author)._replace(why="")  # two senders' reasons differ
             except MailError as error:
                 found = _hopeless(message, error)
         yield hop, found

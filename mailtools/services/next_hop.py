@@ -3,8 +3,8 @@
 Knows no connection. Every choice can say why it was made (``send --explain``).
 """
 
+import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -13,6 +13,9 @@ from mailtools.core.smtp import route as routes
 from mailtools.core.smtp.route import Route
 
 OPPORTUNISTIC, STARTTLS, IMPLICIT = "opportunistic", "starttls", "implicit"
+
+_LOOPBACK = re.compile(r"localhost\.?|::1|127(?:\.[0-9]{1,3}){3}", re.IGNORECASE)
+_SECRETS = ("password_command", "password_file", "token_command")
 
 
 class Connection(NamedTuple):
@@ -30,6 +33,9 @@ class Connection(NamedTuple):
     password_file: str = ""
     token_command: str = ""
     timeout: float = 300.0
+
+
+NOTHING = Connection()  # nothing said
 
 
 class Account(NamedTuple):
@@ -51,6 +57,7 @@ class Hop(NamedTuple):
     route: Route
     connection: Connection
     account: str  # its name; "" where options or MX records decide
+    beside: Connection  # what is said beside the account, which its name alone does not tell
     why: str
 
     @property
@@ -68,37 +75,88 @@ class Hop(NamedTuple):
 
 def is_loopback(route: Route) -> bool:
     """Tell whether *route* stays on this machine, as far as its name tells."""
-    return bool(route.path) or route.host in ("localhost", "::1") or route.host.startswith("127.")
+    return bool(route.path) or bool(_LOOPBACK.fullmatch(route.host))
 
 
-def choose(options: Connection, name: str, accounts: Mapping[str, Account], sender: str) -> Hop:
-    """The next hop of a message from *sender*. *name*: of ``-A``, or "". Raises ConfigurationError."""
-    if options.route or options.host:
-        flag = "--route" if options.route else "--host"
-        return Hop(_route(options), options, "", f"{flag} says so")
+def choose(
+    asked: Connection,
+    name: str,
+    accounts: Mapping[str, Account],
+    sender: str,
+    usual: Connection = NOTHING,
+) -> Hop:
+    """The next hop of a message from *sender*, by the first of these that says one.
+
+    *asked*: the command line; *name*: of ``-A``, or ""; the accounts' senders; *usual*: what the
+    configuration says for all; the only account there is; MX records. Raises ConfigurationError.
+    """
+    if asked.route or asked.host:
+        flag = "--route" if asked.route else "--host"
+        return _by_options(asked, usual, f"{flag} says so")
     if name:
         if name not in accounts:
-            near = get_close_matches(name, accounts, 1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise ConfigurationError(f"no account '{name}' in the configuration{hint}")
-        return _by(accounts[name], options, f"-A {name} says so")
+            raise ConfigurationError(f"no account '{name}' in the configuration{_hint(name, accounts)}")
+        return _by(accounts[name], asked, f"-A {name} says so")
     found = _matching(accounts.values(), sender)
     if found is not None:
         account, pattern = found
-        return _by(account, options, f"<{sender}> is from '{pattern}'")
+        return _by(account, asked, f"<{sender}> is from '{pattern}'")
+    if usual.route or usual.host:
+        return _by_options(asked, usual, "the configuration says so for all that no account sends")
     if len(accounts) == 1:
         (account,) = accounts.values()
-        return _by(account, options, "it is the only account")
+        return _by(account, asked, "it is the only account")
     why = f"no account is for <{sender}>" if accounts else "no --host, no --route, and no account"
-    return Hop(routes.parse("mx:"), options, "", f"{why}: straight to the recipients' servers")
+    return _by_options(asked, usual, f"{why}: straight to the recipients' servers")
 
 
-def _by(account: Account, options: Connection, why: str) -> Hop:
-    """By *account*; single options on the command line go before its keys."""
-    unset = Connection()
-    given = {key: value for key, value in options._asdict().items() if value != getattr(unset, key) and value}
-    connection = account.connection._replace(**given)
-    return Hop(_route(connection), connection, account.name, f"account '{account.name}': {why}")
+def _hint(name: str, accounts: Mapping[str, Account]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, accounts, 1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _by_options(asked: Connection, usual: Connection, why: str) -> Hop:
+    if asked.route or asked.host:  # the usual server is not meant
+        usual = usual._replace(route="", host="", port=0)
+    connection = _over(usual, asked)
+    return _checked(Hop(_route(connection), connection, "", connection, why))
+
+
+def _by(account: Account, asked: Connection, why: str) -> Hop:
+    connection = _over(account.connection, asked)
+    return _checked(
+        Hop(_route(connection), connection, account.name, asked, f"account '{account.name}': {why}")
+    )
+
+
+def _over(usual: Connection, asked: Connection) -> Connection:
+    """What is *asked* goes before what is usual, and one secret before all of the usual ones."""
+    given = {key: value for key, value in asked._asdict().items() if value != getattr(NOTHING, key)}
+    if any(key in given for key in _SECRETS):
+        given = dict.fromkeys(_SECRETS, "") | given
+    return usual._replace(**given)
+
+
+def _checked(hop: Hop) -> Hop:
+    """Strangers' servers get no login, and a login needs somebody who logs in. Raises ConfigurationError."""
+    its = hop.connection
+    where = f"account '{hop.account}': " if hop.account else ""
+    if its.route and its.host:
+        raise ConfigurationError(f"{where}a route and a host exclude each other; give one of them")
+    if its.port and not its.host:
+        raise ConfigurationError(
+            f"{where}port {its.port} of which server? give a host, or a route with its port"
+        )
+    if hop.route.scheme in ("mx", "mbox"):
+        if its.user:
+            raise ConfigurationError(f"{where}a login as {its.user} needs a server; give a host or a route")
+        return hop
+    secret = next((key for key in ("auth", *_SECRETS) if getattr(its, key)), "")
+    if secret and not its.user:
+        raise ConfigurationError(f"{where}{secret.replace('_', '-')} of which user? give a user too")
+    return hop
 
 
 def _route(connection: Connection) -> Route:
@@ -108,7 +166,10 @@ def _route(connection: Connection) -> Route:
         return routes.parse("mx:")
     scheme = "smtps" if connection.tls == IMPLICIT else "smtp"
     default = 465 if scheme == "smtps" else 587 if connection.user else 25
-    return Route(scheme, connection.host, connection.port or default)
+    host = connection.host
+    if host.startswith("[") and host.endswith("]"):  # an address as URLs write it
+        host = host[1:-1]
+    return Route(scheme, host, connection.port or default)
 
 
 def _matching(accounts: Iterable[Account], sender: str) -> tuple[Account, str] | None:

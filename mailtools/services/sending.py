@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from mailtools.core.errors import CannotWriteError, MailError, TemporaryError
+from mailtools.core.errors import CannotWriteError, ConfigurationError, MailError, TemporaryError
 from mailtools.core.mbox.record import make_postmark
 from mailtools.services.link import Link
 from mailtools.services.outgoing import Outgoing
@@ -145,6 +145,9 @@ def _queued(message: Outgoing, only: Sequence[str], queueing: Queueing) -> list[
     from mailtools.system.spool import Spool
 
     recipients = only or [recipient.address for recipient in message.recipients]
+    if queueing.why_not:
+        refusal = ConfigurationError(f"not queued: {queueing.why_not}")
+        return [Outcome(message, recipient, None, refusal) for recipient in recipients]
     try:
         hop = (queueing.route, queueing.tls, queueing.account)
         kept = into_spool(Spool(queueing.spool), message, "send", recipients, hop)

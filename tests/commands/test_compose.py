@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mailtools.commands._compose import Composed, compose_options, composed
+from mailtools.system import clock
 
 
 class Probe:
@@ -161,6 +162,6 @@ def test_wrong_uses(probe: Probe, arguments: list[str], why: str) -> None:
 
 def test_no_address_to_write_from(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMAIL", "")
-    monkeypatch.setenv("USER", "no user")
+    monkeypatch.setattr(clock, "host_name", lambda: "no host")
     done = probe.run("-s", "x", "a@b.c")
     assert "give --from, or set $EMAIL" in str(done.exception)

@@ -120,7 +120,16 @@ def test_no_password_and_nobody_to_ask(server: Server) -> None:
     ("text", "words"),
     [
         ('[account.work]\nhots = "x"\n', b"line 2: unknown key 'account.work.hots'; did you mean 'host'?"),
-        ('[account.work]\nport = "x"\n', b"line 2: account.work.port is not of the kind"),
+        ('[account.work]\nport = "x"\n', b"line 2: account.work.port: 'x' is not of the kind"),
+        ("[account.work]\nport = 70000\n", b"line 2: account.work.port: 70000 is not in the range"),
+        ('[account.work]\ntls = "please"\n', b"account.work.tls: 'please' is not one of"),
+        ('[account.work]\nauth = "cram-md5"\n', b"account.work.auth: 'cram-md5' is not one of"),
+        ("[account.work]\ntls = true\n", b"account.work.tls: True is neither"),
+        ("[account.work]\nfrom = 3\n", b"account.work.from is an address, or a list"),
+        ('[account.work]\nhost = "h"\nroute = "smtp://h"\n', b"a route and a host exclude each other"),
+        ("[account.work]\nport = 26\n", b"port 26 of which server?"),
+        ('[account.work]\nroute = "mx:"\nuser = "u"\n', b"a login as u needs a server"),
+        ('[account.work]\nhost = "h"\npassword-file = "f"\n', b"password-file of which user?"),
         ("account = 1\n", b"[account.NAME]"),
         ('[account.work]\ntimeout = "soon"\n', b"account.work.timeout"),
         ('[account.work]\nroute = "http://x"\n', b"not a route"),
@@ -220,6 +229,66 @@ def test_a_login_that_the_queue_would_not_know_is_not_queued(tmp_path: Path) -> 
     assert b"not queued: --user is known to this command only" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--host", "127.0.0.1", "--user", "u"), b"--user is known to this command only"),
+        (("--host", "127.0.0.1", "--cafile", "ca.pem"), b"--cafile is known to this command only"),
+        (("--cafile", "ca.pem"), b"--cafile is known to this command only"),
+        (("--route", "mx:", "--tls", "starttls"), b"--tls is known to this command only"),
+        (("-A", "work", "--tls", "implicit"), b"--tls is known to this command only"),
+        (("--route", "mbox:box"), b"an mbox is no server"),
+        (("-A", "work", "--port", "26"), b"--port is known to this command only"),
+        (("-A", "work", "--user", "carol"), b"--user is known to this command only"),
+    ],
+)
+def test_what_the_queue_would_not_know_is_never_queued(
+    tmp_path: Path, options: tuple[str, ...], why: bytes
+) -> None:
+    here = config(tmp_path, '[account.work]\nhost = "127.0.0.1"\nuser = "u"\n')
+    done = mailtools(
+        *here, "send", *options, "--queue", "always", "--root", str(tmp_path), stdin=MESSAGE, env=ENV
+    )
+    assert done.returncode == 78
+    assert why in done.stdout + done.stderr
+    assert not any((tmp_path / "Queue").rglob("*.msg"))
+
+
+def test_one_account_for_many_senders_is_one_connection(tmp_path: Path) -> None:
+    with Sink() as sink:
+        here = config(tmp_path, f'[account.work]\nfrom = "*@a.test"\nroute = "{sink.route}"\n')
+        box = b"".join(
+            b"From x\nFrom: %s@a.test\nTo: b@b.test\n\nx\n\n" % who for who in (b"ann", b"bob", b"cy")
+        )
+        (tmp_path / "box").write_bytes(box)
+        done = mailtools(*here, "send", "-t", "--mbox", str(tmp_path / "box"), env=ENV)
+        assert done.returncode == 0, done.stderr
+    assert len(sink.taken) == 3
+    assert sink.connections == 1
+
+
+def test_an_account_asked_for_goes_before_the_usual_server(tmp_path: Path) -> None:
+    text = '[send]\nhost = "usual.test"\n[account.work]\nfrom = "*@a.test"\nhost = "work.test"\n'
+    here = config(tmp_path, text)
+
+    def route(*options: str) -> bytes:
+        done = mailtools(*here, "send", "--explain", *options, "b@b.test", stdin=MESSAGE, env=ENV)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert b"route: smtp://usual.test:25" in route("--from", "x@b.test", "-s", "x")
+    assert b"route: smtp://work.test:25" in route("--from", "x@a.test", "-s", "x")
+    assert b"route: smtp://work.test:25" in route("-A", "work")
+    assert b"route: smtp://asked.test:25" in route("-A", "work", "--host", "asked.test")
+    assert b"route: smtp://asked.test:26" in route("--route", "smtp://asked.test:26")
+
+
+def test_a_port_needs_its_server() -> None:
+    done = mailtools("send", "--port", "2525", "b@b.test", stdin=MESSAGE, env=ENV)
+    assert b"port 2525 of which server?" in done.stdout + done.stderr
+    assert done.returncode == 78
+
+
 def test_queue_always(tmp_path: Path) -> None:
     with Sink() as sink:
         done = mailtools("send", "--route", sink.route, "--queue", "always", "--root", str(tmp_path), "--json",
@@ -263,7 +332,7 @@ def test_dsn_wishes_go_with_the_message(tmp_path: Path) -> None:
     assert b"RCPT TO:<bob@b.test> NOTIFY=SUCCESS,FAILURE\r\n" in sink.lines
 
 
-@pytest.mark.parametrize("bad", ['route = "smtp://x:y:z"', 'host = "h"\nfingerprint = "SHA256:zz"',
+@pytest.mark.parametrize("bad", ['host = "h"\nfingerprint = "SHA256:zz"',
                                  'host = "127.0.0.1"\nport = PORT\nuser = "x"\npassword-file = "/nonexistent"'])  # fmt: skip
 def test_a_broken_account_fails_its_own_messages_only(tmp_path: Path, bad: str) -> None:
     ehlo = b"250-x\r\n250-PIPELINING\r\n250 AUTH PLAIN\r\n"
