@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from mailtools.core.errors import BadDataError, CannotWriteError
-from mailtools.core.message import header
+from mailtools.core.message import header, recode
 from mailtools.core.queue import dsn
 from mailtools.core.queue.dsn import Notice, RecipientReport
 from mailtools.core.queue.envelope import Envelope, Recipient
@@ -20,7 +20,6 @@ from mailtools.system import clock
 from mailtools.system.spool import SpoolLease
 
 _RETURNED_WHOLE = 50 << 10  # octets; of a larger message the header is returned, unless all was asked for
-_LARGEST_RETURNED = 1 << 20
 _MOST_IN_AN_HOUR = 200  # to one address
 _HOUR = 3600.0
 
@@ -48,6 +47,8 @@ class Notices:
         notice = self._notice(lease.entry, of, numbers, identity)
         octets, is_whole = _original(lease, notice.full)
         report = dsn.build(notice, octets, is_whole)
+        if is_whole and not _can_be_7bit(report):
+            report = dsn.build(notice, octets[: header.body_offset(octets)], False)
         told = Envelope(
             identity,
             clock.now(),
@@ -124,8 +125,17 @@ def _original(lease: SpoolLease, full: bool) -> tuple[bytes, bool]:
     try:
         for block in lease.message():
             octets += block
-            if len(octets) > _LARGEST_RETURNED or (not full and header.body_offset(octets) < len(octets)):
+            if len(octets) > dsn.MAX_WHOLE or (not full and header.body_offset(octets) < len(octets)):
                 return octets[: header.body_offset(octets)], False
     except BadDataError:  # the sender is told all the same
         return octets, False
     return octets, True
+
+
+def _can_be_7bit(report: bytes) -> bool:
+    """Tell whether every server can take it: what returns an 8-bit signed message whole fails at some."""
+    try:
+        recode.to_7bit(report)
+    except BadDataError:
+        return False
+    return True

@@ -61,6 +61,13 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         lease.close()
 
 
+SIGNED = (
+    b"From: ann@example.com\nMIME-Version: 1.0\nContent-Type: multipart/signed; boundary=b\n"
+    b"Content-Transfer-Encoding: 8bit\n\n--b\nContent-Type: text/plain; charset=utf-8\n"
+    b"Content-Transfer-Encoding: 8bit\n\ngr\xc3\xbc\xc3\x9fe\n--b\n\nsignature\n--b--\n"
+)
+
+
 def kinds(message: Message) -> list[str]:
     return [part.get_content_type() for part in message.get_payload()]  # type: ignore[union-attr]
 
@@ -192,3 +199,12 @@ def test_a_spool_that_cannot_be_written_is_the_callers_affair(
         with pytest.raises(CannotWriteError, match="no room"):
             full.tell(lease, FAILED, [0])
     assert desk.waiting() == 1
+
+
+def test_what_could_not_go_to_every_server_is_not_returned(desk: Desk) -> None:
+    """An 8-bit part under a signature cannot be re-encoded, and a DSN that fails tells nobody."""
+    _, message = desk.told(desk.notices.tell(desk.add(SIGNED, ret="FULL"), FAILED, [0]))
+    assert kinds(message)[2] == "text/rfc822-headers"
+    plain = SIGNED.replace(b"multipart/signed", b"multipart/mixed")
+    _, message = desk.told(desk.notices.tell(desk.add(plain, ret="FULL"), FAILED, [0]))
+    assert kinds(message)[2] == "message/rfc822"

@@ -20,7 +20,7 @@ from mailtools.core.message import date, encode, header, words
 _MAX_TEXT = 500  # characters of what another server said
 _MAX_SUBJECT = 100
 _MAX_VALUE = 900  # octets that may stand behind the name of a field
-_MAX_WHOLE = 1 << 20  # octets; of a larger message the header is returned
+MAX_WHOLE = 1 << 20  # octets; of a larger message the header is returned
 _MAX_HEADER = 64 << 10  # octets of a header that is returned
 _MOST_NAMED = 500  # recipients in the text for people; the report names all
 _NOT_PRINTABLE = re.compile(r"[^ -~]")
@@ -77,7 +77,7 @@ def build(notice: Notice, original: bytes, is_whole: bool) -> bytes:
     b"" where nothing is left of it: then nothing is returned.
     """
     head = original[: header.body_offset(original)]
-    returned = _returned(original, head, notice.full and is_whole and len(original) <= _MAX_WHOLE)
+    returned = _returned(original, head, notice.full and is_whole and len(original) <= MAX_WHOLE)
     parts = [_for_people(notice, returned), _for_programs(notice)]
     if returned:
         parts.append(returned)
