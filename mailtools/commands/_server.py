@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def server_options(port: int) -> Callable[[F], F]:
-    """The options that all servers share; *port* is the default one."""
+def server_options(port: int, timeout: str = "5m") -> Callable[[F], F]:
+    """The options that all servers share; *port* and *timeout* are the default ones."""
     options = [
         click.option("--host", metavar="ADDR", default="127.0.0.1", show_default=True, help="Listen here."),
         click.option(
@@ -50,12 +50,12 @@ def server_options(port: int) -> Callable[[F], F]:
     ]
 
     def decorate(function: F) -> F:
-        return _all(options, limit_options(tls_options(function)))
+        return _all(options, limit_options(tls_options(function), timeout))
 
     return decorate
 
 
-def limit_options(function: F) -> F:
+def limit_options(function: F, timeout: str) -> F:
     """How much of a client a server bears."""
     options = [
         click.option(
@@ -76,7 +76,7 @@ def limit_options(function: F) -> F:
             "--timeout",
             metavar="DUR",
             type=DURATION,
-            default="5m",
+            default=timeout,
             show_default=True,
             help="Cut a client that makes no progress for DUR.",
         ),

@@ -4,11 +4,13 @@ One `Logins` a server, for whichever protocol it speaks; the protocol's session 
 questions and is called back with the answer. Knows no reply.
 """
 
+import hmac
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from mailtools.core.auth.sasl import CheckPassword, FindKeys, Found
+from mailtools.core.auth import passwd
+from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, Found
 from mailtools.services.guard import Guard
 from mailtools.system import clock
 from mailtools.system.checker import Checker
@@ -16,6 +18,8 @@ from mailtools.system.listeners import is_local
 from mailtools.system.users import Users
 
 _PLAIN = ("PLAIN", "LOGIN")
+
+Question = CheckPassword | CheckDigest | FindKeys
 
 
 class LoginRules(NamedTuple):
@@ -51,9 +55,13 @@ class Logins:
         plus = ("SCRAM-SHA-256-PLUS",) if has_bindings else ()
         return (*plus, "SCRAM-SHA-256", *_PLAIN)
 
-    def decide(
-        self, question: CheckPassword | FindKeys, peer: str, answer: Callable[[bool | Found | None], None]
-    ) -> None:
+    @property
+    def have_plain(self) -> bool:
+        """True where APOP can be offered."""
+        users = self._rules.users
+        return not self._rules.anybody and users is not None and users.have_plain
+
+    def decide(self, question: Question, peer: str, answer: Callable[[bool | Found | None], None]) -> None:
         """Call *answer*, now or later, with what the engine wants to know."""
         if self._rules.anybody:
             answer(True)
@@ -64,9 +72,7 @@ class Logins:
         else:
             self._decide(question, answer)
 
-    def _decide(
-        self, question: CheckPassword | FindKeys, answer: Callable[[bool | Found | None], None]
-    ) -> None:
+    def _decide(self, question: Question, answer: Callable[[bool | Found | None], None]) -> None:
         users = self._rules.users
         assert users is not None
         if isinstance(question, FindKeys):
@@ -74,6 +80,11 @@ class Logins:
             self._checker.run(lambda: Found(users.scram_keys(question.name), os.urandom(18).hex()), answer)
             return
         entry = users.find(question.name)
+        if isinstance(question, CheckDigest):
+            known = entry if entry is not None and entry.scheme == "PLAIN" else None
+            expected = passwd.apop_digest(known or users.decoy(question.name), question.banner)
+            answer(hmac.compare_digest(expected, question.digest) and known is not None)
+            return
         is_known = entry is not None and bool(entry.scheme)
         checked = entry if entry is not None and is_known else users.decoy(question.name)
         # Not `is_right and is_known` alone: the time has to be the same as well (promise R7).

@@ -247,7 +247,7 @@ class Connection(asyncio.Protocol):
         self._flush()
         if engine.wants_tls and self._tls is None and not self._transport.is_closing():
             self._start_tls()
-        if (engine.has_more or progress == _TURN) and not self._is_due:
+        if (engine.has_more or progress == _TURN) and self._writable and not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_soon(self._go_on)
         if not self._reading or engine.buffered >= _READ_AHEAD or not self._writable or self._is_due:

@@ -100,7 +100,7 @@ class Append:
         if not lock.acquire():
             return False
         self._lock = lock
-        if not _is_still(self.path, self.descriptor):
+        if not is_still(self.path, self.descriptor):
             return False  # replaced while we took the lock: the next try opens the new one
         self._note.repair(self.descriptor)
         self._length = os.fstat(self.descriptor).st_size
@@ -179,7 +179,8 @@ def _open(path: str) -> tuple[int, bool]:
     return descriptor, is_new
 
 
-def _is_still(path: str, descriptor: int) -> bool:
+def is_still(path: str, descriptor: int) -> bool:
+    """Tell whether *descriptor* is still the file at *path*: others replace it by rename."""
     try:
         there = os.lstat(path)
     except FileNotFoundError:
@@ -214,6 +215,15 @@ def _write(descriptor: int, gap: bytes, records: Sequence[Record]) -> None:
                 waiting, size = [], 0
         waiting.append(SEPARATOR)
     write_all(descriptor, b"".join(waiting))
+
+
+def repair(path: str, descriptor: int) -> None:
+    """Cut back what a killed append left behind; the caller holds the lock. Raises OSError."""
+    note = _Note(path)
+    try:
+        note.repair(descriptor)
+    finally:
+        note.forget()
 
 
 def sync_folder(path: str) -> None:

@@ -25,13 +25,15 @@ class _Table(NamedTuple):
     by_name: dict[str, Entry]
     with_password: list[Entry]
     have_scram: bool
+    have_plain: bool
 
 
 def _parse(text: str) -> tuple[_Table, list[str]]:
     entries, problems = passwd.parse(text)
     with_password = [entry for entry in entries.values() if entry.scheme]
     have_scram = any(entry.scheme in ("PLAIN", "SCRAM-SHA-256") for entry in with_password)
-    return _Table(entries, with_password, have_scram), problems
+    have_plain = any(entry.scheme == "PLAIN" for entry in with_password)
+    return _Table(entries, with_password, have_scram, have_plain), problems
 
 
 class Users:
@@ -67,6 +69,11 @@ class Users:
     def have_scram(self) -> bool:
         """True where somebody can log in without sending the password."""
         return self._file.value().have_scram
+
+    @property
+    def have_plain(self) -> bool:
+        """True where a password stands in the clear, as APOP needs it."""
+        return self._file.value().have_plain
 
     @property
     def is_unsettled(self) -> bool:

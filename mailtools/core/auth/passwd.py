@@ -36,6 +36,12 @@ class Entry(NamedTuple):
     secret: str
 
 
+def apop_digest(entry: Entry, banner: str) -> str:
+    """RFC 1939 §7: of the banner and the password, which has to be there in the clear."""
+    octets = (banner + entry.secret).encode(errors="surrogateescape")
+    return hashlib.md5(octets, usedforsecurity=False).hexdigest()
+
+
 def problem_with_name(name: str) -> str:
     """Why *name* cannot stand in a users file; "" where it can."""
     if _NOT_IN_NAME.search(name):

@@ -31,6 +31,14 @@ class CheckPassword(NamedTuple):
     password: str
 
 
+class CheckDigest(NamedTuple):
+    """Is *digest* that of *banner* and the password of *name* (APOP, RFC 1939 §7)? Answer with a bool."""
+
+    name: str
+    banner: str
+    digest: str
+
+
 class FindKeys(NamedTuple):
     """What are the SCRAM keys of *name*? Answer with Found; unknown names have some too, that never fit."""
 

@@ -19,6 +19,7 @@ _FROM = lazy(rb"\n(>*From )")
 _QUOTED_FROM = lazy(rb"\n>(>*From )")
 _STATE_NAMES = rb"(?:status|x-status|x-keywords|x-uid|x-imapbase|x-imap|content-length):"
 _STATE = lazy(rb"(?i)\n(>*" + _STATE_NAMES + rb")")
+_OWN_STATE = lazy(rb"(?i)\n" + _STATE_NAMES + rb"[^\n]*(?:\n[ \t][^\n]*)*")
 _QUOTED_STATE = lazy(rb"(?i)\n>(>*" + _STATE_NAMES + rb")")
 
 
@@ -55,3 +56,13 @@ def unquote_state(header: bytes) -> bytes:
     if b"\n>" not in header and header[:1] != b">":
         return header
     return _QUOTED_STATE.sub(rb"\n\1", b"\n" + header)[1:]
+
+
+def strip_state(header: bytes) -> bytes:
+    """*header* (LF, whole lines) without the mbox's own fields: they are no part of the message."""
+    lower = header.lower()
+    if b"status:" in lower or b"\nx-" in lower or b"content-length:" in lower or lower[:2] == b"x-":
+        behind = b"\n" + header
+        stripped = _OWN_STATE.sub(b"", behind)
+        return stripped[1:]
+    return header

@@ -105,20 +105,23 @@ class Record:
             tail = (tail + piece)[-4:]
         return size - (len(tail) - _message_stop(tail, 0, len(tail)))
 
-    def message(self) -> bytes:
-        """The message with LF and unquoted; of a large record the part that is held."""
+    def message(self, make: "Make | None" = None) -> bytes:
+        """The message with LF and unquoted; of a large record the part that is held.
+
+        *make*: how it is made of what the mbox holds; `unquoted`, or `shown`.
+        """
         first = min(self.line_end + 1, self.end)
         octets = self.buffer[first : self.stop if self._stream is None else self.end]
         if self.crlf:
             octets = octets.replace(b"\r\n", b"\n")
-        return unquoted(octets)
+        return (make or unquoted)(octets)
 
-    def message_chunks(self) -> Iterator[bytes]:
-        """The message with LF and unquoted, in one chunk or, of a large record, many."""
+    def message_chunks(self, make: "Make | None" = None) -> Iterator[bytes]:
+        """The message with LF and unquoted, in one chunk or, of a large record, many; *make* as above."""
         if self._stream is None:
-            yield self.message()
+            yield self.message(make)
         else:
-            yield from _message_chunks(self)
+            yield from _message_chunks(self, make or unquoted)
 
 
 def _message_stop(octets: bytes, start: int, end: int) -> int:
@@ -131,6 +134,17 @@ def _message_stop(octets: bytes, start: int, end: int) -> int:
     return end
 
 
+Make = Callable[[bytes], bytes]
+
+
+def shown(message: bytes) -> bytes:
+    """What a reader is shown of a message with LF: unquoted, and without the mbox's own fields."""
+    stop = message.find(b"\n\n") + 1 or len(message)
+    head = message[:stop]
+    stripped = quoting.strip_state(head)
+    return unquoted(message if stripped is head else stripped + message[stop:])
+
+
 def unquoted(message: bytes) -> bytes:
     """A message with LF as it was before it was put into the mbox: From lines, state fields in its header."""
     message = quoting.unquote(message)
@@ -140,7 +154,7 @@ def unquoted(message: bytes) -> bytes:
     return message
 
 
-def _message_chunks(record: Record) -> Iterator[bytes]:
+def _message_chunks(record: Record, make: Make) -> Iterator[bytes]:
     """Cuts at line ends, for quoting and CRLF to be seen whole; keeps back what may be the last empty line.
 
     A line of more than `_LONG_LINE` octets is handed on in pieces, so that a gigabyte without a line end is
@@ -163,23 +177,23 @@ def _message_chunks(record: Record) -> Iterator[bytes]:
             cut = len(held) - 4
             cut -= held[cut - 1] == 13  # the CR of a CRLF stays with its LF
         if cut:
-            yield _unquoted_lines(held[:cut], crlf, inside, first)
+            yield _unquoted_lines(held[:cut], crlf, inside, make if first else quoting.unquote)
             held = held[cut:]
             inside = long_line
             first = False
     held = held[: _message_stop(held, 0, len(held))]
     if held:
-        yield _unquoted_lines(held, crlf, inside, first)
+        yield _unquoted_lines(held, crlf, inside, make if first else quoting.unquote)
 
 
-def _unquoted_lines(octets: bytes, crlf: bool, inside: bool, first: bool) -> bytes:
+def _unquoted_lines(octets: bytes, crlf: bool, inside: bool, make: Make) -> bytes:
     rest = octets.find(b"\n") + 1 or len(octets) if inside else 0
     begun = octets[:rest]
     lines = octets[rest:]
     if crlf:
         begun = begun.replace(b"\r\n", b"\n")
         lines = lines.replace(b"\r\n", b"\n")
-    return begun + (unquoted(lines) if first else quoting.unquote(lines))
+    return begun + make(lines)
 
 
 def records(read: Read, head: int = HEAD) -> Iterator[Record]:
@@ -188,6 +202,21 @@ def records(read: Read, head: int = HEAD) -> Iterator[Record]:
     Raises BadDataError where the stream does not begin as an mbox. An empty stream is an empty mbox.
     """
     return _Stream(read, head).records()
+
+
+def located(read: Read, head: int = HEAD) -> Iterator[tuple[int, Record]]:
+    """Every record with the offset at which it begins in the stream; raises as `records`."""
+    total = 0
+
+    def counted(size: int) -> bytes:
+        nonlocal total
+        octets = read(size)
+        total += len(octets)
+        return octets
+
+    stream = _Stream(counted, head)
+    for record in stream.records():
+        yield total - len(stream.buffer) + record.start, record
 
 
 def count(read: Read) -> int:

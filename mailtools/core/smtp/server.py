@@ -14,6 +14,7 @@ command. At STARTTLS all that was said before is forgotten, octets that wait inc
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 
+from mailtools.core.auth import dialogue
 from mailtools.core.smtp import grammar, login
 from mailtools.core.smtp.body import Body
 from mailtools.core.smtp.events import (
@@ -249,14 +250,17 @@ class SmtpServer(Conversation):
         return self._auth(argument)
 
     def _auth(self, argument: bytes) -> Steps:
-        outcome = yield from login.dialogue(self, argument)
-        if outcome.is_done:
+        outcome = yield from dialogue.dialogue(self, argument)
+        if outcome.how in (dialogue.NOT_OFFERED, dialogue.MALFORMED):
+            self._error(login.reply(outcome))
+            return
+        if outcome.how == dialogue.DONE:
             self.user = outcome.user
             self._events.append(LoggedIn(outcome.user))
-        elif outcome.is_wrong:
+        elif outcome.how == dialogue.WRONG:
             self._events.append(LoginFailed(outcome.user, outcome.reason))
             self.logins_left -= 1
-        self._send(outcome.reply)
+        self._send(login.reply(outcome))
         if self.logins_left <= 0:
             self.close_with(421, "4.7.0", "Too many failed logins, closing")
 
@@ -264,7 +268,7 @@ class SmtpServer(Conversation):
         """Send a 334 and read the response: for `login`. Raises SyntaxProblemError."""
         self._out.append(b"334 " + line + b"\r\n")
         try:
-            response = yield from self._reader.read_line(login.MAX_LINE)
+            response = yield from self._reader.read_line(dialogue.MAX_LINE)
             self._hear(b"*\r\n" if response == b"*" else b"***\r\n")
             return response
         except (LineTooLongError, BareNewlineError):

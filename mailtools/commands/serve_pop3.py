@@ -1,0 +1,78 @@
+"""``mailtools serve-pop3``: let mail programs read mbox files over POP3."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from mailtools.commands._options import DURATION
+from mailtools.commands._server import announce, open_certificates, open_sockets, server_options, settings_of
+
+
+class Days(click.ParamType[str]):
+    """``never``, or a number of days, as CAPA says it (RFC 2449 §6.7)."""
+
+    name = "days"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).upper().removesuffix("D")
+        if text != "NEVER" and not (text.isascii() and text.isdigit() and len(text) < 6):
+            self.fail(f"{value!r}: write never, or a number of days", param, ctx)
+        return text
+
+
+@click.command("serve-pop3")
+@server_options(port=1110, timeout="10m")
+@click.option(
+    "--expire",
+    metavar="DAYS",
+    type=Days(),
+    default="never",
+    show_default=True,
+    help="Tell clients how long mail is kept here; whoever removes it is another.",
+)
+@click.option(
+    "--login-delay",
+    metavar="DUR",
+    type=DURATION,
+    default=None,
+    help="A user may log in once in DUR.  [default: as often as they like]",
+)
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """Let mail programs read mbox files over POP3.
+
+    The maildrop of bob is DIR/bob/INBOX.mbox as it is at login. QUIT removes what was deleted, and nothing
+    else does. Who may log in stands in the users file: see mailtools user.
+
+    \b
+    Examples:
+      mailtools serve-pop3 --port 1110
+      mailtools serve-pop3 --dev --port 0 --port-file port --root Mail
+    """
+    from mailtools.commands._logging import set_up
+    from mailtools.core.pop3.server import Offer
+    from mailtools.services import pop3_service
+    from mailtools.services.logins import LoginRules
+    from mailtools.system import clock
+
+    set_up(ctx.obj["verbosity"], ctx.obj["log_format"])
+    sockets = open_sockets(options["host"], options["port"], options["listen"])
+    host = clock.host_name()
+    users = pop3_service.choose_users(options["root"], options["users"], options["dev"], sockets)
+    certificates = open_certificates(options, (pop3_service.NAME,), host)
+    service = pop3_service.Pop3Service(
+        offer=Offer(
+            host,
+            stls=certificates is not None and not options["implicit_tls"],
+            expire=options["expire"],
+            login_delay=round(options["login_delay"] or 0),
+        ),
+        root=options["root"],
+        login_rules=LoginRules(users, options["dev"], options["allow_plaintext_auth"]),
+    )
+
+    def ready(_: Callable[[], object]) -> None:
+        announce(pop3_service.NAME, sockets, options["port_file"])
+
+    ctx.exit(pop3_service.run(service, sockets, settings_of(options, certificates), ready))

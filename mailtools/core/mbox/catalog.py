@@ -1,0 +1,201 @@
+"""What there is to know of an mbox without reading it again: a row for each record, in columns.
+
+A row: where the record begins, how many octets its message has on the wire, whether those need more than
+CRLF for LF, and the digest that tells the message from all others. Knows no file; the index (system/index)
+keeps a catalog beside its mbox.
+
+On the wire a message is what its sender sent: without postmark, unquoted, without the mbox's own fields, with
+CRLF, and with a line end after its last line. The digest is of that, less ``Lines`` (mutt writes it), so that
+it stays whatever other programs do to the record: flags, quoting, another place in the file.
+
+Speed, 10,000 messages of 81 MB, warm: 0.25 s, of which scan 0.05, digests 0.09 and CRLF sizes 0.03.
+"""
+
+import hashlib
+import re
+import zlib
+from array import array
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from mailtools.core.mbox import scan
+from mailtools.core.mbox.scan import Read, Record
+
+DIGEST = 16  # octets
+PLAIN = 1  # LF to CRLF is all there is to do
+OTHER = 0  # it has to be made anew
+
+_MAGIC = b"mailtools index 1\n"
+_LINES = re.compile(rb"(?i)\nLines:[^\n]*(?=\n)")
+_LINE_PIECE = 1 << 16
+
+
+class Row(NamedTuple):
+    """One record."""
+
+    start: int  # octets into the mbox
+    end: int
+    size: int  # octets of the message on the wire, without dots and the last line of POP3
+    kind: int  # PLAIN or not
+    digest: bytes
+
+
+class Catalog:
+    """The rows of an mbox, which ends at *end*."""
+
+    __slots__ = ("digests", "end", "kinds", "sizes", "starts")
+
+    def __init__(self) -> None:
+        self.starts = array("Q")
+        self.sizes = array("Q")
+        self.kinds = bytearray()
+        self.digests = bytearray()
+        self.end = 0  # octets of the mbox that it tells of
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, number: int) -> Row:
+        """The row of record *number*, from 0."""
+        following = number + 1
+        end = self.starts[following] if following < len(self.starts) else self.end
+        return Row(
+            self.starts[number], end, self.sizes[number], self.kinds[number], self.digest(number)
+        )  # fmt: skip
+
+    def digest(self, number: int) -> bytes:
+        """The digest of record *number*."""
+        return bytes(self.digests[number * DIGEST : (number + 1) * DIGEST])
+
+    def add(self, start: int, size: int, kind: int, digest: bytes) -> None:
+        """Add a row behind the others."""
+        self.starts.append(start)
+        self.sizes.append(size)
+        self.kinds.append(kind)
+        self.digests += digest
+
+    def cut(self, count: int) -> None:
+        """Keep the first *count* rows; the mbox is known to the end of the last of them."""
+        if count < len(self.starts):
+            self.end = self.starts[count]
+        del self.starts[count:], self.sizes[count:], self.kinds[count:], self.digests[count * DIGEST :]
+
+    def read_on(self, read: Read, end: int) -> None:
+        """Add the records that *read* gives from `self.end` on, up to *end*. Raises BadDataError."""
+        base = self.end
+        for offset, record in scan.located(read):
+            self.add(base + offset, *measured(record))
+        self.end = end
+
+    def names(self) -> list[str]:
+        """A name for each message that no other has, and that it keeps: the digest, counted where it recurs.
+
+        Copies of one message get ``.2``, ``.3``: which of them is which makes no difference.
+        """
+        text = self.digests.hex()
+        width = 2 * DIGEST
+        names = [text[at : at + width] for at in range(0, len(text), width)]
+        if len(set(names)) < len(names):
+            seen: dict[str, int] = {}
+            for number, name in enumerate(names):
+                seen[name] = count = seen.get(name, 0) + 1
+                if count > 1:
+                    names[number] = f"{name}.{count}"
+        return names
+
+    # -- octets ---------------------------------------------------------------------------------------------
+
+    def octets(self, stamp: bytes) -> bytes:
+        """The catalog for a file. *stamp*: what it belongs to, one line."""
+        columns = b"".join((self.starts.tobytes(), self.sizes.tobytes(), self.kinds, self.digests))
+        head = b"%b%b\n%d %d %d\n" % (_MAGIC, stamp, len(self), self.end, zlib.crc32(columns))
+        return head + columns
+
+
+def from_octets(octets: bytes) -> tuple[bytes, Catalog] | None:
+    """Stamp and catalog; None where *octets* are torn, or of another version."""
+    if not octets.startswith(_MAGIC):
+        return None
+    stamp, _, rest = octets[len(_MAGIC) :].partition(b"\n")
+    numbers, _, columns = rest.partition(b"\n")
+    try:
+        count, end, checksum = map(int, numbers.split(b" "))
+    except ValueError:
+        return None
+    catalog = Catalog()
+    words = catalog.starts.itemsize * count
+    if len(columns) != 2 * words + (1 + DIGEST) * count or zlib.crc32(columns) != checksum:
+        return None
+    catalog.starts.frombytes(columns[:words])
+    catalog.sizes.frombytes(columns[words : 2 * words])
+    catalog.kinds += columns[2 * words : 2 * words + count]
+    catalog.digests += columns[2 * words + count :]
+    catalog.end = end
+    return stamp, catalog
+
+
+# -- one record --------------------------------------------------------------------------------------------
+
+
+def wire(record: Record) -> Iterator[bytes]:
+    """The message as it goes over the wire, in blocks that end with CRLF, but within a very long line."""
+    last = b"\n"
+    for chunk in record.message_chunks(scan.shown):
+        last = chunk[-1:] or last
+        yield _to_crlf(chunk)
+    if last != b"\n":
+        yield b"\r\n"
+
+
+def plain_wire(octets: bytes) -> bytes:
+    """The same of a whole PLAIN record."""
+    return octets[octets.find(b"\n") + 1 : -1].replace(b"\n", b"\r\n")
+
+
+def measured(record: Record) -> tuple[int, int, bytes]:
+    if not record.whole:
+        return _measured_in_pieces(record)
+    first = record.line_end + 1
+    stored = record.buffer[first : record.end - 1]
+    message = record.message(scan.shown)
+    is_plain = (
+        stored == message and record.buffer.endswith(b"\n\n", first, record.end) and b"\r" not in stored
+        and b"\n." not in stored and not stored.startswith(b".")
+    )  # fmt: skip
+    if b"\r\n" in message:
+        message = message.replace(b"\r\n", b"\n")
+    if not message.endswith(b"\n") and message:
+        message += b"\n"
+    return len(message) + message.count(b"\n"), PLAIN if is_plain else OTHER, _digest(message)
+
+
+def _digest(message: bytes) -> bytes:
+    return hashlib.blake2b(_without_lines(message), digest_size=DIGEST).digest()
+
+
+def _measured_in_pieces(record: Record) -> tuple[int, int, bytes]:
+    digest = hashlib.blake2b(digest_size=DIGEST)
+    size = 0
+    first = True
+    for octets in wire(record):
+        chunk = octets.replace(b"\r\n", b"\n")
+        digest.update(_without_lines(chunk) if first else chunk)
+        size += len(octets)
+        first = False
+    return size, OTHER, digest.digest()
+
+
+def _without_lines(message: bytes) -> bytes:
+    """Without the field Lines."""
+    stop = message.find(b"\n\n") + 1
+    head = message[:stop]
+    if b"\nlines:" not in head.lower():
+        return message
+    return _LINES.sub(b"", head) + message[stop:]
+
+
+def _to_crlf(chunk: bytes) -> bytes:
+    """An mbox that others wrote may hold CRLF among its LF."""
+    if b"\r\n" in chunk:
+        chunk = chunk.replace(b"\r\n", b"\n")
+    return chunk.replace(b"\n", b"\r\n")
