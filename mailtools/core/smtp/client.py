@@ -11,8 +11,6 @@ Invariants: no command with CR, LF or NUL in it is ever sent (CVE-2024-6923's ki
 `data_to_send` alone, never in `shown`.
 """
 
-import base64
-import binascii
 import re
 from collections import deque
 from collections.abc import Generator
@@ -26,6 +24,7 @@ from mailtools.core.wire.reader import Reader
 
 if TYPE_CHECKING:
     from mailtools.core.auth.client import Mechanism  # only who logs in needs it
+    from mailtools.core.auth.exchange import Exchange
 
 _REPLY_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |$)")
@@ -59,8 +58,7 @@ class SmtpClient:
         self.shown = b""  # what `data_to_send` gave last, as transcripts may hold it
         self._unshown = b""  # a line of the server's that is not whole, during a login
         self._masked: dict[int, bytes] = {}  # what is shown instead of a secret part of _out
-        self._login: Mechanism | None = None
-        self._later: bytes | None = None  # the response that did not fit into the command
+        self._login: Exchange | None = None
         self.login_note = ""  # what the server said about the token it refused
 
     # -- what to say ---------------------------------------------------------------------------------------
@@ -104,12 +102,14 @@ class SmtpClient:
 
         Raises ConfigurationError where the credentials cannot be said with *mechanism*.
         """
-        self._login, self._later, self.login_note = steps, next(steps).octets, ""
-        initial = None if self._later is None else base64.b64encode(self._later) or b"="
+        from mailtools.core.auth.exchange import Exchange
+
+        self._login, self.login_note = Exchange(steps), ""
+        initial = self._login.initial
         if initial is not None and len(mechanism) + len(initial) + 8 <= _MAX_AUTH_COMMAND:
-            self._later = None
             self._say_secretly(b"AUTH %b %b\r\n" % (mechanism.encode(), initial), f"AUTH {mechanism} ***")
         else:
+            self._login.hold_back()
             self._out.append(f"AUTH {mechanism}\r\n".encode())
         self._awaited.append("AUTH")
 
@@ -192,24 +192,19 @@ class SmtpClient:
 
     def _answer(self, reply: Reply) -> None:
         """Answer a challenge, or cancel the login: "*" is to be sent then even so."""
-        assert self._login is not None
+        login = self._login
+        assert login is not None
         try:
-            octets = base64.b64decode(reply.text.strip(" ").encode(), validate=True)
-            if self._later is not None:  # the first challenge only asks for what the command had no room for
-                said, self._later = self._later, None
-            else:
-                response = self._login.send(octets)
-                said = response.octets or b""
-                self.login_note = response.note or self.login_note
-        except (MalformedError, binascii.Error, ValueError, StopIteration) as error:
-            why = "a challenge that is not base64" if isinstance(error, ValueError) else str(error)
+            said = login.respond(reply.text.encode())
+        except MalformedError as error:
             self._cancel()
-            raise RemoteProtocolError(f"the login failed: {why}") from None
+            raise RemoteProtocolError(f"the login failed: {error}") from None
         except AuthenticationError as error:
             self.login_note = str(error)
             self._cancel()
         else:
-            self._say_secretly(base64.b64encode(said) + b"\r\n", "***")
+            self.login_note = login.note or self.login_note
+            self._say_secretly(said + b"\r\n", "***")
 
     def _cancel(self) -> None:
         self._login = None
@@ -217,15 +212,13 @@ class SmtpClient:
 
     def _end_login(self, reply: Reply) -> None:
         """The verdict. Raises RemoteProtocolError for a success that the mechanism does not bear out."""
-        steps, self._login, self._later = self._login, None, None
+        login, self._login = self._login, None
         if reply.code != 235:
             return
-        if steps is None:
+        if login is None:
             raise RemoteProtocolError("the server says that we are logged in, but we gave up")
         try:
-            steps.send(None)
-        except StopIteration:
-            return
+            login.succeeded()
         except MalformedError as error:
             raise RemoteProtocolError(f"the login failed: {error}") from None
 

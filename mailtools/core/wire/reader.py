@@ -60,6 +60,15 @@ class Reader:
         self._at += len(octets)
         return octets
 
+    def find(self, needle: bytes) -> int:
+        """Where *needle* stands in what was not read yet, counted from its begin; -1 for nowhere."""
+        found = self._octets.find(needle, self._at)
+        return found if found < 0 else found - self._at
+
+    def starts_with(self, prefix: bytes) -> bool:
+        """Tell whether what was not read yet begins with *prefix*."""
+        return self._octets.startswith(prefix, self._at)
+
     def read_line(self, limit: int) -> Wait:
         """Read one line of at most *limit* octets and return it without its CRLF.
 

@@ -1,0 +1,299 @@
+"""The client's half of POP3: commands in, octets out, answers and messages back in the order of the commands.
+
+Commands may be given ahead of their answers; whether a server bears that its caller knows from `capabilities`.
+Knows no maildrop, no file, no policy. Owns, from the client's side, RFC 1939 §3 (answers), §7 (APOP); RFC 2449
+§5 (CAPA), §8 (response codes); RFC 2595 §4 (STLS); RFC 5034 §4 (AUTH).
+
+Invariants: no command with CR, LF or NUL in it is ever sent. Nothing but RemoteProtocolError comes of what a
+server says. Memory is bounded: a message larger than `whole` comes in pieces, a listing has its limit.
+"""
+
+import hashlib
+import re
+from collections import deque
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from mailtools.core.auth.errors import AuthenticationError, MalformedError
+from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
+from mailtools.core.wire import dots
+from mailtools.core.wire.reader import BareNewlineError, LineTooLongError, Reader
+
+if TYPE_CHECKING:
+    from mailtools.core.auth.client import Mechanism
+    from mailtools.core.auth.exchange import Exchange
+
+WHOLE = 1 << 20  # octets of a message that is handed out in one piece
+MAX_LISTING = 256 << 20  # octets of an answer that is no message
+_MAX_LINE = 16 << 10  # octets; a challenge may have 12288
+_FORBIDDEN = re.compile("[\r\n\x00]")
+_BANNER = re.compile(r"<[!-;=?-~]{1,200}@[!-;=?-~]{1,255}>")
+_CODE = re.compile(r"\[([A-Za-z0-9/-]{1,64})\] ?")
+_END = b"\r\n.\r\n"
+
+
+class Answered(NamedTuple):
+    """The server answered *command* ("" is the greeting)."""
+
+    command: str
+    is_ok: bool
+    text: str
+    code: str = ""  # of RFC 2449 and 3206, in capitals
+
+
+class Listing(NamedTuple):
+    """All lines of a good answer to *command*, CRLF, dots taken away."""
+
+    command: str
+    octets: bytes
+
+
+class Piece(NamedTuple):
+    """A part of a large one. *begins_line*: what it begins is a line; *is_last*: nothing follows."""
+
+    octets: bytes
+    begins_line: bool
+    is_last: bool
+
+
+Event = Answered | Listing | Piece
+
+
+class Pop3Client:
+    """One session's engine."""
+
+    def __init__(self) -> None:
+        self.capabilities: dict[str, str] = {}
+        self.banner = ""  # what APOP needs, "" where the server has none
+        self.login_note = ""
+        self.is_closed = False
+        self._reader = Reader()
+        self._out: list[bytes] = []
+        self._awaited: deque[tuple[str, bool]] = deque([("", False)])
+        self._login: Exchange | None = None
+        self._eof = False
+        self._parser = self._answers()
+
+    # -- what to say -----------------------------------------------------------------------------------------
+
+    def command(self, line: str, is_long: bool = False) -> None:
+        """Say a command; *is_long*: a good answer has more lines. Raises LocalProtocolError."""
+        if _FORBIDDEN.search(line):
+            raise LocalProtocolError("a line end or NUL in a command")
+        self._out.append(line.encode("utf-8", "surrogateescape") + b"\r\n")
+        self._awaited.append((line.partition(" ")[0], is_long))
+
+    def apop(self, user: str, password: str) -> None:
+        """Log in by a digest of banner and password. Raises LocalProtocolError."""
+        octets = (self.banner + password).encode("utf-8", "surrogateescape")
+        self.command(f"APOP {user} {hashlib.md5(octets, usedforsecurity=False).hexdigest()}")
+
+    def auth(self, mechanism: str, steps: "Mechanism", with_initial: bool) -> None:
+        """Log in; challenges are answered here, the one event is the last answer. Raises ConfigurationError.
+
+        *with_initial*: the first response may go with the command (RFC 5034), if the line is short enough.
+        """
+        from mailtools.core.auth.exchange import Exchange
+
+        self._login, self.login_note = Exchange(steps), ""
+        initial = self._login.initial
+        if initial is not None and with_initial and len(mechanism) + len(initial) + 8 <= 255:
+            self._out.append(b"AUTH %b %b\r\n" % (mechanism.encode(), initial))
+        else:
+            self._login.hold_back()
+            self._out.append(f"AUTH {mechanism}\r\n".encode())
+        self._awaited.append(("AUTH", False))
+
+    def start_tls(self) -> None:
+        """TLS begins after a good answer to STLS: what was said before is void. Raises RemoteProtocolError."""
+        if self._awaited or self._out:
+            raise LocalProtocolError("TLS begins in the middle of a dialogue")
+        if self.buffered:
+            raise RemoteProtocolError("the server said more after its answer to STLS; somebody injects")
+        self.capabilities = {}
+        self.banner = ""
+
+    @property
+    def awaited(self) -> int:
+        """How many answers are still to come."""
+        return len(self._awaited)
+
+    # -- the engine's face -----------------------------------------------------------------------------------
+
+    def receive_data(self, octets: bytes) -> None:
+        """Take octets from the server."""
+        self._reader.feed(octets)
+
+    def receive_eof(self) -> None:
+        """The server closed the connection."""
+        self._eof = True
+
+    def next_event(self) -> Event | None:
+        """The next event; None where octets run short. Raises RemoteProtocolError."""
+        event = next(self._parser)
+        if event is None and self._eof:
+            self.is_closed = True
+        return event
+
+    def data_to_send(self) -> bytes:
+        """Octets for the server, each given once."""
+        octets = b"".join(self._out)
+        self._out.clear()
+        return octets
+
+    @property
+    def buffered(self) -> int:
+        """Octets received and not yet parsed."""
+        return self._reader.size
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def _answers(self) -> Generator[Event | None, None, None]:
+        while True:
+            line = yield from self._line()
+            if not self._awaited:
+                raise RemoteProtocolError(f"the server answered a command nobody gave: {_shown(line)}")
+            command, is_long = self._awaited[0]
+            if command == "AUTH" and self._login is not None and (line == b"+" or line.startswith(b"+ ")):
+                self._respond(line[2:])
+                continue
+            self._awaited.popleft()
+            answer = _parsed(command, line)
+            if command == "AUTH":
+                self._end_login(answer)
+            elif command == "":
+                match = _BANNER.search(answer.text)
+                self.banner = match[0] if match else ""
+            yield answer
+            if is_long and answer.is_ok:
+                yield from self._long(command)
+
+    def _line(self) -> Generator[None, None, bytes]:
+        try:
+            return (yield from self._reader.read_line(_MAX_LINE))
+        except LineTooLongError:
+            raise RemoteProtocolError("an answer without end") from None
+        except BareNewlineError:
+            raise RemoteProtocolError("an answer that ends with a bare LF") from None
+
+    def _long(self, command: str) -> Generator[Event | None, None, None]:
+        """The lines of a long answer: in one piece, or where there are many as they come."""
+        reader = self._reader
+        while True:  # until all is there, or too much
+            if reader.starts_with(b".\r\n"):
+                reader.take(3)
+                yield Listing(command, b"")
+                return
+            end = reader.find(_END)
+            if end >= 0:
+                octets = reader.take(end + 2)
+                reader.take(3)
+                yield self._listed(command, dots.unstuff(octets))
+                return
+            if reader.size > WHOLE:
+                break
+            yield None
+        if command in ("RETR", "TOP"):
+            yield from self._pieces()
+        else:
+            yield from self._long_listing(command)
+
+    def _pieces(self) -> Generator[Piece | None, None, None]:
+        begins_line = True
+        for block in dots.read_dotted(self._reader, 64 << 10):
+            if block is None:
+                yield None
+                continue
+            yield Piece(dots.unstuff(block) if begins_line else _unstuff_rest(block), begins_line, False)
+            begins_line = block.endswith(b"\r\n")
+        yield Piece(b"", begins_line, True)
+
+    def _long_listing(self, command: str) -> Generator[Event | None, None, None]:
+        blocks: list[bytes] = []
+        size = 0
+        for block in dots.read_dotted(self._reader, _MAX_LINE):
+            if block is None:
+                yield None
+                continue
+            blocks.append(block)
+            size += len(block)
+            if size > MAX_LISTING:
+                raise RemoteProtocolError(f"an answer to {command} without end")
+        yield self._listed(command, dots.unstuff(b"".join(blocks)))
+
+    def _listed(self, command: str, octets: bytes) -> Listing:
+        if command == "CAPA":
+            self.capabilities = _capabilities(octets)
+        return Listing(command, octets)
+
+    # -- a login -------------------------------------------------------------------------------------------------
+
+    def _respond(self, challenge: bytes) -> None:
+        login = self._login
+        assert login is not None
+        try:
+            self._out.append(login.respond(challenge) + b"\r\n")
+        except MalformedError as error:
+            self._cancel()
+            raise RemoteProtocolError(f"the login failed: {error}") from None
+        except AuthenticationError as error:
+            self.login_note = str(error)
+            self._cancel()
+        else:
+            self.login_note = login.note or self.login_note
+
+    def _cancel(self) -> None:
+        self._login = None
+        self._out.append(b"*\r\n")
+
+    def _end_login(self, answer: Answered) -> None:
+        """Raises RemoteProtocolError for a success that the mechanism does not bear out."""
+        login, self._login = self._login, None
+        if not answer.is_ok:
+            return
+        if login is None:
+            raise RemoteProtocolError("the server says that we are logged in, but we gave up")
+        try:
+            login.succeeded()
+        except MalformedError as error:
+            raise RemoteProtocolError(f"the login failed: {error}") from None
+
+
+def _parsed(command: str, line: bytes) -> Answered:
+    word, _, rest = line.partition(b" ")
+    if word.upper() not in (b"+OK", b"-ERR"):
+        raise RemoteProtocolError(f"not an answer of POP3: {_shown(line)}")
+    text = rest.decode("utf-8", "replace").strip(" ")
+    match = _CODE.match(text)
+    if match is None:
+        return Answered(command, word.upper() == b"+OK", text)
+    return Answered(command, word.upper() == b"+OK", text[match.end() :], match[1].upper())
+
+
+def _shown(line: bytes) -> str:
+    return repr(line[:100].decode("latin-1"))
+
+
+def _capabilities(octets: bytes) -> dict[str, str]:
+    found = {}
+    for line in octets.decode("utf-8", "replace").split("\r\n"):
+        keyword, _, parameters = line.partition(" ")
+        if keyword:
+            found[keyword.upper()] = parameters
+    return found
+
+
+def _unstuff_rest(block: bytes) -> bytes:
+    """Of a block that goes on with a line."""
+    return block.replace(b"\n.", b"\n") if b"\n." in block else block
+
+
+def numbered(listing: bytes) -> Iterator[tuple[int, str]]:
+    """The lines of a UIDL or LIST answer: number and value. Raises RemoteProtocolError."""
+    for line in listing.split(b"\r\n"):
+        if not line:
+            continue
+        digits, _, value = line.strip(b" ").partition(b" ")
+        if not (digits.isdigit() and len(digits) <= 10) or not value:
+            raise RemoteProtocolError(f"not a line of a listing: {_shown(line)}")
+        yield int(digits), value.strip(b" ").decode("utf-8", "surrogateescape")
