@@ -20,6 +20,7 @@ from mailtools.commands._lazy import LazyGroup  # noqa: E402
 
 # command -> (module, short help). The help stands here so that `mailtools --help` imports nothing.
 COMMANDS = {
+    "fetch": ("mailtools.commands.fetch", "Fetch mail over POP3 or IMAP into an mbox."),
     "mbox": ("mailtools.commands.mbox.group", "Read and filter mbox files."),
     "queue": ("mailtools.commands.queue.group", "Look at queued mail, change it, deliver it."),
     "send": ("mailtools.commands.send", "Send a message, or every message of an mbox, over SMTP."),

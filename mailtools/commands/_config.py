@@ -107,7 +107,7 @@ class _Reader:
         senders = [senders] if isinstance(senders, str) else senders
         if not isinstance(senders, list) or not all(isinstance(sender, str) for sender in senders):
             raise ConfigurationError(f"{self.path}: account.{name}.from is an address, or a list of them")
-        keys = {}
+        keys: dict[str, Any] = {}
         for key, value in table.items():
             if key != "from":
                 try:
@@ -118,7 +118,8 @@ class _Reader:
                     raise ConfigurationError(
                         f"{self.path}: line {line}: account.{name}.{key}: {why}"
                     ) from None
-        return Account(name, tuple(senders), Connection(**keys))
+        fetching = [keys.pop(key, "") for key in ("fetch", "fetch_to")]
+        return Account(name, tuple(senders), Connection(**keys), *fetching)
 
     def _check(self, key: str, known: set[str], where: tuple[str, ...], table: bool = False) -> None:
         if key in known:

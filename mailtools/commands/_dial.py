@@ -92,6 +92,7 @@ def account_keys() -> dict[str, click.ParamType[Any]]:
         "host": text, "port": click.IntRange(1, 65535), "route": RouteText(), "tls": click.Choice(WAYS),
         "cafile": text, "fingerprint": text, "user": text, "auth": click.Choice(MECHANISMS),
         "password-command": text, "password-file": text, "token-command": text, "timeout": DURATION,
+        "fetch": text, "fetch-to": text,
     }  # fmt: skip
 
 

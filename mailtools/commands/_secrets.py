@@ -45,7 +45,7 @@ def read_password(*, twice: bool, password_command: str | None, password_file: s
     return _first_line(octets)
 
 
-def secret(host: str, connection: "Connection") -> str:
+def secret(host: str, connection: "Connection", variable: str = "MAILTOOLS_SEND_PASSWORD") -> str:
     """The password or token for a login at *host*. Raises PolicyError, BadDataError, OSError."""
     if connection.token_command:
         return _printed(connection.token_command, "token")
@@ -53,16 +53,16 @@ def secret(host: str, connection: "Connection") -> str:
         return _printed(connection.password_command, "password")
     if connection.password_file:
         return _written(os.path.expanduser(connection.password_file))
-    if given := os.environ.get("MAILTOOLS_SEND_PASSWORD"):
+    if given := os.environ.get(variable):
         return given
     from mailtools.system import netrc
 
     if found := netrc.password(host, connection.user):
         return found
-    return _asked_for(host, connection.user)
+    return _asked_for(host, connection.user, variable)
 
 
-def _asked_for(host: str, user: str) -> str:
+def _asked_for(host: str, user: str, variable: str) -> str:
     """Asked for on the terminal itself: stdin is the message. getpass would ask stdin where there is none."""
     import getpass
 
@@ -71,7 +71,7 @@ def _asked_for(host: str, user: str) -> str:
     except OSError:
         raise PolicyError(
             f"no password for {user} at {host}, and no terminal to ask; give --password-command CMD, "
-            "--password-file FILE, an entry in ~/.netrc, or MAILTOOLS_SEND_PASSWORD"
+            f"--password-file FILE, an entry in ~/.netrc, or {variable}"
         ) from None
     return getpass.getpass(f"Password of {user} at {host}: ")
 

@@ -4,11 +4,10 @@ The same places, records and outcomes as behind serve-smtp (services/handover), 
 """
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mailtools.core.errors import LockTimeoutError, MailError
+from mailtools.core.errors import MailError
 from mailtools.core.queue import envelope as queue
 from mailtools.core.smtp import grammar
 from mailtools.core.smtp.events import Envelope, Recipient
@@ -23,8 +22,6 @@ from mailtools.system import clock, mboxfile
 from mailtools.system.commit import Delivery
 from mailtools.system.programs import Programs
 
-_LOCK_TIMEOUT = 30.0  # seconds
-_LOOK_AGAIN = 0.02  # seconds
 _STORED = Reply(250, "2.0.0", "Ok: stored")
 
 Add = Callable[[queue.Envelope, Any], object]  # into the spool; raises MailError
@@ -99,7 +96,7 @@ class LocalMail:
     def _store(self, delivery: Delivery) -> None:
         error: MailError | None = None
         try:
-            append(delivery.path, delivery.record)
+            mboxfile.append_waiting(delivery.path, [delivery.record])
         except MailError as problem:
             error = problem
         delivery.done(error)
@@ -116,15 +113,6 @@ class LocalMail:
             done(error)
         else:
             done(None)
-
-
-def append(path: str, record: mboxfile.Record) -> None:
-    """Append *record*, waiting for others' locks. Raises LockTimeoutError, CannotWriteError."""
-    deadline = time.monotonic() + _LOCK_TIMEOUT
-    while not mboxfile.append(path, [record]):
-        if time.monotonic() > deadline:
-            raise LockTimeoutError(f"{path}: locked by another program")
-        time.sleep(_LOOK_AGAIN)
 
 
 def _outcome(message: Outgoing, recipient: Recipient, reply: Reply) -> Outcome:

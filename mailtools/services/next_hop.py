@@ -44,6 +44,8 @@ class Account(NamedTuple):
     name: str
     senders: tuple[str, ...]  # addresses and patterns that are sent by it
     connection: Connection
+    fetch: str = ""  # where its mail is fetched, as in imaps://HOST
+    fetch_to: str = ""  # the mbox it comes into
 
     @property
     def address(self) -> str:

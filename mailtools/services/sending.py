@@ -170,11 +170,10 @@ def _filed(path: str, message: Outgoing) -> Uncopied | None:
 def file_copy(path: str, message: Outgoing) -> None:
     """Append *message* to the mbox *path*, with the Bcc that nobody else sees. Raises CannotWriteError."""
     from mailtools.core.mbox import quoting
-    from mailtools.services.local import append
     from mailtools.services.outgoing import whole_lines
     from mailtools.system import clock
     from mailtools.system.buffer import Buffer
-    from mailtools.system.mboxfile import Record
+    from mailtools.system.mboxfile import Record, append_waiting
 
     head = (message.head[:-2] + message.bcc + b"\r\n").replace(b"\r\n", b"\n")
     body = Buffer(path)
@@ -185,5 +184,5 @@ def file_copy(path: str, message: Outgoing) -> None:
     if not last.endswith(b"\n"):
         body.append(b"\n")
     postmark = make_postmark(message.reverse_path, clock.asctime(int(clock.now())))
-    append(os.path.realpath(os.path.expanduser(path)), Record(postmark, body))
+    append_waiting(os.path.realpath(os.path.expanduser(path)), [Record(postmark, body)])
     body.close()

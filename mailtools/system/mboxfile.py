@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 
-from mailtools.core.errors import CannotWriteError, DiskFullError
+from mailtools.core.errors import CannotWriteError, DiskFullError, LockTimeoutError
 from mailtools.core.lean import NamedTuple
 from mailtools.core.mbox.record import SEPARATOR
 from mailtools.system.buffer import Buffer, write_all
@@ -31,6 +31,7 @@ STATE_FOLDER = ".mailtools"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _JOIN_UP_TO = 4 << 20  # octets written with one call; more than a batch of usual mail
 _SCAN_BLOCK = 1 << 20
+_LOOK_AGAIN = 0.02  # seconds, while another program holds the lock
 _SCAN_OVERLAP = 512  # octets; more than a postmark has
 
 
@@ -59,6 +60,17 @@ def append(path: str, records: Sequence[Record]) -> bool:
     finally:
         batch.end()
     return True
+
+
+def append_waiting(path: str, records: Sequence[Record], patience: float = 30.0) -> None:
+    """The same, waiting so many seconds for others' locks. Raises LockTimeoutError too."""
+    import time
+
+    deadline = time.monotonic() + patience
+    while not append(path, records):
+        if time.monotonic() > deadline:
+            raise LockTimeoutError(f"{path}: locked by another program")
+        time.sleep(_LOOK_AGAIN)
 
 
 class Append:

@@ -1,8 +1,8 @@
-"""The client's half of POP3: commands in, octets out, answers and messages back in the order of the commands.
+"""The client's half of POP3: commands in, octets out, answers and messages back in the commands' order.
 
-Commands may be given ahead of their answers; whether a server bears that its caller knows from `capabilities`.
-Knows no maildrop, no file, no policy. Owns, from the client's side, RFC 1939 §3 (answers), §7 (APOP); RFC 2449
-§5 (CAPA), §8 (response codes); RFC 2595 §4 (STLS); RFC 5034 §4 (AUTH).
+Commands may be given ahead of their answers; whether a server bears that the caller knows from
+`capabilities`. Knows no maildrop, no file, no policy. Owns, from the client's side, RFC 1939 §3 (answers),
+§7 (APOP); RFC 2449 §5 (CAPA), §8 (response codes); RFC 2595 §4 (STLS); RFC 5034 §4 (AUTH).
 
 Invariants: no command with CR, LF or NUL in it is ever sent. Nothing but RemoteProtocolError comes of what a
 server says. Memory is bounded: a message larger than `whole` comes in pieces, a listing has its limit.
@@ -74,7 +74,7 @@ class Pop3Client:
         self._eof = False
         self._parser = self._answers()
 
-    # -- what to say -----------------------------------------------------------------------------------------
+    # -- what to say ----------------------------------------------------------------------------------------
 
     def command(self, line: str, is_long: bool = False) -> None:
         """Say a command; *is_long*: a good answer has more lines. Raises LocalProtocolError."""
@@ -105,7 +105,7 @@ class Pop3Client:
         self._awaited.append(("AUTH", False))
 
     def start_tls(self) -> None:
-        """TLS begins after a good answer to STLS: what was said before is void. Raises RemoteProtocolError."""
+        """TLS begins, after STLS: what was said before is void. Raises RemoteProtocolError."""
         if self._awaited or self._out:
             raise LocalProtocolError("TLS begins in the middle of a dialogue")
         if self.buffered:
@@ -118,7 +118,7 @@ class Pop3Client:
         """How many answers are still to come."""
         return len(self._awaited)
 
-    # -- the engine's face -----------------------------------------------------------------------------------
+    # -- the engine's face ----------------------------------------------------------------------------------
 
     def receive_data(self, octets: bytes) -> None:
         """Take octets from the server."""
@@ -146,7 +146,7 @@ class Pop3Client:
         """Octets received and not yet parsed."""
         return self._reader.size
 
-    # -- answers -------------------------------------------------------------------------------------------------
+    # -- answers --------------------------------------------------------------------------------------------
 
     def _answers(self) -> Generator[Event | None, None, None]:
         while True:
@@ -226,7 +226,7 @@ class Pop3Client:
             self.capabilities = _capabilities(octets)
         return Listing(command, octets)
 
-    # -- a login -------------------------------------------------------------------------------------------------
+    # -- a login --------------------------------------------------------------------------------------------
 
     def _respond(self, challenge: bytes) -> None:
         login = self._login

@@ -1,0 +1,142 @@
+"""What `fetch` tells: JSON lines where asked, a bar and a summary on a terminal, else nothing."""
+
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from mailtools.commands import _exits
+from mailtools.commands._output import json_line, visible, warn
+from mailtools.services import arrived
+from mailtools.services.remote import Fetched, Item
+
+
+class Report:
+    """Of one run, over all of its accounts; they may tell from several threads."""
+
+    def __init__(self, options: Mapping[str, Any], verbosity: int, several: bool) -> None:
+        self._as_json = options["as_json"]
+        self._is_dry = options["dry_run"]
+        self._several = several
+        self._is_person = sys.stderr.isatty() and verbosity >= 0
+        self._verbose = verbosity > 0
+        self._lock = threading.Lock()
+        self._bar: Any = None
+        self.fetched = self.deleted = self.octets = self.failed = 0
+
+    def watch(self, account: str) -> "Watcher":
+        """What one account's run tells."""
+        return Watcher(self, account)
+
+    def begin(self, octets: int) -> None:
+        """So much is to come: from now on a bar shows how it goes."""
+        with self._lock:
+            if not octets or not self._is_person or (self._as_json and sys.stdout.isatty()):
+                return
+            if self._bar is None:
+                self._bar = click.progressbar(length=0, label="fetching", file=sys.stderr)
+                self._bar.__enter__()
+            self._bar.length += octets
+
+    def came(self, account: str, mailbox: str, message: Fetched, problem: str) -> None:
+        """One message."""
+        with self._lock:
+            if self._bar is not None:
+                self._bar.update(message.item.size)
+            if problem:
+                self.failed += 1
+                where = f"{account}: " if account and self._several else ""
+                warn(f"{where}message {message.item.number} was not fetched: {problem}")
+            else:
+                self.fetched += 1
+                self.octets += message.body.size
+            if self._as_json:
+                self._line(account, mailbox, message.item, "failed" if problem else "fetched", message)
+
+    def deleted_some(self, account: str, mailbox: str, items: Sequence[Item]) -> None:
+        """These are gone from the server."""
+        with self._lock:
+            self.deleted += len(items)
+            if self._as_json:
+                for item in items:
+                    self._line(account, mailbox, item, "deleted", None)
+
+    def would(self, account: str, mailbox: str, items: Sequence[Item]) -> None:
+        """These would be fetched."""
+        with self._lock:
+            self.fetched += len(items)
+            for item in items:
+                if self._as_json:
+                    self._line(account, mailbox, item, "new", None)
+                else:
+                    cells = (
+                        [account] * self._several
+                        + [mailbox] * bool(mailbox)
+                        + [item.name, str(item.size or "")]
+                    )
+                    click.echo("\t".join(visible(cell) for cell in cells))
+
+    def _line(self, account: str, mailbox: str, item: Item, status: str, message: Fetched | None) -> None:
+        found: dict[str, Any] = {"status": status}
+        found |= {"account": account} if account else {}
+        found |= {"mailbox": mailbox} if mailbox else {}
+        found |= {"name": item.name, "size": item.size}
+        if message is not None and not message.problem:
+            found |= {"size": item.size or message.body.size, **arrived.summary(message.body)}
+        click.echo(json_line(found))
+
+    def end(self, codes: list[int]) -> int:
+        """Take the bar away, sum up for a person; the exit code."""
+        if self._bar is not None:
+            self._bar.update(max(0, self._bar.length - self._bar.pos))
+            self._bar.__exit__(None, None, None)
+        if self._is_person and not self._is_dry and not (codes and not self.fetched):
+            print(self._summary(), file=sys.stderr)
+        if self.failed:
+            codes = [*codes, _exits.TEMP_FAIL]
+        return _exits.worst(codes) if codes else _exits.OK if self.fetched else _exits.NOTHING
+
+    def _summary(self) -> str:
+        if not self.fetched and not self.deleted:
+            return "no new mail"
+        text = f"{self.fetched} message{'' if self.fetched == 1 else 's'}, {_shown_size(self.octets)}"
+        return text + (f"; {self.deleted} deleted on the server" if self.deleted else "")
+
+
+class Watcher:
+    """The same for one account: what services/collect tells."""
+
+    def __init__(self, report: Report, account: str) -> None:
+        self._report = report
+        self._account = account
+
+    def begin(self, messages: int, octets: int) -> None:
+        """So many are to come."""
+        self._report.begin(octets)
+
+    def came(self, mailbox: str, message: Fetched, problem: str) -> None:
+        """One was stored, or not."""
+        self._report.came(self._account, mailbox, message, problem)
+
+    def deleted(self, mailbox: str, items: Sequence[Item]) -> None:
+        """These are removed on the server."""
+        self._report.deleted_some(self._account, mailbox, items)
+
+    def would(self, mailbox: str, items: Sequence[Item]) -> None:
+        """These would be fetched."""
+        self._report.would(self._account, mailbox, items)
+
+    def warn(self, text: str) -> None:
+        """Something that a person should know."""
+        warn(f"{self._account}: {text}" if self._account else text)
+
+
+def _shown_size(octets: int) -> str:
+    size = float(octets)
+    for unit in ("octets", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "octets" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

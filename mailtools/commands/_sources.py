@@ -1,0 +1,175 @@
+"""Where `fetch` fetches from: the options, the accounts and the secrets, made into targets."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from mailtools.commands import _config
+from mailtools.commands._dial import MECHANISMS
+from mailtools.commands._options import DURATION
+from mailtools.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from mailtools.services.next_hop import Account
+    from mailtools.services.remote import Target
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Source(NamedTuple):
+    """A target, and the name and the mbox of its account ("" where there is none)."""
+
+    target: "Target"
+    account: str = ""
+    to: str = ""
+
+
+def source_options(function: F) -> F:
+    """The server, TLS, who logs in."""
+    options = [
+        click.option("--pop3", "protocol", flag_value="pop3", help="The server speaks POP3."),
+        click.option("--imap", "protocol", flag_value="imap", help="It speaks IMAP."),
+        click.option("-A", "--account", metavar="NAME", default="", help="Fetch by this account."),
+        click.option(
+            "--all-accounts", is_flag=True, help="By all that say where to fetch, at the same time."
+        ),
+        click.option("--host", metavar="HOST", default="", help="The server."),
+        click.option(
+            "--port",
+            metavar="N",
+            type=click.IntRange(1, 65535),
+            help="Its port.  [default: 110 or 143; 995 or 993 with --tls implicit]",
+        ),
+        click.option("--user", metavar="NAME", default="", help="Log in.  [default: who you are here]"),
+        click.option(
+            "--tls",
+            type=click.Choice(["implicit", "starttls", "off"]),
+            help="TLS.  [default: implicit; off on loopback]",
+        ),
+        click.option(
+            "--cafile", metavar="FILE", default="", help="Trust these authorities, not the system's."
+        ),
+        click.option(
+            "--fingerprint",
+            metavar="SHA256:HEX",
+            default="",
+            help="Trust the server with this certificate, and no other.",
+        ),
+        click.option("--auth", type=click.Choice(MECHANISMS), help="By this mechanism and no other."),
+        click.option("--password-command", metavar="CMD", help="The password is what CMD prints first."),
+        click.option("--password-file", metavar="FILE", help="The password is the first line of FILE."),
+        click.option("--token-command", metavar="CMD", help="CMD prints an OAuth token."),
+        click.option(
+            "--timeout",
+            metavar="DUR",
+            type=DURATION,
+            default="1m",
+            show_default=True,
+            help="Give up after DUR without an answer.",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def sources(ctx: click.Context) -> list[Source]:
+    """What is to be fetched from. Raises ConfigurationError, UsageError."""
+    options = ctx.params
+    accounts = {name: account for name, account in _config.accounts(ctx).items() if account.fetch}
+    if options["all_accounts"]:
+        if options["account"] or options["host"]:
+            raise click.UsageError("--all-accounts excludes --account and --host")
+        if not accounts:
+            raise ConfigurationError('no account says where to fetch; give one a key: fetch = "imaps://HOST"')
+        return [_by_account(account, options) for account in accounts.values()]
+    if options["host"] and not options["account"]:
+        return [
+            Source(_target(options["protocol"] or "", options, options["host"], options["port"] or 0, ""))
+        ]
+    if name := options["account"]:
+        if name not in accounts:
+            raise ConfigurationError(f"no account '{name}' with a key fetch in the configuration")
+        return [_by_account(accounts[name], options)]
+    if len(accounts) == 1:
+        return [_by_account(next(iter(accounts.values())), options)]
+    if accounts:
+        raise click.UsageError(f"which account? -A {', -A '.join(accounts)}, or --all-accounts")
+    raise click.UsageError("fetch from where? give --pop3 or --imap with --host HOST")
+
+
+def _by_account(account: "Account", options: Mapping[str, Any]) -> Source:
+    from urllib.parse import urlsplit
+
+    try:
+        url = urlsplit(account.fetch)
+        port, host, scheme = url.port or 0, url.hostname or "", url.scheme
+    except ValueError:
+        scheme, host, port = "", "", 0
+    protocol = scheme.removesuffix("s")
+    if protocol not in ("pop3", "imap") or not host or url.path.strip("/") or url.username or url.query:
+        raise ConfigurationError(
+            f"account '{account.name}': fetch = {account.fetch!r}: write pop3s://HOST, imaps://HOST:PORT,"
+            " pop3://HOST or imap://HOST"
+        )
+    if options["protocol"] not in (None, protocol):
+        raise ConfigurationError(
+            f"account '{account.name}' is fetched by {protocol}, not {options['protocol']}"
+        )
+    usual = "implicit" if scheme.endswith("s") else "off" if _is_loopback(host) else "starttls"
+    merged = dict(options) | {"tls": options["tls"] or usual}
+    for key in ("user", "auth", "cafile"):
+        merged[key] = options[key] or getattr(account.connection, key)
+    if not any(options[key] for key in ("password_command", "password_file", "token_command")):
+        for key in ("password_command", "password_file", "token_command"):
+            merged[key] = getattr(account.connection, key)
+    target = _target(protocol, merged, options["host"] or host, options["port"] or port, account.name)
+    return Source(target, account.name, account.fetch_to)
+
+
+def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, account: str) -> "Target":
+    import getpass
+
+    from mailtools.commands._secrets import once, secret
+    from mailtools.services.next_hop import Connection
+    from mailtools.services.remote import IMPLICIT, OFF, PORTS, Target
+
+    if not protocol:
+        raise click.UsageError("which protocol? give --pop3 or --imap")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    is_proven = bool(options["cafile"] or options["fingerprint"])
+    tls = options["tls"] or (OFF if _is_loopback(host) and not is_proven else IMPLICIT)
+    if tls == OFF and is_proven:
+        raise ConfigurationError(
+            "TLS is off, but authorities or a fingerprint ask for it; leave one of them out"
+        )
+    user = options["user"] or getpass.getuser()
+    its: Connection = Connection(
+        host=host,
+        user=user,
+        password_command=options["password_command"] or "",
+        password_file=options["password_file"] or "",
+        token_command=options["token_command"] or "",
+    )
+    return Target(
+        protocol,
+        host,
+        port or PORTS[protocol, tls == IMPLICIT],
+        tls,
+        user,
+        once(lambda: secret(host, its, "MAILTOOLS_FETCH_PASSWORD")),
+        options["auth"] or "",
+        bool(its.token_command),
+        options["cafile"],
+        options["fingerprint"],
+        options["timeout"],
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    from mailtools.core.smtp.route import Route
+    from mailtools.services.next_hop import is_loopback
+
+    return is_loopback(Route("smtp", host))

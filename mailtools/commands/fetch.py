@@ -1,0 +1,267 @@
+"""``mailtools fetch``: mail from a POP3 or IMAP server into an mbox."""
+
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mailtools.commands import _exits
+from mailtools.commands._options import DURATION, SIZE, json_option, root_option
+from mailtools.commands._output import warn
+from mailtools.commands._sources import Source, source_options, sources
+from mailtools.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from mailtools.commands._fetched import Report
+    from mailtools.services.collect import Sink
+    from mailtools.services.remote import Wishes
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Since(click.ParamType[float]):
+    """``2026-01-31``, or ``30d`` ago, to seconds since the epoch."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        from datetime import UTC, datetime
+
+        from mailtools.system import clock
+
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", str(value)):
+            try:
+                return datetime.fromisoformat(str(value)).replace(tzinfo=UTC).timestamp()
+            except ValueError:
+                self.fail(f"{value!r} is no day", param, ctx)
+        return clock.now() - DURATION.convert(value, param, ctx)
+
+
+def destination_options(function: F) -> F:
+    """Where messages go."""
+    options = [
+        click.option(
+            "--to",
+            metavar="FILE|-",
+            default="",
+            help="Append to this mbox; - writes an mbox to stdout.  [default: ROOT/USER/INBOX.mbox]",
+        ),
+        click.option("--to-dir", metavar="DIR", default="", help="Append to DIR/MAILBOX.mbox each."),
+        click.option(
+            "--pipe", metavar="CMD", default="", help="Each message to a program; exit code 0 takes it."
+        ),
+        root_option,
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def wish_options(function: F) -> F:
+    """Which messages, and what becomes of them on the server."""
+    options = [
+        click.option("--keep", is_flag=True, help="Leave them on the server; fetch what is new.  [default]"),
+        click.option("--delete", is_flag=True, help="Delete on the server what was fetched and is on disk."),
+        click.option(
+            "--delete-after", metavar="DUR", type=DURATION, help="Delete on the server DUR after the fetch."
+        ),
+        click.option(
+            "--mailbox",
+            "patterns",
+            metavar="NAME",
+            multiple=True,
+            help="A mailbox (IMAP), * and ? allowed; repeatable.  [default: INBOX]",
+        ),
+        click.option(
+            "--since",
+            metavar="DATE",
+            type=Since(),
+            help="Only what was written since 2026-01-31, or 30d ago.",
+        ),
+        click.option("--max-size", metavar="SIZE", type=SIZE, help="Leave larger messages there."),
+        click.option("--limit", metavar="N", type=click.IntRange(1), help="At most N messages."),
+        click.option("--mark-seen", is_flag=True, help="Mark what was fetched as read on the server (IMAP)."),
+        click.option("--idle", is_flag=True, help="Stay, and fetch as mail comes (IMAP)."),
+        click.option("--dry-run", is_flag=True, help="Print what would be fetched, and fetch nothing."),
+        json_option,
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.command("fetch")
+@source_options
+@destination_options
+@wish_options
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """Fetch mail over POP3 or IMAP into an mbox.
+
+    What is new comes, and what was fetched stays on the server unless told otherwise: then it is deleted once
+    it is on the disk. Says nothing unless on a terminal. Ends with 1 where there is no new mail.
+
+    \b
+    Examples:
+      mailtools fetch --pop3 --host 127.0.0.1 --port 1110 --user bob --password-file pw --to inbox.mbox
+      mailtools fetch --imap --host imap.example.org --user bob --mailbox 'Lists/*' --to-dir archive
+    """
+    from mailtools.commands._fetched import Report
+
+    _check(options)
+    found = sources(ctx)
+    _check_sources(options, found)
+    report = Report(options, ctx.obj["verbosity"], several=len(found) > 1)
+    wishes = _wishes(options)
+    codes: list[int] = []
+    if len(found) == 1:
+        _fetch(found[0], options, wishes, report)
+    else:
+        codes = _all_at_once(found, options, wishes, report)
+    ctx.exit(report.end(codes))
+
+
+def _check(options: dict[str, Any]) -> None:
+    for names in (("to", "to_dir", "pipe"), ("keep", "delete", "delete_after")):
+        given = [f"--{name.replace('_', '-')}" for name in names if options[name]]
+        if len(given) > 1:
+            raise click.UsageError(f"{given[0]} and {given[1]} exclude each other")
+    if options["to"] == "-" and options["as_json"]:
+        raise click.UsageError("--to - and --json would write to stdout both")
+    if options["idle"] and options["dry_run"]:
+        raise click.UsageError("--idle and --dry-run exclude each other")
+
+
+def _check_sources(options: dict[str, Any], found: list[Source]) -> None:
+    if any(source.target.protocol == "pop3" for source in found):
+        for name in ("patterns", "idle", "mark_seen"):
+            if options[name]:
+                shown = {"patterns": "--mailbox"}.get(name, f"--{name.replace('_', '-')}")
+                raise click.UsageError(f"{shown} is IMAP's: POP3 has one mailbox, and no flags")
+    several = len(options["patterns"]) > 1 or any(set("*?%") & set(name) for name in options["patterns"])
+    if several and not (options["to_dir"] or options["pipe"] or options["to"]):
+        raise click.UsageError("several mailboxes: give --to-dir DIR, for an mbox each, or --to FILE")
+
+
+def _wishes(options: dict[str, Any]) -> "Wishes":
+    from mailtools.services.remote import Wishes
+
+    return Wishes(
+        since=options["since"] or 0.0,
+        max_size=options["max_size"] or 0,
+        limit=options["limit"] or 0,
+        delete=options["delete"],
+        delete_after=options["delete_after"],
+        mark_seen=options["mark_seen"],
+    )
+
+
+def _all_at_once(
+    found: list[Source], options: dict[str, Any], wishes: "Wishes", report: "Report"
+) -> list[int]:
+    """A thread for each; the exit codes of those that failed."""
+    codes: list[int] = []
+
+    def fetch(source: Source) -> None:
+        try:
+            _fetch(source, options, wishes, report)
+        except Exception as error:
+            code = _exits.code_for(error)
+            if code is None:
+                raise
+            warn(f"{source.account}: {_exits.sentence_for(error)}")
+            codes.append(code)
+
+    # A secret that is asked for on the terminal is asked for before the others begin to talk.
+    threads = [threading.Thread(target=fetch, args=(source,)) for source in found]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return codes
+
+
+def _fetch(source: Source, options: dict[str, Any], wishes: "Wishes", report: "Report") -> None:
+    """One server. Raises MailError, OSError."""
+    from mailtools.services.collect import Errand, collect
+    from mailtools.services.remote import open_remote
+    from mailtools.system.seen import Seen
+
+    target = _state_target(source, options)
+    seen = Seen(target, source.target.name)
+    try:
+        remote = open_remote(source.target)
+        errand = Errand(remote, seen, wishes, report.watch(source.account), options["dry_run"])
+        try:
+            for mailbox in remote.mailboxes(options["patterns"] or ("INBOX",)):
+                collect(errand, mailbox, _sink(source, options, mailbox))
+            if options["idle"]:
+                _stay(errand, source, options)
+            remote.leave()
+        finally:
+            remote.close()
+    finally:
+        seen.close()
+
+
+def _stay(errand: Any, source: Source, options: dict[str, Any]) -> None:
+    """Fetch as mail comes, from the mailbox that was named first."""
+    from mailtools.services.collect import collect
+
+    (mailbox,) = errand.remote.mailboxes(options["patterns"] or ("INBOX",))
+    while True:
+        errand.remote.wait_for_mail()
+        collect(errand, mailbox, _sink(source, options, mailbox))
+
+
+def _sink(source: Source, options: dict[str, Any], mailbox: str) -> "Sink":
+    from mailtools.services import collect
+
+    if options["pipe"]:
+        return collect.Pipe(options["pipe"])
+    if options["to"] == "-":
+        return collect.Stream(sys.stdout.buffer.write, sys.stdout.buffer.flush)
+    if options["to_dir"]:
+        return collect.Mbox(collect.beside(_mbox_in(options["to_dir"], mailbox)))
+    return collect.Mbox(collect.beside(_mbox(source, options)))
+
+
+def _mbox(source: Source, options: dict[str, Any]) -> str:
+    """The one mbox of a source. Raises MailError."""
+    path = options["to"] or source.to
+    if path:
+        return os.path.realpath(os.path.expanduser(path))
+    import getpass
+
+    from mailtools.system.mailroot import MailRoot
+
+    return MailRoot(options["root"]).inbox(getpass.getuser())
+
+
+def _mbox_in(folder: str, mailbox: str) -> str:
+    """DIR/NAME.mbox; below it, for names with a hierarchy. Raises ConfigurationError."""
+    from mailtools.system.mailroot import file_name
+
+    try:
+        parts = [file_name(part) for part in (mailbox or "INBOX").split("/")]
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    return os.path.join(os.path.realpath(os.path.expanduser(folder)), *parts) + ".mbox"
+
+
+def _state_target(source: Source, options: dict[str, Any]) -> str:
+    """What the state is beside. Raises MailError."""
+    from mailtools.services.collect import beside
+
+    if options["to_dir"]:
+        return beside(os.path.join(os.path.realpath(os.path.expanduser(options["to_dir"])), ""))
+    if options["pipe"] or options["to"] == "-":
+        inbox = _mbox(source._replace(to=""), dict(options) | {"to": ""})
+        return os.path.join(os.path.dirname(inbox), "pipe" if options["pipe"] else "stdout")
+    return beside(_mbox(source, options))

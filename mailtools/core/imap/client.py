@@ -1,0 +1,350 @@
+"""The client's half of IMAP4rev1 and rev2: commands in, octets out, responses and messages back.
+
+Commands may be given ahead of their answers. Knows no mailbox, no file, no policy. Owns, from the client's
+side, RFC 9051 §2.2 and §7 (tags, responses), RFC 3501 for older servers; RFC 7888 (LITERAL+); RFC 4959
+(SASL-IR); RFC 4978 (COMPRESS); RFC 2177 (IDLE).
+
+Invariants: no command with CR, LF or NUL in it is ever sent, but in a literal. Nothing but
+RemoteProtocolError comes of what a server says. Memory is bounded: a message larger than `WHOLE` comes in
+pieces, a line and the literals of a response have their limits, and what is compressed is inflated as it is
+used. Compression begins after the login, never before (CRIME).
+"""
+
+import re
+import zlib
+from collections import deque
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mailtools.core.auth.errors import AuthenticationError, MalformedError
+from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
+from mailtools.core.imap import grammar
+from mailtools.core.wire.reader import BareNewlineError, LineTooLongError, Reader
+
+if TYPE_CHECKING:
+    from mailtools.core.auth.client import Mechanism
+    from mailtools.core.auth.exchange import Exchange
+
+WHOLE = 1 << 20  # octets of a message that is handed out in one piece
+_MAX_LINE = 32 << 20  # octets: SEARCH names every message of a mailbox in one line
+_MAX_LITERALS = 4 << 20  # octets in one response, but for a message
+_INFLATED = 256 << 10  # octets inflated at once
+_FORBIDDEN = re.compile("[\r\n\x00]")
+_LITERAL = re.compile(rb"~?\{([0-9]{1,19})\+?\}\Z")
+_BODY = re.compile(rb"\* ([0-9]{1,10}) FETCH \(.*BODY\[\] ~?\{[0-9]{1,19}\+?\}\Z", re.IGNORECASE | re.DOTALL)
+_STATUS = re.compile(rb"(OK|NO|BAD|BYE|PREAUTH)(?: (.*))?", re.IGNORECASE | re.DOTALL)
+_CODE = re.compile(rb"\[([^\] ]{1,64})(?: ([^\]]*))?\] ?")
+
+
+class Status(NamedTuple):
+    """An answer to a command (*command* is what it was given as), or one to nobody: greeting, BYE, warning."""
+
+    command: str  # "" for an untagged one
+    kind: str  # OK, NO, BAD, BYE, PREAUTH
+    text: str
+    code: str = ""
+    argument: bytes = b""  # of the code
+
+    @property
+    def is_ok(self) -> bool:
+        """Tell whether the command was done."""
+        return self.kind == "OK"
+
+
+class Data(NamedTuple):
+    """An untagged response: EXISTS, SEARCH, LIST ...; *number* is 0 where it has none."""
+
+    name: str
+    number: int
+    words: list[Any]
+
+
+class Content(NamedTuple):
+    """A whole message and its other attributes."""
+
+    attributes: dict[bytes, Any]
+    octets: bytes
+
+
+class Piece(NamedTuple):
+    """A part of a large message; the last one has the attributes and no octets."""
+
+    octets: bytes
+    attributes: dict[bytes, Any] | None = None
+
+
+class Continue(NamedTuple):
+    """The server waits for more."""
+
+    text: bytes
+
+
+Event = Status | Data | Content | Piece | Continue
+
+
+class ImapClient:
+    """One session's engine."""
+
+    def __init__(self) -> None:
+        self.capabilities: frozenset[str] = frozenset()
+        self.login_note = ""
+        self.is_closed = False
+        self._reader = Reader()
+        self._out: list[bytes] = []
+        self._held: deque[bytes] = deque()  # what goes out when the server is ready for a literal
+        self._tag = 0
+        self._awaited: dict[bytes, str] = {}
+        self._login: Exchange | None = None
+        self._eof = False
+        self._inflater: Any = None
+        self._deflater: Any = None
+        self._packed = b""
+        self._parser = self._responses()
+
+    # -- what to say -----------------------------------------------------------------------------------------
+
+    def command(self, line: str, *literals: str) -> None:
+        """Say a command; each ``{}`` in *line* stands for one of *literals*. Raises LocalProtocolError."""
+        if _FORBIDDEN.search(line) or any("\x00" in literal for literal in literals):
+            raise LocalProtocolError("a line end or NUL in a command")
+        tag = self._next_tag(line.partition(" ")[0])
+        parts = f"{tag.decode()} {line}\r\n".split("{}")
+        octets = parts[0].encode()
+        is_plus = "LITERAL+" in self.capabilities
+        for literal, part in zip(literals, parts[1:], strict=True):
+            said = literal.encode("utf-8", "surrogateescape")
+            if is_plus or (len(said) <= 4096 and "LITERAL-" in self.capabilities):
+                octets += b"{%d+}\r\n%b%b" % (len(said), said, part.encode())
+            else:
+                self._held.append(octets + b"{%d}\r\n" % len(said))
+                octets = said + part.encode()
+        self._held.append(octets)
+        self._out.append(self._held.popleft())
+
+    def _next_tag(self, command: str) -> bytes:
+        self._tag += 1
+        tag = b"m%d" % self._tag
+        self._awaited[tag] = command.upper()
+        return tag
+
+    def done(self) -> None:
+        """End IDLE."""
+        self._out.append(b"DONE\r\n")
+
+    def authenticate(self, mechanism: str, steps: "Mechanism") -> None:
+        """Log in; challenges are answered here, the one event is the last answer. Raises ConfigurationError."""
+        from mailtools.core.auth.exchange import Exchange
+
+        self._login, self.login_note = Exchange(steps), ""
+        tag = self._next_tag("AUTHENTICATE")
+        initial = self._login.initial if "SASL-IR" in self.capabilities else None
+        if initial is None:
+            self._login.hold_back()
+        said = b" " + initial if initial is not None else b""
+        self._out.append(b"%b AUTHENTICATE %b%b\r\n" % (tag, mechanism.encode(), said))
+
+    def start_tls(self) -> None:
+        """TLS begins: what was said before is void. Raises RemoteProtocolError."""
+        if self._awaited or self._out:
+            raise LocalProtocolError("TLS begins in the middle of a dialogue")
+        if self.buffered:
+            raise RemoteProtocolError("the server said more after its answer to STARTTLS; somebody injects")
+        self.capabilities = frozenset()
+
+    def start_compression(self) -> None:
+        """From here on both sides deflate, after a good answer to COMPRESS."""
+        self._inflater = zlib.decompressobj(-15)
+        self._deflater = zlib.compressobj(wbits=-15)
+        self._packed, self._reader.octets = self._reader.octets, b""
+
+    # -- the engine's face -----------------------------------------------------------------------------------
+
+    def receive_data(self, octets: bytes) -> None:
+        """Take octets from the server."""
+        if self._inflater is None:
+            self._reader.feed(octets)
+        else:
+            self._packed += octets
+
+    def receive_eof(self) -> None:
+        """The server closed the connection."""
+        self._eof = True
+
+    def next_event(self) -> Event | None:
+        """The next event; None where octets run short. Raises RemoteProtocolError."""
+        while (event := next(self._parser)) is None:
+            if not self._inflate():
+                self.is_closed = self._eof
+                return None
+        return event
+
+    def data_to_send(self) -> bytes:
+        """Octets for the server, each given once."""
+        octets = b"".join(self._out)
+        self._out.clear()
+        if octets and self._deflater is not None:
+            octets = self._deflater.compress(octets) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
+        return octets
+
+    @property
+    def buffered(self) -> int:
+        """Octets received and not yet parsed."""
+        return self._reader.size + len(self._packed)
+
+    def _inflate(self) -> bool:
+        """A part of what waits compressed; False where nothing comes of it."""
+        if not self._packed:
+            return False
+        try:
+            octets = self._inflater.decompress(self._packed, _INFLATED)
+        except zlib.error:
+            raise RemoteProtocolError("what the server says is not compressed as it should be") from None
+        self._packed = self._inflater.unconsumed_tail
+        self._reader.feed(octets)
+        return bool(octets)
+
+    # -- responses -------------------------------------------------------------------------------------------
+
+    def _responses(self) -> Generator[Event | None, None, None]:
+        while True:
+            line = yield from self._line()
+            if _BODY.match(line):
+                yield from self._message(line)
+                continue
+            joined, literals = yield from self._joined(line)
+            event = self._event(joined, literals)
+            if event is not None:
+                yield event
+
+    def _line(self) -> Generator[None, None, bytes]:
+        try:
+            return (yield from self._reader.read_line(_MAX_LINE))
+        except LineTooLongError:
+            raise RemoteProtocolError("a response without end") from None
+        except BareNewlineError:
+            raise RemoteProtocolError("a response that ends with a bare LF") from None
+
+    def _joined(self, line: bytes) -> Generator[None, None, tuple[bytes, list[bytes]]]:
+        """A response with its literals, which stand in the line as their numbers between NULs."""
+        literals: list[bytes] = []
+        size = 0
+        joined = line
+        while match := _LITERAL.search(joined):
+            length = int(match[1])
+            size += length
+            if size > _MAX_LITERALS:
+                raise RemoteProtocolError("a literal that is too large")
+            literals.append((yield from self._exactly(length)))
+            line = yield from self._line()
+            joined = b"%b\0%d\0%b" % (joined[: match.start()].replace(b"\0", b"?") if len(literals) == 1
+                                      else joined[: match.start()], len(literals) - 1, line)  # fmt: skip
+        return joined, literals
+
+    def _exactly(self, length: int) -> Generator[None, None, bytes]:
+        while self._reader.size < length:
+            yield
+        return self._reader.take(length)
+
+    def _message(self, line: bytes) -> Generator[Event | None, None, None]:
+        """A FETCH with a message in it."""
+        match = _LITERAL.search(line)
+        assert match
+        length = int(match[1])
+        octets = b""
+        if length <= WHOLE:
+            octets = yield from self._exactly(length)
+        else:
+            left = length
+            while left:
+                piece = self._reader.take(min(left, _INFLATED))
+                left -= len(piece)
+                yield Piece(piece) if piece else None
+        rest = yield from self._line()
+        joined, literals = yield from self._joined(b"%b\0%d\0%b" % (line[: match.start()], 0, rest))
+        words = grammar.parse(joined.partition(b"FETCH ")[2] or joined[joined.find(b"(") :], [b"", *literals])
+        attributes = grammar.pairs(words[0] if words else None)
+        yield Content(attributes, octets) if length <= WHOLE else Piece(b"", attributes)
+
+    def _event(self, line: bytes, literals: list[bytes]) -> Event | None:
+        tag, _, rest = line.partition(b" ")
+        if tag == b"+":
+            return self._continued(rest)
+        if tag != b"*":
+            return self._tagged(tag, rest)
+        status = _STATUS.fullmatch(rest)
+        if status is not None:
+            return self._status("", status)
+        words = grammar.parse(rest, literals)
+        number = 0
+        if words and isinstance(words[0], bytes) and words[0].isdigit():
+            number = grammar.number(words.pop(0))
+        if not words or not isinstance(words[0], bytes):
+            raise RemoteProtocolError(f"not a response of IMAP: {line[:100].decode('latin-1')!r}")
+        name = words[0].decode("latin-1").upper()
+        if name == "CAPABILITY":
+            self._learn(b" ".join(word for word in words[1:] if isinstance(word, bytes)))
+        return Data(name, number, words[1:])
+
+    def _tagged(self, tag: bytes, rest: bytes) -> Event:
+        command = self._awaited.pop(tag, None)
+        status = _STATUS.fullmatch(rest)
+        if command is None or status is None:
+            raise RemoteProtocolError(f"an answer to no command of ours: {tag[:40].decode('latin-1')!r}")
+        self._held.clear()
+        answer = self._status(command, status)
+        if command == "AUTHENTICATE":
+            self._end_login(answer)
+        return answer
+
+    def _status(self, command: str, match: re.Match[bytes]) -> Status:
+        text = (match[2] or b"").strip(b" ")
+        kind = match[1].decode().upper()
+        code = _CODE.match(text)
+        if code is None:
+            return Status(command, kind, text.decode("utf-8", "replace"))
+        name, argument = code[1].decode("latin-1").upper(), code[2] or b""
+        if name == "CAPABILITY":
+            self._learn(argument)
+        return Status(command, kind, text[code.end() :].decode("utf-8", "replace"), name, argument)
+
+    def _learn(self, words: bytes) -> None:
+        self.capabilities = frozenset(words.decode("latin-1").upper().split())
+
+    def _continued(self, text: bytes) -> Event | None:
+        if self._login is not None:
+            self._respond(text)
+            return None
+        if self._held:
+            self._out.append(self._held.popleft())
+            return None
+        return Continue(text)
+
+    # -- a login ---------------------------------------------------------------------------------------------
+
+    def _respond(self, challenge: bytes) -> None:
+        login = self._login
+        assert login is not None
+        try:
+            self._out.append(login.respond(challenge) + b"\r\n")
+        except MalformedError as error:
+            self._login = None
+            self._out.append(b"*\r\n")
+            raise RemoteProtocolError(f"the login failed: {error}") from None
+        except AuthenticationError as error:
+            self._login = None
+            self.login_note = str(error)
+            self._out.append(b"*\r\n")
+        else:
+            self.login_note = login.note or self.login_note
+
+    def _end_login(self, answer: Status) -> None:
+        """Raises RemoteProtocolError for a success that the mechanism does not bear out."""
+        login, self._login = self._login, None
+        if not answer.is_ok:
+            return
+        if login is None:
+            raise RemoteProtocolError("the server says that we are logged in, but we gave up")
+        try:
+            login.succeeded()
+        except MalformedError as error:
+            raise RemoteProtocolError(f"the login failed: {error}") from None

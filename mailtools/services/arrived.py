@@ -1,0 +1,120 @@
+"""A message that was fetched, on its way into an mbox: LF, From lines and the mbox's own fields quoted.
+
+Whole where it is small, in pieces where it is not: then it lies in a nameless file beside the mbox. Knows no
+server. Nothing is added to a message and nothing is refused: a bare CR stays, a bare LF is a line end.
+"""
+
+from collections.abc import Iterator
+
+from mailtools.core.mbox import quoting, scan
+from mailtools.core.mbox.record import make_postmark
+from mailtools.core.message import address, header
+from mailtools.core.smtp import grammar
+from mailtools.core.wire import eol
+from mailtools.system import clock
+from mailtools.system.buffer import Buffer
+from mailtools.system.mboxfile import Record
+
+_MAX_HEADER = 1 << 20  # octets; behind them a header is taken for body
+
+
+def stored(octets: bytes) -> bytes:
+    """A whole message (CRLF) as an mbox holds it, ending with a line end."""
+    lines = _to_lf(octets)
+    if not lines.endswith(b"\n"):
+        lines += b"\n"
+    stop = _header_end(lines)
+    head = lines[:stop]
+    own = quoting.quote_state(head)
+    return quoting.quote(lines if own is head else own + lines[stop:])
+
+
+class Arriving:
+    """A large message, in pieces. *beside*: the mbox it is for."""
+
+    def __init__(self, beside: str) -> None:
+        self.body = Buffer(beside)
+        self._head: bytes | None = b""
+        self._last = b"\n"
+        self._carriage_return = b""  # at the end of a piece: its LF may come with the next
+
+    def take(self, piece: bytes) -> None:
+        """Add octets (CRLF). Raises OSError where the disk is full."""
+        octets = self._carriage_return + piece
+        self._carriage_return = b"\r" if octets.endswith(b"\r") else b""
+        lines = octets[: len(octets) - len(self._carriage_return)].replace(b"\r\n", b"\n")
+        if self._head is not None:
+            self._head += lines
+            stop = _header_end(self._head) if b"\n\n" in self._head or self._head[:1] == b"\n" else 0
+            if not stop and len(self._head) < _MAX_HEADER:
+                return
+            lines = self._leave_header(stop)
+        self._append(lines)
+
+    def end(self) -> Buffer:
+        """The message is whole."""
+        if self._head is not None:
+            self._append(self._leave_header(_header_end(self._head)))
+        self._append(self._carriage_return)
+        if self._last != b"\n":
+            self.body.append(b"\n")
+        return self.body
+
+    def _leave_header(self, stop: int) -> bytes:
+        head, self._head = self._head or b"", None
+        return quoting.quote_state(head[:stop]) + head[stop:]
+
+    def _append(self, lines: bytes) -> None:
+        if not lines:
+            return
+        start = 0 if self._last == b"\n" else lines.find(b"\n") + 1 or len(lines)  # a line that goes on
+        self.body.append(lines[:start] + quoting.quote(lines[start:]))
+        self._last = lines[-1:]
+
+
+def record(body: Buffer, seconds: float) -> Record:
+    """The record for an mbox. *seconds*: when the message arrived, since the epoch."""
+    head = next(body.blocks(), b"")[: 64 << 10]
+    return Record(make_postmark(_sender(head), clock.asctime(int(seconds))), body)
+
+
+def message_blocks(body: Buffer) -> Iterator[bytes]:
+    """The message alone, LF, as it was before it was quoted."""
+    blocks = iter([b"From - Thu Jan  1 00:00:00 1970\n"])
+
+    def joined() -> Iterator[bytes]:
+        yield from blocks
+        yield from body.blocks()
+        yield b"\n"
+
+    pieces = joined()
+    return next(scan.records(lambda _: next(pieces, b""))).message_chunks()
+
+
+def summary(body: Buffer) -> dict[str, str]:
+    """From and Subject, for a person."""
+    from mailtools.core.message import words
+
+    head = next(body.blocks(), b"")
+    head = head[: header.body_offset(head)]
+    found = ((name, header.value(head, name)) for name in ("From", "Subject"))
+    return {name.lower(): words.decode(value or b"") for name, value in found}
+
+
+def _to_lf(octets: bytes) -> bytes:
+    return eol.to_lf(octets) if eol.is_canonical(octets) else octets.replace(b"\r\n", b"\n")
+
+
+def _header_end(lines: bytes) -> int:
+    """Where the header ends, its last line end counted; it ends at its first empty line."""
+    return 0 if lines.startswith(b"\n") else lines.find(b"\n\n") + 1 or len(lines)
+
+
+def _sender(head: bytes) -> str:
+    """The reverse-path where the message tells it, else who wrote it."""
+    head = head[: header.body_offset(head)]
+    for name in ("Return-Path", "From"):
+        for spec in address.addr_specs((header.value(head, name) or b"")[:1000]):
+            if grammar.is_mailbox(spec) and spec.isascii():
+                return spec
+    return ""

@@ -1,0 +1,230 @@
+"""One run of `fetch` over one server: what is new comes into an mbox, and is noted, and only then removed.
+
+The order is all there is to it: messages are appended and synced, then what they are called is noted and
+synced, then they are deleted on the server. Cut anywhere, the next run goes on, and at worst a batch comes
+twice. Knows no protocol and no option.
+"""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from mailtools.core.errors import CannotWriteError
+from mailtools.core.mbox.record import SEPARATOR
+from mailtools.services import arrived
+from mailtools.services.remote import Fetched, Item, Remote, Wishes
+from mailtools.system import clock, mboxfile
+from mailtools.system.seen import Seen
+
+_BATCH_OCTETS = 4 << 20
+_BATCH = 1000  # messages
+_SUSPECT = 5  # names that all vanish at once
+
+
+class Sink(Protocol):
+    """Where messages go."""
+
+    beside: str  # a file that large ones may lie beside
+    batch: int  # messages that it takes at once
+
+    def store(self, messages: Sequence[Fetched]) -> list[str]:
+        """Take them, durably; "" for each, or why it was not taken. Raises MailError."""
+
+
+class Mbox:
+    """An mbox, appended to."""
+
+    batch = _BATCH
+
+    def __init__(self, path: str) -> None:
+        self.beside = path
+
+    def store(self, messages: Sequence[Fetched]) -> list[str]:
+        """One lock, one write, one sync for all of them."""
+        records = [arrived.record(message.body, message.arrived) for message in messages]
+        mboxfile.append_waiting(self.beside, records)
+        return [""] * len(messages)
+
+
+class Stream:
+    """An mbox written to a stream."""
+
+    batch = _BATCH
+
+    def __init__(self, write: Callable[[bytes], object], flush: Callable[[], object]) -> None:
+        self.beside = ""
+        self._write = write
+        self._flush = flush
+
+    def store(self, messages: Sequence[Fetched]) -> list[str]:
+        """Raises BrokenPipeError."""
+        for message in messages:
+            record = arrived.record(message.body, message.arrived)
+            self._write(record.head)
+            for block in record.body.blocks():
+                self._write(block)
+            self._write(SEPARATOR)
+        self._flush()
+        return [""] * len(messages)
+
+
+class Pipe:
+    """A program that gets each message on its stdin, and takes it with exit code 0."""
+
+    batch = 1
+
+    def __init__(self, command: str) -> None:
+        self.beside = ""
+        self._command = command
+
+    def store(self, messages: Sequence[Fetched]) -> list[str]:
+        """What it prints goes to our stderr."""
+        return [self._run(message) for message in messages]
+
+    def _run(self, message: Fetched) -> str:
+        process = subprocess.Popen(["/bin/sh", "-c", self._command], stdin=subprocess.PIPE, stdout=2)
+        assert process.stdin is not None
+        try:
+            for block in arrived.message_blocks(message.body):
+                process.stdin.write(block)
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # its exit code says whether it had enough
+        code = process.wait()
+        return f"{self._command}: failed ({code})" if code else ""
+
+
+class Watch(Protocol):
+    """Who is told how it goes."""
+
+    def begin(self, messages: int, octets: int) -> None:
+        """So many are to come."""
+
+    def came(self, mailbox: str, message: Fetched, problem: str) -> None:
+        """One was stored; or not, with the *problem*."""
+
+    def deleted(self, mailbox: str, items: Sequence[Item]) -> None:
+        """These are removed on the server."""
+
+    def would(self, mailbox: str, items: Sequence[Item]) -> None:
+        """These would be fetched."""
+
+    def warn(self, text: str) -> None:
+        """Something that a person should know."""
+
+
+class Errand(NamedTuple):
+    """What one run has to do with each mailbox."""
+
+    remote: Remote
+    seen: Seen
+    wishes: Wishes
+    watch: Watch
+    is_dry: bool = False
+
+
+def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
+    """Fetch what is new in *mailbox* into *sink*. Raises MailError, OSError."""
+    remote, seen, wishes, watch = errand.remote, errand.seen, errand.wishes, errand.watch
+    validity = remote.select(mailbox)
+    box = (mailbox, validity)
+    there = remote.items(wishes)
+    _doubt(errand, mailbox, validity, there)
+    wanted = _wanted(remote, there, seen.names(box).keys(), wishes)
+    if errand.is_dry:
+        watch.would(mailbox, wanted)
+        return
+    watch.begin(len(wanted), sum(item.size for item in wanted))
+    stored: list[Item] = []
+    waiting: list[Fetched] = []
+    size = 0
+
+    def store() -> None:
+        done = _stored(mailbox, sink, waiting, watch)
+        seen.add(box, [item.name for item in done if item.name])
+        stored.extend(done)
+        waiting.clear()
+
+    for message in remote.fetch(wanted, sink.beside):
+        if message.problem:
+            watch.came(mailbox, message, message.problem)
+            continue
+        waiting.append(message)
+        size += message.body.size
+        if len(waiting) >= sink.batch or size >= _BATCH_OCTETS:
+            store()
+            size = 0
+    store()
+    doomed = _doomed(there, stored, seen.names(box), wishes)
+    if doomed:
+        remote.delete(doomed)
+        watch.deleted(mailbox, doomed)
+    if there:
+        seen.forget_others(box, [item.name for item in there])
+
+
+def _wanted(remote: Remote, there: list[Item], known: Iterable[str], wishes: Wishes) -> list[Item]:
+    known = set(known)
+    wanted = [item for item in there if not item.name or item.name not in known]
+    if wishes.max_size:
+        wanted = [item for item in wanted if item.size <= wishes.max_size]
+    if wishes.since and wanted:
+        dates = remote.dates(wanted)
+        wanted = [item for item in wanted if dates.get(item.name, wishes.since) >= wishes.since]
+    return wanted[: wishes.limit] if wishes.limit else wanted
+
+
+def _stored(mailbox: str, sink: Sink, messages: Sequence[Fetched], watch: Watch) -> list[Item]:
+    """Store them; those that the sink took."""
+    if not messages:
+        return []
+    try:
+        problems = sink.store(messages)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CannotWriteError(f"{sink.beside or 'standard output'}: {error.strerror}") from error
+    for message, problem in zip(messages, problems, strict=True):
+        watch.came(mailbox, message, problem)
+        message.body.close()
+    return [message.item for message, problem in zip(messages, problems, strict=True) if not problem]
+
+
+def _doomed(
+    there: list[Item], stored: Sequence[Item], known: dict[str, int], wishes: Wishes
+) -> list[Item]:  # fmt: skip
+    """What is to be removed on the server: nothing that was not stored, now or before."""
+    if wishes.delete:
+        just = {item.number for item in stored}
+        return [item for item in there if item.number in just or (item.name and item.name in known)]
+    if wishes.delete_after is not None:
+        limit = clock.now() - wishes.delete_after
+        return [item for item in there if item.name and known.get(item.name, limit + 1) <= limit]
+    return []
+
+
+def _doubt(errand: Errand, mailbox: str, validity: str, there: list[Item]) -> None:
+    """Tell where a server calls all its messages by new names."""
+    seen, watch = errand.seen, errand.watch
+    known = seen.names((mailbox, validity))
+    where = f"{mailbox}: " if mailbox else ""
+    if not known and validity and seen.validities(mailbox):
+        watch.warn(
+            f"{where}the server has numbered its messages anew (UIDVALIDITY {validity}): all of them come"
+        )
+    elif len(known) >= _SUSPECT and len(there) >= _SUSPECT and not any(item.name in known for item in there):
+        watch.warn(
+            f"{where}no message has the name (UIDL) of one that was fetched before: if the server changed"
+            " them all, all come again"
+        )
+
+
+def beside(target: str) -> str:
+    """Where a target's folder is made if it is not there. Raises CannotWriteError."""
+    folder = os.path.dirname(target)
+    try:
+        os.makedirs(folder, 0o700, exist_ok=True)
+    except OSError as error:
+        raise CannotWriteError(f"{folder}: {error.strerror}") from error
+    return target
