@@ -127,7 +127,7 @@ class Errand(NamedTuple):
 def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
     """Fetch what is new in *mailbox* into *sink*. Raises MailError, OSError."""
     remote, seen, wishes, watch = errand.remote, errand.seen, errand.wishes, errand.watch
-    validity = remote.select(mailbox)
+    validity = remote.select(mailbox, wishes.change and not errand.is_dry)
     box = (mailbox, validity)
     there = remote.items(wishes)
     _doubt(errand, mailbox, validity, there)
@@ -137,12 +137,15 @@ def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
         return
     watch.begin(len(wanted), sum(item.size for item in wanted))
     stored: list[Item] = []
+    marked: list[Item] = []
     waiting: list[Fetched] = []
     size = 0
 
     def store() -> None:
         done = _stored(mailbox, sink, waiting, watch)
         seen.add(box, [item.name for item in done if item.name])
+        if done and wishes.mark_seen:
+            marked.extend(done)
         stored.extend(done)
         waiting.clear()
 
@@ -156,6 +159,8 @@ def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
             store()
             size = 0
     store()
+    if marked:
+        remote.mark_seen(marked)
     doomed = _doomed(there, stored, seen.names(box), wishes)
     if doomed:
         remote.delete(doomed)
@@ -170,8 +175,8 @@ def _wanted(remote: Remote, there: list[Item], known: Iterable[str], wishes: Wis
     if wishes.max_size:
         wanted = [item for item in wanted if item.size <= wishes.max_size]
     if wishes.since and wanted:
-        dates = remote.dates(wanted)
-        wanted = [item for item in wanted if dates.get(item.name, wishes.since) >= wishes.since]
+        new = remote.since(wanted, wishes.since)
+        wanted = [item for item in wanted if item.name in new]
     return wanted[: wishes.limit] if wishes.limit else wanted
 
 

@@ -114,7 +114,7 @@ class Pop3Remote:
         """There is one."""
         return [""]
 
-    def select(self, mailbox: str) -> str:
+    def select(self, mailbox: str, to_change: bool) -> str:
         """It is selected."""
         return ""
 
@@ -139,17 +139,17 @@ class Pop3Remote:
             return [Item(number, "", size) for number, size in sorted(sizes.items())]
         return [Item(number, name, sizes.get(number, 0)) for number, name in sorted(names.items())]
 
-    def dates(self, items: list[Item]) -> dict[str, float]:
-        """By their Date fields, asked for with TOP. Raises MailError."""
-        found: dict[str, float] = {}
+    def since(self, items: list[Item], seconds: float) -> set[str]:
+        """By their Date fields, asked for with TOP; what has none counts as new. Raises MailError."""
+        found = {item.name for item in items}
         for item, answer in self._pipelined(items, lambda item: f"TOP {item.number} 0", is_long=True):
             if not answer.is_ok:
                 continue
             octets = b"".join(self._blocks(item))
             value = header.value(octets[: header.body_offset(octets)], "Date")
             moment = date.parse(value) if value else None
-            if moment is not None:
-                found[item.name] = float(moment.seconds)
+            if moment is not None and moment.seconds < seconds:
+                found.discard(item.name)
         return found
 
     # -- messages -------------------------------------------------------------------------------------------
@@ -225,6 +225,13 @@ class Pop3Remote:
         for item, answer in self._pipelined(items, lambda item: f"DELE {item.number}", is_long=False):
             if not answer.is_ok:
                 raise TemporaryError(f"message {item.number} could not be deleted: {answer.text}")
+
+    def mark_seen(self, items: list[Item]) -> None:
+        """POP3 has no flags."""
+
+    def wait_for_mail(self) -> None:
+        """POP3 cannot."""
+        raise ProtocolError("POP3 does not tell of new mail")
 
     def leave(self) -> None:
         """QUIT. Raises MailError where what was deleted may still be there."""

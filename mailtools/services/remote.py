@@ -69,20 +69,26 @@ class Remote(Protocol):
     def mailboxes(self, patterns: Collection[str]) -> list[str]:
         """Those that fit; [""] in POP3, which has one. Raises MailError."""
 
-    def select(self, mailbox: str) -> str:
-        """Turn to a mailbox; its validity. Raises MailError."""
+    def select(self, mailbox: str, to_change: bool) -> str:
+        """Turn to a mailbox, *to_change* it or only to read; its validity. Raises MailError."""
 
     def items(self, wishes: "Wishes") -> list[Item]:
         """What is there. Raises MailError."""
 
-    def dates(self, items: list[Item]) -> dict[str, float]:
-        """When these were written or arrived, by name, as far as it can be told. Raises MailError."""
+    def since(self, items: list[Item], seconds: float) -> set[str]:
+        """The names of those that are not older, as far as it can be told. Raises MailError."""
 
     def fetch(self, items: Iterable[Item], beside: str) -> Iterator[Fetched]:
         """The messages as they come. *beside*: where large ones may lie. Raises MailError, OSError."""
 
     def delete(self, items: list[Item]) -> None:
         """Have them removed; where it says so at `leave`, at the latest. Raises MailError."""
+
+    def mark_seen(self, items: list[Item]) -> None:
+        """Have them marked as read. Raises MailError."""
+
+    def wait_for_mail(self) -> None:
+        """Return when new mail came. Raises MailError."""
 
     def leave(self) -> None:
         """Say goodbye; what was deleted is gone then. Raises MailError."""
@@ -100,6 +106,11 @@ class Wishes(NamedTuple):
     delete: bool = False
     delete_after: float | None = None  # seconds since it was fetched
     mark_seen: bool = False
+
+    @property
+    def change(self) -> bool:
+        """Tell whether something is to be changed on the server."""
+        return self.delete or self.delete_after is not None or self.mark_seen
 
 
 class Wire:

@@ -152,6 +152,13 @@ class Pump:
             self._check_deadline()
             raise silence(self.timeout)
 
+    def wait_at_most(self, seconds: float) -> bool:
+        """Send what there is to send and wait so long for octets; tell whether some came."""
+        self.push()
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
     def _check_deadline(self) -> None:
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise TemporaryError("the server is too slow: the connection was not ready in time")

@@ -13,7 +13,7 @@ used. Compression begins after the login, never before (CRIME).
 import re
 import zlib
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mailtools.core.auth.errors import AuthenticationError, MalformedError
@@ -37,9 +37,9 @@ _CODE = re.compile(rb"\[([^\] ]{1,64})(?: ([^\]]*))?\] ?")
 
 
 class Status(NamedTuple):
-    """An answer to a command (*command* is what it was given as), or one to nobody: greeting, BYE, warning."""
+    """An answer to a command, or one to nobody: greeting, BYE, warning."""
 
-    command: str  # "" for an untagged one
+    command: str  # its first word; "" for an untagged one
     kind: str  # OK, NO, BAD, BYE, PREAUTH
     text: str
     code: str = ""
@@ -132,7 +132,7 @@ class ImapClient:
         self._out.append(b"DONE\r\n")
 
     def authenticate(self, mechanism: str, steps: "Mechanism") -> None:
-        """Log in; challenges are answered here, the one event is the last answer. Raises ConfigurationError."""
+        """Log in; challenges are answered here, the one event is the verdict. Raises ConfigurationError."""
         from mailtools.core.auth.exchange import Exchange
 
         self._login, self.login_note = Exchange(steps), ""
@@ -156,6 +156,11 @@ class ImapClient:
         self._inflater = zlib.decompressobj(-15)
         self._deflater = zlib.compressobj(wbits=-15)
         self._packed, self._reader.octets = self._reader.octets, b""
+
+    @property
+    def awaited(self) -> Collection[str]:
+        """The commands that are not answered yet."""
+        return self._awaited.values()
 
     # -- the engine's face -----------------------------------------------------------------------------------
 
@@ -218,15 +223,16 @@ class ImapClient:
 
     def _line(self) -> Generator[None, None, bytes]:
         try:
-            return (yield from self._reader.read_line(_MAX_LINE))
+            line = yield from self._reader.read_line(_MAX_LINE)
+            return line.replace(b"\0", b"?")  # NUL marks the literals, and IMAP has none
         except LineTooLongError:
             raise RemoteProtocolError("a response without end") from None
         except BareNewlineError:
             raise RemoteProtocolError("a response that ends with a bare LF") from None
 
-    def _joined(self, line: bytes) -> Generator[None, None, tuple[bytes, list[bytes]]]:
+    def _joined(self, line: bytes, *before: bytes) -> Generator[None, None, tuple[bytes, list[bytes]]]:
         """A response with its literals, which stand in the line as their numbers between NULs."""
-        literals: list[bytes] = []
+        literals = list(before)
         size = 0
         joined = line
         while match := _LITERAL.search(joined):
@@ -236,8 +242,7 @@ class ImapClient:
                 raise RemoteProtocolError("a literal that is too large")
             literals.append((yield from self._exactly(length)))
             line = yield from self._line()
-            joined = b"%b\0%d\0%b" % (joined[: match.start()].replace(b"\0", b"?") if len(literals) == 1
-                                      else joined[: match.start()], len(literals) - 1, line)  # fmt: skip
+            joined = b"%b\0%d\0%b" % (joined[: match.start()], len(literals) - 1, line)
         return joined, literals
 
     def _exactly(self, length: int) -> Generator[None, None, bytes]:
@@ -260,8 +265,8 @@ class ImapClient:
                 left -= len(piece)
                 yield Piece(piece) if piece else None
         rest = yield from self._line()
-        joined, literals = yield from self._joined(b"%b\0%d\0%b" % (line[: match.start()], 0, rest))
-        words = grammar.parse(joined.partition(b"FETCH ")[2] or joined[joined.find(b"(") :], [b"", *literals])
+        joined, literals = yield from self._joined(b"%b\x000\0%b" % (line[: match.start()], rest), b"")
+        words = grammar.parse(joined[joined.find(b"(") :], literals)
         attributes = grammar.pairs(words[0] if words else None)
         yield Content(attributes, octets) if length <= WHOLE else Piece(b"", attributes)
 
