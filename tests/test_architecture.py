@@ -26,6 +26,8 @@ ROOMS = {
     "mbox": {"wire", "errors", "patterns", "lean"},
     "auth": {"wire", "errors", "patterns", "lean"},
     "queue": {"message", "mbox", "auth", "wire", "errors", "engine", "patterns", "lean"},
+    "pop3": {"message", "mbox", "auth", "wire", "errors", "engine", "patterns", "lean"},
+    "imap": {"message", "mbox", "auth", "wire", "errors", "engine", "patterns", "lean"},
     "smtp": {"message", "mbox", "auth", "wire", "errors", "engine", "patterns", "lean"},
 }
 IMPURE = {

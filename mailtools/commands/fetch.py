@@ -144,6 +144,8 @@ def _check_sources(options: dict[str, Any], found: list[Source]) -> None:
             if options[name]:
                 shown = {"patterns": "--mailbox"}.get(name, f"--{name.replace('_', '-')}")
                 raise click.UsageError(f"{shown} is IMAP's: POP3 has one mailbox, and no flags")
+    if options["idle"] and (len(options["patterns"]) > 1 or len(found) > 1):
+        raise click.UsageError("--idle waits for the mail of one mailbox; run one fetch for each")
     several = len(options["patterns"]) > 1 or any(set("*?%") & set(name) for name in options["patterns"])
     if several and not (options["to_dir"] or options["pipe"] or options["to"]):
         raise click.UsageError("several mailboxes: give --to-dir DIR, for an mbox each, or --to FILE")
@@ -189,35 +191,18 @@ def _all_at_once(
 
 def _fetch(source: Source, options: dict[str, Any], wishes: "Wishes", report: "Report") -> None:
     """One server. Raises MailError, OSError."""
-    from mailtools.services.collect import Errand, collect
-    from mailtools.services.remote import open_remote
-    from mailtools.system.seen import Seen
+    from mailtools.services import fetching
 
-    target = _state_target(source, options)
-    seen = Seen(target, source.target.name)
-    try:
-        remote = open_remote(source.target)
-        errand = Errand(remote, seen, wishes, report.watch(source.account), options["dry_run"])
-        try:
-            for mailbox in remote.mailboxes(options["patterns"] or ("INBOX",)):
-                collect(errand, mailbox, _sink(source, options, mailbox))
-            if options["idle"]:
-                _stay(errand, source, options)
-            remote.leave()
-        finally:
-            remote.close()
-    finally:
-        seen.close()
-
-
-def _stay(errand: Any, source: Source, options: dict[str, Any]) -> None:
-    """Fetch as mail comes, from the mailbox that was named first."""
-    from mailtools.services.collect import collect
-
-    (mailbox,) = errand.remote.mailboxes(options["patterns"] or ("INBOX",))
-    while True:
-        errand.remote.wait_for_mail()
-        collect(errand, mailbox, _sink(source, options, mailbox))
+    order = fetching.Order(
+        source.target,
+        _state_target(source, options),
+        wishes,
+        lambda mailbox: _sink(source, options, mailbox),
+        options["patterns"] or ("INBOX",),
+        options["idle"],
+        options["dry_run"],
+    )
+    fetching.fetch(order, report.watch(source.account))
 
 
 def _sink(source: Source, options: dict[str, Any], mailbox: str) -> "Sink":

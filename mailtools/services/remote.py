@@ -6,7 +6,6 @@ Invariants: TLS is verified and never falls back. No password goes where somebod
 answer in the server's place. Every wait has an end, however slowly a server dribbles.
 """
 
-import functools
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -164,22 +163,3 @@ def refuse_to_tell(how: str) -> PolicyError:
 def exceeds(came: int, announced: int) -> bool:
     """Tell whether a message has become larger than any honest server's would."""
     return came > 2 * announced + _MOST_OVER
-
-
-def open_remote(target: Target) -> Remote:
-    """Connect and log in. Raises MailError."""
-    if target.protocol == POP3:
-        from mailtools.services.pop3_remote import Pop3Remote
-
-        return Pop3Remote(target)
-    from mailtools.services.imap_remote import ImapRemote
-
-    return ImapRemote(target)
-
-
-Opener = Callable[[], Remote]
-
-
-def opener(target: Target) -> Opener:
-    """`open_remote` for *target*."""
-    return functools.partial(open_remote, target)
