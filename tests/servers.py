@@ -24,13 +24,16 @@ def eventually(condition: Callable[[], object], what: object, deadline: float = 
 class Server:
     """``mailtools serve-smtp`` on a free port, with its mail root; stopped by its own number."""
 
+    command = "serve-smtp"
+    suffix = ".port"
+
     def __init__(self, root: Path, *options: str, host: str = "127.0.0.1", **popen: object) -> None:
         self.root = root
         self.host = host
-        self.port_file = root.parent / f"{root.name}.port"
+        self.port_file = root.parent / f"{root.name}{self.suffix}"
         self.port_file.unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mailtools", "serve-smtp", "--host", host, "--port", "0",
+            [sys.executable, "-m", "mailtools", self.command, "--host", host, "--port", "0",
              "--port-file", str(self.port_file), "--root", str(root), *options],
             stderr=subprocess.PIPE, text=True, **popen,  # type: ignore[call-overload]
         )  # fmt: skip
@@ -72,6 +75,13 @@ class Server:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
         raise AssertionError("no VmHWM")
+
+
+class Pop3Server(Server):
+    """``mailtools serve-pop3``, likewise."""
+
+    command = "serve-pop3"
+    suffix = ".pop3.port"
 
 
 class Dialogue:

@@ -13,7 +13,7 @@ import pytest
 
 from mailtools import __version__
 from mailtools.cli import command as top
-from tests.servers import Server
+from tests.servers import Pop3Server, Server
 
 ROOT = Path(__file__).parent.parent
 MAN = ROOT / "man"
@@ -51,7 +51,7 @@ def options_in(page: Path) -> set[str]:
     found = set()
     for line in page.read_text().splitlines():
         if line.startswith(".It "):
-            found |= {f"--{name}" for name in re.findall(r"Fl -([a-z][a-z-]*)", line)}
+            found |= {f"--{name}" for name in re.findall(r"Fl -([a-z][a-z0-9-]*)", line)}
     return found
 
 
@@ -125,7 +125,7 @@ def test_the_readme_names_every_command_and_nothing_that_is_not_there() -> None:
     for path in COMMANDS:
         if path:
             assert path[-1] in text
-    for name in re.findall(r"mailtools ([a-z][a-z-]+)", text):
+    for name in re.findall(r"mailtools ([a-z][a-z0-9-]+)", text):
         assert (name,) in COMMANDS, name
     for script in re.findall(r"scripts/[a-z]+", text):
         assert os.access(ROOT / script, os.X_OK), script
@@ -152,8 +152,8 @@ def examples() -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Server]]:
-    """A folder with what the examples name, and a server."""
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Server, Server]]:
+    """A folder with what the examples name, and servers of SMTP and POP3."""
     folder = tmp_path_factory.mktemp("examples")
     corpus = ROOT / "tests" / "corpus"
     names = ("chinese", "words", "nested")  # what SMTP can carry
@@ -170,6 +170,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Serv
         b"From: alice@example.org\nSubject: lunch spam\nTo: bob@localhost\n\nHi\n"
     )
     (folder / "secret").write_text("secret\n")
+    (folder / "pw").write_text("secret\n")
     (folder / "aliases").write_text("postmaster: bob\n")
     bin_folder = folder / "bin"
     bin_folder.mkdir()
@@ -177,14 +178,32 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Serv
     (bin_folder / "jq").write_text("#!/bin/sh\nexec cat\n")  # what it prints is not ours to test
     for program in bin_folder.iterdir():
         program.chmod(0o755)
-    with Server(folder / "root") as server:
-        yield folder, server
+    with Server(folder / "root") as server, Pop3Server(folder / "Mail", "--dev") as maildrop:
+        yield folder, server, maildrop
+
+
+def starts(line: str, folder: Path) -> None:
+    """A server starts, and ends when it is told to."""
+    (folder / "Mail" / "users").write_text("bob:{PLAIN}secret\n")
+    environment = os.environ | {"PATH": f"{folder}/bin:{os.environ['PATH']}", "HOME": str(folder)}
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {line}"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr
+    assert process.stderr.readline().startswith("listening "), line
+    process.terminate()
+    assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize(("where", "line"), list(dict.fromkeys(examples())))
-def test_examples_run(place: tuple[Path, Server], where: str, line: str) -> None:
-    folder, server = place
+def test_examples_run(place: tuple[Path, Server, Server], where: str, line: str) -> None:
+    folder, server, maildrop = place
     line = line.rstrip("& ")
+    if "serve-pop3" in line:
+        starts(re.sub(r"--port \d+", "--port 0", line), folder)
+        return
+    line = line.replace("--port 1110", f"--port {maildrop.port}")
     line = re.sub(r"--port 2525|:2525", lambda m: m[0].replace("2525", str(server.port)), line)
     if "serve-smtp" in line:  # a server of its own, which shall end by itself
         line = re.sub(r"--port \d+", "--port 0", line)
@@ -199,7 +218,9 @@ def test_examples_run(place: tuple[Path, Server], where: str, line: str) -> None
         ["bash", "-o", "pipefail", "-c", line], cwd=folder, env=environment, capture_output=True, text=True,
         check=False, input="secret\n" if " user " in line else "", timeout=60,
     )  # fmt: skip
-    allowed = {75} if "serve-smtp" in line else {0, 1} if "mbox" in line or " queue " in line else {0}
+    allowed = {75} if "serve-smtp" in line else {0}
+    if any(word in line for word in ("mbox", " queue ", " fetch ")):
+        allowed |= {1}  # what an example before it left, or took
     if "queue run" in line:
         allowed |= {75}  # what the other examples left waits
     assert done.returncode in allowed, f"{line}\n{done.stderr}"

@@ -41,7 +41,9 @@ def source_options(function: F) -> F:
             type=click.IntRange(1, 65535),
             help="Its port.  [default: 110 or 143; 995 or 993 with --tls implicit]",
         ),
-        click.option("--user", metavar="NAME", default="", help="Log in.  [default: who you are here]"),
+        click.option(
+            "--user", metavar="NAME", default="", help="Log in with this name.  [default: who you are here]"
+        ),
         click.option(
             "--tls",
             type=click.Choice(["implicit", "starttls", "off"]),

@@ -110,7 +110,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     \b
     Examples:
       mailtools fetch --pop3 --host 127.0.0.1 --port 1110 --user bob --password-file pw --to inbox.mbox
-      mailtools fetch --imap --host imap.example.org --user bob --mailbox 'Lists/*' --to-dir archive
+      mailtools fetch --pop3 --host 127.0.0.1 --port 1110 --user bob --password-file pw --to - --limit 1
     """
     from mailtools.commands._fetched import Report
 
@@ -144,8 +144,8 @@ def _check_sources(options: dict[str, Any], found: list[Source]) -> None:
             if options[name]:
                 shown = {"patterns": "--mailbox"}.get(name, f"--{name.replace('_', '-')}")
                 raise click.UsageError(f"{shown} is IMAP's: POP3 has one mailbox, and no flags")
-    if options["idle"] and (len(options["patterns"]) > 1 or len(found) > 1):
-        raise click.UsageError("--idle waits for the mail of one mailbox; run one fetch for each")
+    if options["idle"] and len(options["patterns"]) > 1:
+        raise click.UsageError("--idle waits for the mail of one mailbox; run a fetch for each")
     several = len(options["patterns"]) > 1 or any(set("*?%") & set(name) for name in options["patterns"])
     if several and not (options["to_dir"] or options["pipe"] or options["to"]):
         raise click.UsageError("several mailboxes: give --to-dir DIR, for an mbox each, or --to FILE")
