@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import bench_fetch
 import bench_queue
 import bench_secure
 from bench_tools import MAILTOOLS, ROOT, Row, free_port, greets, interleaved, missing, timed, wait_for
@@ -409,6 +410,20 @@ def secure(folder: Path, quick: bool) -> Iterator[Row]:
             )
 
 
+def pop3(folder: Path, quick: bool) -> Iterator[Row]:
+    """Mail out of serve-pop3."""
+    box = folder / "pop3.mbox"
+    make_mbox(box, 10_000)
+    yield from bench_fetch.pop3(folder, quick, box, 10_000)
+
+
+def fetch(folder: Path, quick: bool) -> Iterator[Row]:
+    """Mail into an mbox, by POP3 and IMAP."""
+    box = folder / "fetch.mbox"
+    make_mbox(box, 10_000)
+    yield from bench_fetch.fetch(folder, quick, box, 10_000)
+
+
 SECTIONS = {
     "intake": intake,
     "secure": secure,
@@ -419,6 +434,8 @@ SECTIONS = {
     "sendmail": bench_queue.sendmail,
     "queue": bench_queue.queue,
     "long-queue": bench_queue.long_queue,
+    "pop3": pop3,
+    "fetch": fetch,
 }
 
 
