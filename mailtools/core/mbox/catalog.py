@@ -26,7 +26,7 @@ PLAIN = 1  # LF to CRLF is all there is to do
 OTHER = 0  # it has to be made anew
 
 _MAGIC = b"mailtools index 1\n"
-_LINES = re.compile(rb"(?i)\nLines:[^\n]*(?=\n)")
+_LINES = re.compile(rb"(?im)^Lines:[^\n]*\n")
 _LINE_PIECE = 1 << 16
 
 
@@ -189,7 +189,7 @@ def _without_lines(message: bytes) -> bytes:
     """Without the field Lines."""
     stop = message.find(b"\n\n") + 1
     head = message[:stop]
-    if b"\nlines:" not in head.lower():
+    if b"lines:" not in head.lower():
         return message
     return _LINES.sub(b"", head) + message[stop:]
 

@@ -1,0 +1,64 @@
+"""Mbox files for tests of those who read them: written as a server writes, changed as others change them."""
+
+import mailbox
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mailtools.services import arrived
+from mailtools.services.snapshot import Maildrop
+from mailtools.system import index, mboxfile
+from mailtools.system.buffer import Buffer
+
+
+def append(path: Path, *messages: bytes) -> None:
+    """Deliver *messages* (CRLF), as fetch and serve-smtp store them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    records = []
+    for message in messages:
+        body = Buffer(str(path))
+        body.append(arrived.stored(message))
+        records.append(arrived.record(body, 1029924000))
+    if records:
+        mboxfile.append_waiting(str(path), records)
+
+
+def number(n: int, size: int = 100) -> bytes:
+    """A message that no other is like, but all are as long as the others."""
+    head = b"From: ann@a.test\r\nSubject: %06d\r\nMessage-ID: <%06d@a.test>\r\n\r\n" % (n, n)
+    return head + b"x" * 70 + b"\r\n" + b"y\r\n" * (size // 3)
+
+
+def open_drop(path: Path) -> Maildrop:
+    return Maildrop(str(path), index.open_box(str(path)))
+
+
+def shown(drop: Maildrop, n: int) -> bytes | None:
+    """Message *n* (from 0), dots unstuffed."""
+    blocks = drop.message(n)
+    if blocks is None:
+        return None
+    octets = b"".join(blocks)
+    return re.sub(rb"(?m)^\.", b"", octets)
+
+
+def subjects(path: Path) -> list[str]:
+    """What another program finds in the mbox."""
+    box = mailbox.mbox(path)
+    try:
+        return [str(message["Subject"]) for message in box]
+    finally:
+        box.close()
+
+
+def rewrite_in_place(path: Path, keep: Sequence[int], add: bytes = b"") -> None:
+    """As mutt: the same file, other content; *keep*: records that stay; *add*: fields in each header."""
+    octets = path.read_bytes()
+    records = [r for r in re.split(rb"(?:\A|(?<=\n\n))(?=From )", octets) if r]
+    kept = []
+    for n in keep:
+        line, _, rest = records[n].partition(b"\n")
+        kept.append(line + b"\n" + add + rest)
+    with path.open("r+b") as file:
+        file.truncate(0)
+        file.write(b"".join(kept))
