@@ -17,6 +17,7 @@ from mailtools.system.buffer import Buffer
 from mailtools.system.mboxfile import Record
 
 _RETURN_PATH = re.compile(rb"Return-Path: <([a-zA-Z0-9.=_+-]{1,64}@[a-zA-Z0-9.-]{1,255})>\r?\n")
+_LONG_LINE = 64 << 10  # octets; a longer line goes on before its end is there
 _MAX_HEADER = 1 << 20  # octets; behind them a header is taken for body
 
 
@@ -32,46 +33,47 @@ def stored(octets: bytes) -> bytes:
 
 
 class Arriving:
-    """A large message, in pieces. *beside*: the mbox it is for."""
+    """A large message, in pieces cut anywhere. *beside*: the mbox it is for."""
 
     def __init__(self, beside: str) -> None:
         self.body = Buffer(beside)
-        self._head: bytes | None = b""
-        self._last = b"\n"
-        self._carriage_return = b""  # at the end of a piece: its LF may come with the next
+        self._in_header = True
+        self._held = b""  # octets that are no whole line yet, or no whole header
+        self._inside = False  # the line that is held was begun in the body already
 
     def take(self, piece: bytes) -> None:
         """Add octets (CRLF). Raises OSError where the disk is full."""
-        octets = self._carriage_return + piece
-        self._carriage_return = b"\r" if octets.endswith(b"\r") else b""
-        lines = octets[: len(octets) - len(self._carriage_return)].replace(b"\r\n", b"\n")
-        if self._head is not None:
-            self._head += lines
-            stop = _header_end(self._head) if b"\n\n" in self._head or self._head[:1] == b"\n" else 0
-            if not stop and len(self._head) < _MAX_HEADER:
-                return
-            lines = self._leave_header(stop)
-        self._append(lines)
+        held = self._held + piece
+        stop = held.rfind(b"\n") + 1
+        if not stop and len(held) > _LONG_LINE:
+            stop = len(held) - held.endswith(b"\r")  # its LF may come with the next piece
+        self._held = held[stop:]
+        if stop:
+            self._append(held[:stop])
 
     def end(self) -> Buffer:
         """The message is whole."""
-        if self._head is not None:
-            self._append(self._leave_header(_header_end(self._head)))
-        self._append(self._carriage_return)
-        if self._last != b"\n":
+        if self._held or self._in_header:
+            self._append(self._held, is_last=True)
+        if self._inside:
             self.body.append(b"\n")
         return self.body
 
-    def _leave_header(self, stop: int) -> bytes:
-        head, self._head = self._head or b"", None
-        return quoting.quote_state(head[:stop]) + head[stop:]
-
-    def _append(self, lines: bytes) -> None:
+    def _append(self, octets: bytes, is_last: bool = False) -> None:
+        lines = octets.replace(b"\r\n", b"\n")
+        if self._in_header:
+            ends = is_last or b"\n\n" in lines or lines.startswith(b"\n") or len(octets) > _MAX_HEADER
+            if not ends:
+                self._held = octets + self._held
+                return
+            self._in_header = False
+            stop = _header_end(lines)
+            lines = quoting.quote_state(lines[:stop]) + lines[stop:]
         if not lines:
             return
-        start = 0 if self._last == b"\n" else lines.find(b"\n") + 1 or len(lines)  # a line that goes on
+        start = lines.find(b"\n") + 1 or len(lines) if self._inside else 0
         self.body.append(lines[:start] + quoting.quote(lines[start:]))
-        self._last = lines[-1:]
+        self._inside = not lines.endswith(b"\n")
 
 
 def record(body: Buffer, seconds: float) -> Record:

@@ -77,3 +77,13 @@ def test_an_index_that_was_tampered_with_is_none(messages: list[bytes], rubbish:
     found = catalog.from_octets(changed)
     if found is not None:
         assert found[1].octets(found[0]) == changed
+
+
+@given(st.integers(0, 400_000), st.integers(1, 90_000))
+@settings(max_examples=20, deadline=None)
+def test_a_line_without_end_is_stored_as_it_is(length: int, piece: int) -> None:
+    message = b"From: a@b\r\n\r\n" + b"From " * (length // 5) + b"\r\nFrom here\r\n" + b"\r" * 9 + b"\r\nend"
+    arriving = arrived.Arriving("")
+    for at in range(0, len(message), piece):
+        arriving.take(message[at : at + piece])
+    assert b"".join(arriving.end().blocks()) == arrived.stored(message)

@@ -184,11 +184,15 @@ class Pop3Client:
                 reader.take(3)
                 yield Listing(command, b"")
                 return
-            end = reader.find(_END)
+            # One search tells nearly always that there is no dot but the last: a tenth of all the time.
+            end = reader.find(b"\n.") - 1
+            is_stuffed = not reader.has(_END, end)
+            if is_stuffed:
+                end = reader.find(_END)
             if end >= 0:
                 octets = reader.take(end + 2)
                 reader.take(3)
-                yield self._listed(command, dots.unstuff(octets))
+                yield self._listed(command, dots.unstuff(octets) if is_stuffed else octets)
                 return
             if reader.size > WHOLE:
                 break

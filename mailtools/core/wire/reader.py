@@ -65,6 +65,10 @@ class Reader:
         found = self._octets.find(needle, self._at)
         return found if found < 0 else found - self._at
 
+    def has(self, octets: bytes, at: int) -> bool:
+        """Tell whether *octets* stand there, counted from the begin of what was not read yet."""
+        return at >= 0 and self._octets.startswith(octets, self._at + at)
+
     def starts_with(self, prefix: bytes) -> bool:
         """Tell whether what was not read yet begins with *prefix*."""
         return self._octets.startswith(prefix, self._at)
