@@ -30,21 +30,21 @@ class Report:
         """What one account's run tells."""
         return Watcher(self, account)
 
-    def begin(self, octets: int) -> None:
-        """So much is to come: from now on a bar shows how it goes."""
+    def begin(self, messages: int) -> None:
+        """So many are to come: from now on a bar shows how it goes."""
         with self._lock:
-            if not octets or not self._is_person or (self._as_json and sys.stdout.isatty()):
+            if not messages or not self._is_person or (self._as_json and sys.stdout.isatty()):
                 return
             if self._bar is None:
                 self._bar = click.progressbar(length=0, label="fetching", file=sys.stderr)
                 self._bar.__enter__()
-            self._bar.length += octets
+            self._bar.length += messages
 
     def came(self, account: str, mailbox: str, message: Fetched, problem: str) -> None:
         """One message."""
         with self._lock:
             if self._bar is not None:
-                self._bar.update(message.item.size)
+                self._bar.update(1)
             if problem:
                 self.failed += 1
                 where = f"{account}: " if account and self._several else ""
@@ -112,9 +112,9 @@ class Watcher:
         self._report = report
         self._account = account
 
-    def begin(self, messages: int, octets: int) -> None:
+    def begin(self, messages: int) -> None:
         """So many are to come."""
-        self._report.begin(octets)
+        self._report.begin(messages)
 
     def came(self, mailbox: str, message: Fetched, problem: str) -> None:
         """One was stored, or not."""

@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -119,6 +120,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     _check_sources(options, found)
     report = Report(options, ctx.obj["verbosity"], several=len(found) > 1)
     wishes = _wishes(options)
+    if options["idle"]:
+        _until_stopped()
     codes: list[int] = []
     if len(found) == 1:
         _fetch(found[0], options, wishes, report)
@@ -199,10 +202,20 @@ def _fetch(source: Source, options: dict[str, Any], wishes: "Wishes", report: "R
         wishes,
         lambda mailbox: _sink(source, options, mailbox),
         options["patterns"] or ("INBOX",),
-        options["idle"],
+        _until_stopped() if options["idle"] else None,
         options["dry_run"],
     )
     fetching.fetch(order, report.watch(source.account))
+
+
+@cache
+def _until_stopped() -> Callable[[], bool]:
+    """What tells that a signal asked for the end. Signals are the main thread's: ask there first."""
+    from mailtools.system.stopping import on_stop
+
+    asked = threading.Event()
+    on_stop(asked.set)
+    return asked.is_set
 
 
 def _sink(source: Source, options: dict[str, Any], mailbox: str) -> "Sink":

@@ -98,7 +98,7 @@ class Pipe:
 class Watch(Protocol):
     """Who is told how it goes."""
 
-    def begin(self, messages: int, octets: int) -> None:
+    def begin(self, messages: int) -> None:
         """So many are to come."""
 
     def came(self, mailbox: str, message: Fetched, problem: str) -> None:
@@ -135,7 +135,7 @@ def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
     if errand.is_dry:
         watch.would(mailbox, wanted)
         return
-    watch.begin(len(wanted), sum(item.size for item in wanted))
+    watch.begin(len(wanted))
     stored: list[Item] = []
     marked: list[Item] = []
     waiting: list[Fetched] = []

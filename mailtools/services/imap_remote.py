@@ -10,7 +10,7 @@ the server has there.
 
 import os
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -37,6 +37,7 @@ from mailtools.system.pump import LostConnectionError
 _TOGETHER = 250  # messages in one FETCH
 _AHEAD = 2  # FETCHes under way
 _MOST_MAILBOXES = 100_000
+_LOOK_AGAIN = 1.0  # seconds, for who wants us to stop
 _IDLE = 540.0  # seconds; servers and NATs forget who is silent for longer
 _TEMPORARY = ("UNAVAILABLE", "INUSE", "SERVERBUG", "LIMIT")
 _DAY = 86400
@@ -52,6 +53,7 @@ class ImapRemote:
         self._target = target
         self._raw: dict[str, str] = {}  # a mailbox as it is shown -> as the server has it
         self._exists = 0
+        self._seen = 0  # messages when they were listed last
         try:
             self._open()
         except BaseException:
@@ -193,6 +195,7 @@ class ImapRemote:
 
     def items(self, wishes: Wishes) -> list[Item]:
         """All there is, with sizes where a wish needs them. Raises MailError."""
+        self._seen = self._exists
         if not self._exists:
             return []
         if not wishes.max_size:
@@ -298,16 +301,16 @@ class ImapRemote:
 
     # -- waiting, and the end --------------------------------------------------------------------------------
 
-    def wait_for_mail(self) -> None:
+    def wait_for_mail(self, is_stopping: Callable[[], bool]) -> None:
         """IDLE until there is more than there was. Raises MailError."""
-        known = self._exists
-        while self._exists <= known:
+        if not {"IDLE", "IMAP4REV2"} & self._engine.capabilities:
+            raise ProtocolError(f"{self._target.host} cannot tell of new mail (IDLE); run fetch by cron")
+        known = self._seen
+        while self._exists <= known and not is_stopping():
             known = min(known, self._exists)
-            if "IDLE" not in self._engine.capabilities and "IMAP4REV2" not in self._engine.capabilities:
-                raise ProtocolError(f"{self._target.host} cannot tell of new mail (IDLE); run fetch by cron")
-            self._idle(known)
+            self._idle(known, is_stopping)
 
-    def _idle(self, known: int) -> None:
+    def _idle(self, known: int, is_stopping: Callable[[], bool]) -> None:
         """One IDLE: until mail comes, or it is time to say that we are still there."""
         self._engine.command("IDLE")
         self._wire.pump.flush()
@@ -317,10 +320,10 @@ class ImapRemote:
                 raise ProtocolError(f"{self._target.host} does not wait with us (IDLE): {event.text}")
         end = clock.monotonic() + _IDLE
         usual, self._wire.pump.timeout = self._wire.pump.timeout, _IDLE
-        while self._exists <= known and (left := end - clock.monotonic()) > 0:
-            if not self._wire.pump.wait_at_most(left):
-                break
-            self._wire.pump.deadline = None
+        self._wire.pump.deadline = None
+        while self._exists <= known and clock.monotonic() < end and not is_stopping():
+            if not self._wire.pump.wait_at_most(_LOOK_AGAIN):
+                continue
             while (event := self._wire.pump.poll_event()) is not None:
                 self._note(event)
         self._wire.pump.timeout = usual

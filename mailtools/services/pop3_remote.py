@@ -229,7 +229,7 @@ class Pop3Remote:
     def mark_seen(self, items: list[Item]) -> None:
         """POP3 has no flags."""
 
-    def wait_for_mail(self) -> None:
+    def wait_for_mail(self, is_stopping: Callable[[], bool]) -> None:
         """POP3 cannot."""
         raise ProtocolError("POP3 does not tell of new mail")
 

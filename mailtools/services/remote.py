@@ -9,8 +9,8 @@ answer in the server's place. Every wait has an end, however slowly a server dri
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from mailtools.core.engine import Engine
-from mailtools.core.errors import PolicyError
+from mailtools.core.engine import Engine, RemoteProtocolError
+from mailtools.core.errors import PolicyError, ProtocolError
 from mailtools.system import clock, pump
 from mailtools.system.buffer import Buffer
 from mailtools.system.pump import Pump
@@ -86,8 +86,8 @@ class Remote(Protocol):
     def mark_seen(self, items: list[Item]) -> None:
         """Have them marked as read. Raises MailError."""
 
-    def wait_for_mail(self) -> None:
-        """Return when new mail came. Raises MailError."""
+    def wait_for_mail(self, is_stopping: Callable[[], bool]) -> None:
+        """Return when new mail came, or soon after *is_stopping* says so. Raises MailError."""
 
     def leave(self) -> None:
         """Say goodbye; what was deleted is gone then. Raises MailError."""
@@ -139,7 +139,15 @@ class Wire:
         from mailtools.system.tls_client import ClientTls, Policy
 
         target = self.target
-        self.pump.start_tls(ClientTls(target.host, Policy(True, target.cafile, target.fingerprint)))
+        try:
+            self.pump.start_tls(ClientTls(target.host, Policy(True, target.cafile, target.fingerprint)))
+        except RemoteProtocolError as error:
+            hint = (
+                "; it does not speak TLS there: check --port and --tls"
+                if "WRONG_VERSION" in str(error)
+                else ""
+            )
+            raise ProtocolError(f"{target.host}: {error}{hint}") from None
 
     @property
     def is_safe(self) -> bool:
