@@ -179,16 +179,19 @@ class Pop3Client:
     def _long(self, command: str) -> Generator[Event | None, None, None]:
         """The lines of a long answer: in one piece, or where there are many as they come."""
         reader = self._reader
+        searched = 0
+        is_stuffed = False
         while True:  # until all is there, or too much
             if reader.starts_with(b".\r\n"):
                 reader.take(3)
                 yield Listing(command, b"")
                 return
             # One search tells nearly always that there is no dot but the last: a tenth of all the time.
-            end = reader.find(b"\n.") - 1
-            is_stuffed = not reader.has(_END, end)
+            if not is_stuffed:
+                end = reader.find(b"\n.", searched) - 1
+                is_stuffed = end >= 0 and not reader.has(_END, end)
             if is_stuffed:
-                end = reader.find(_END)
+                end = reader.find(_END, searched)
             if end >= 0:
                 octets = reader.take(end + 2)
                 reader.take(3)
@@ -196,6 +199,7 @@ class Pop3Client:
                 return
             if reader.size > WHOLE:
                 break
+            searched = max(0, reader.size - len(_END) + 1)  # what came in drops is not searched anew
             yield None
         if command in ("RETR", "TOP"):
             yield from self._pieces()

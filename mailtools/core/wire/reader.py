@@ -60,9 +60,12 @@ class Reader:
         self._at += len(octets)
         return octets
 
-    def find(self, needle: bytes) -> int:
-        """Where *needle* stands in what was not read yet, counted from its begin; -1 for nowhere."""
-        found = self._octets.find(needle, self._at)
+    def find(self, needle: bytes, start: int = 0) -> int:
+        """Where *needle* stands in what was not read yet, counted from its begin; -1 for nowhere.
+
+        *start*: what is before it is not searched.
+        """
+        found = self._octets.find(needle, self._at + start)
         return found if found < 0 else found - self._at
 
     def has(self, octets: bytes, at: int) -> bool:
