@@ -246,8 +246,9 @@ def _mbox_in(folder: str, mailbox: str) -> str:
     """DIR/NAME.mbox; below it, for names with a hierarchy. Raises ConfigurationError."""
     from mailtools.system.mailroot import file_name
 
+    name = mailbox or "INBOX"
     try:
-        parts = [file_name(part) for part in (mailbox or "INBOX").split("/")]
+        parts = [file_name(part) for part in name.split("/")] if all(name.split("/")) else [file_name(name)]
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     return os.path.join(os.path.realpath(os.path.expanduser(folder)), *parts) + ".mbox"

@@ -1,0 +1,567 @@
+"""``mailtools fetch`` as a process, against servers that do as they are told."""
+
+import json
+import re
+import time
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from tests.boxes import number, subjects
+from tests.scripted import Rule, ScriptedImap, ScriptedPop3, ScriptedServer
+from tests.servers import mailtools
+
+MESSAGES = [number(n) for n in range(5)]
+NAMES = [f"{n:06d}" for n in range(5)]
+ENV = {"MAILTOOLS_FETCH_PASSWORD": "secret"}
+BOTH = pytest.mark.parametrize("protocol", ["pop3", "imap"])
+
+Server = ScriptedPop3 | ScriptedImap
+
+
+def make(protocol: str, rules: dict[str, Rule] | None = None, tls: Path | None = None) -> Server:
+    if protocol == "pop3":
+        return ScriptedPop3(MESSAGES, rules, tls)
+    return ScriptedImap({"INBOX": MESSAGES}, rules, tls)
+
+
+def fetch(server: ScriptedServer, to: Path | str, *options: str, **env: str) -> "CompletedProcess[bytes]":
+    protocol = "--pop3" if isinstance(server, ScriptedPop3) else "--imap"
+    where = ("--to", str(to)) if to else ()
+    host = "localhost" if server.context else "127.0.0.1"
+    return mailtools(
+        "fetch",
+        protocol,
+        "--host",
+        host,
+        "--port",
+        str(server.port),
+        "--user",
+        "bob",
+        *where,
+        *options,
+        env=ENV | env,
+    )
+
+
+# -- what comes, and when ------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_new_mail_and_then_none(protocol: str, tmp_path: Path) -> None:
+    with make(protocol) as server:
+        done = fetch(server, tmp_path / "box")
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        assert fetch(server, tmp_path / "box").returncode == 1
+        assert subjects(tmp_path / "box") == NAMES
+        if isinstance(server, ScriptedPop3):
+            server.messages[6] = number(6)
+        else:
+            server.mailboxes["INBOX"][6] = number(6)
+        assert fetch(server, tmp_path / "box").returncode == 0
+    assert subjects(tmp_path / "box") == [*NAMES, "000006"]
+
+
+@BOTH
+def test_what_was_fetched_is_deleted(protocol: str, tmp_path: Path) -> None:
+    with make(protocol) as server:
+        assert fetch(server, tmp_path / "box", "--limit", "2", "--delete").returncode == 0
+        left = server.messages if isinstance(server, ScriptedPop3) else server.mailboxes["INBOX"]
+        assert sorted(left) == [3, 4, 5]
+        assert fetch(server, tmp_path / "box", "--keep").returncode == 0
+        assert sorted(left) == [3, 4, 5]
+        assert fetch(server, tmp_path / "box", "--delete").returncode == 1  # by an earlier run
+        assert not left
+    assert subjects(tmp_path / "box") == NAMES
+
+
+@BOTH
+def test_what_was_fetched_is_deleted_later(protocol: str, tmp_path: Path) -> None:
+    with make(protocol) as server:
+        left = server.messages if isinstance(server, ScriptedPop3) else server.mailboxes["INBOX"]
+        assert fetch(server, tmp_path / "box", "--limit", "2").returncode == 0
+        (state,) = (tmp_path / ".mailtools").glob("*.fetch-????????????????")
+        state.write_text(re.sub(r",\d{10},", f",{int(time.time()) - 31 * 86400},", state.read_text()))
+        assert fetch(server, tmp_path / "box", "--delete-after", "30d").returncode == 0
+        assert sorted(left) == [3, 4, 5]  # the others were fetched just now
+        assert fetch(server, tmp_path / "box", "--delete-after", "30d").returncode == 1
+        assert sorted(left) == [3, 4, 5]
+    assert subjects(tmp_path / "box") == NAMES
+
+
+@BOTH
+def test_sizes(protocol: str, tmp_path: Path) -> None:
+    with make(protocol) as server:
+        large = number(9, 9000)
+        if isinstance(server, ScriptedPop3):
+            server.messages[6] = large
+        else:
+            server.mailboxes["INBOX"][6] = large
+        assert fetch(server, tmp_path / "box", "--max-size", "5K").returncode == 0
+        assert subjects(tmp_path / "box") == NAMES
+        assert fetch(server, tmp_path / "box").returncode == 0
+    assert subjects(tmp_path / "box") == [*NAMES, "000009"]
+
+
+def test_since_in_pop3_is_told_by_the_date(tmp_path: Path) -> None:
+    dates = (b"Thu, 22 Aug 2002 12:00:00 +0200", b"Mon, 23 Nov 2026 12:00:00 +0000", b"nonsense")
+    with ScriptedPop3([b"Subject: x\r\nDate: %b\r\n\r\nx\r\n" % date for date in dates]) as server:
+        assert fetch(server, tmp_path / "box", "--since", "2026-01-31").returncode == 0
+        assert [line for line in server.commands if line.startswith("RETR")] == ["RETR 2", "RETR 3"]
+        assert fetch(server, tmp_path / "box", "--since", "40y").returncode == 64
+
+
+def test_since_in_imap_is_told_by_the_server(tmp_path: Path) -> None:
+    with ScriptedImap(
+        {"INBOX": MESSAGES}, {"UID SEARCH": lambda usual: usual.replace(b"1 2 3 ", b"")}
+    ) as server:
+        assert fetch(server, tmp_path / "box", "--since", "2026-01-31").returncode == 0
+        assert "UID SEARCH SINCE 31-Jan-2026" in server.commands
+
+
+@BOTH
+def test_a_dry_run_changes_nothing(protocol: str, tmp_path: Path) -> None:
+    with make(protocol) as server:
+        done = fetch(server, tmp_path / "box", "--dry-run", "--delete", "--limit", "2")
+        assert done.returncode == 0
+        assert len(done.stdout.splitlines()) == 2
+        assert not [line for line in server.commands if re.match("RETR|DELE|SELECT|UID (FETCH|STORE)", line)]
+    assert not (tmp_path / "box").exists()
+
+
+@BOTH
+def test_json(protocol: str, tmp_path: Path) -> None:
+    with make(protocol) as server:
+        done = fetch(server, tmp_path / "box", "--json", "--delete", "--limit", "1")
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [line["status"] for line in lines] == ["fetched", "deleted"]
+        assert lines[0]["subject"] == "000000"
+        assert lines[0]["from"] == "ann@a.test"
+        assert (
+            json.loads(fetch(server, tmp_path / "new", "--json", "--dry-run").stdout.splitlines()[0])[
+                "status"
+            ]
+            == "new"
+        )
+
+
+# -- where it goes -------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_to_stdout(protocol: str, tmp_path: Path) -> None:
+    with make(protocol) as server:
+        done = fetch(server, "-", "--root", str(tmp_path))
+        assert done.stdout.count(b"From ann@a.test ") == 5
+        assert fetch(server, "-", "--root", str(tmp_path)).returncode == 1
+
+
+def test_the_usual_mbox(tmp_path: Path) -> None:
+    with make("pop3") as server:
+        assert fetch(server, "", "--root", str(tmp_path)).returncode == 0
+    (inbox,) = tmp_path.glob("*/INBOX.mbox")
+    assert subjects(inbox) == NAMES
+
+
+@BOTH
+def test_a_program_takes_each(protocol: str, tmp_path: Path) -> None:
+    command = f"grep -q 000002 && exit 75; cat >> {tmp_path}/none; echo x >> {tmp_path}/count"
+    with make(protocol) as server:
+        done = fetch(server, "", "--pipe", command, "--delete", "--root", str(tmp_path))
+        assert done.returncode == 75
+        assert b"message 3 was not fetched" in done.stderr
+        left = server.messages if isinstance(server, ScriptedPop3) else server.mailboxes["INBOX"]
+        assert sorted(left) == [3]
+        done = fetch(server, "", "--pipe", f"cat > {tmp_path}/message", "--delete", "--root", str(tmp_path))
+        assert done.returncode == 0
+        assert not left
+    assert (tmp_path / "count").read_text() == "x\n" * 4
+    assert (tmp_path / "message").read_bytes().replace(b"\n", b"\r\n") == MESSAGES[2]
+
+
+def test_mailboxes_by_glob(tmp_path: Path) -> None:
+    boxes = {"INBOX": MESSAGES[:1], "Lists.a": MESSAGES[1:2], "Lists.b": MESSAGES[2:3], "Entw&APw-rfe": MESSAGES[3:4],
+             "..": MESSAGES[4:], "Lists.x/y": MESSAGES[4:]}  # fmt: skip
+    with ScriptedImap(boxes, delimiter=".") as server:
+        done = fetch(
+            server, "", "--mailbox", "Lists/?", "--mailbox", "Entw*", "--to-dir", str(tmp_path / "all")
+        )
+        assert done.returncode == 0, done.stderr
+        found = sorted(str(path.relative_to(tmp_path / "all")) for path in (tmp_path / "all").rglob("*.mbox"))
+        assert found == ["Entw\u00fcrfe.mbox", "Lists/a.mbox", "Lists/b.mbox"]
+        assert fetch(server, "", "--mailbox", "*", "--to-dir", str(tmp_path / "all")).returncode == 0
+        assert fetch(server, "", "--mailbox", "*", "--to-dir", str(tmp_path / "all")).returncode == 1
+        assert fetch(server, "", "--mailbox", "nothing/*", "--to-dir", str(tmp_path / "all")).returncode == 66
+        assert fetch(server, "", "--mailbox", "*", "--root", str(tmp_path / "root")).returncode == 64
+    inside = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*.mbox")}
+    assert inside == {"all"}
+
+
+def test_nothing_is_marked_unless_asked(tmp_path: Path) -> None:
+    with ScriptedImap({"INBOX": MESSAGES}) as server:
+        assert fetch(server, tmp_path / "box").returncode == 0
+        assert 'EXAMINE "INBOX"' in server.commands
+        assert not server.flags["INBOX"]
+        assert fetch(server, tmp_path / "other", "--mark-seen").returncode == 0
+        assert server.flags["INBOX"] == {uid: {"\\Seen"} for uid in range(1, 6)}
+
+
+def test_without_uidplus_others_that_are_marked_stay(tmp_path: Path) -> None:
+    with ScriptedImap({"INBOX": MESSAGES}, capabilities="IMAP4rev1") as server:
+        server.flags["INBOX"][5] = {"\\Deleted"}
+        done = fetch(server, tmp_path / "box", "--limit", "2", "--delete")
+        assert done.returncode == 75
+        assert b"1 others are marked" in done.stderr
+        assert len(server.mailboxes["INBOX"]) == 5
+        server.flags["INBOX"][5] = set()
+        assert fetch(server, tmp_path / "box", "--delete").returncode == 0
+        assert not server.mailboxes["INBOX"]
+
+
+# -- habits --------------------------------------------------------------------------------------------------
+
+
+def test_a_server_without_uidl(tmp_path: Path) -> None:
+    with ScriptedPop3(MESSAGES, capabilities="TOP") as server:
+        done = fetch(server, tmp_path / "box")
+        assert done.returncode == 76
+        assert b"fetch them with --delete" in done.stderr
+        assert fetch(server, tmp_path / "box", "--delete").returncode == 0
+        assert not server.messages
+    assert subjects(tmp_path / "box") == NAMES
+
+
+def test_a_server_that_does_not_pipeline_is_asked_one_by_one(tmp_path: Path) -> None:
+    with ScriptedPop3(MESSAGES, capabilities="UIDL") as server:
+        assert fetch(server, tmp_path / "box").returncode == 0
+    assert subjects(tmp_path / "box") == NAMES
+
+
+def test_names_that_changed_are_told(tmp_path: Path) -> None:
+    with ScriptedPop3(MESSAGES) as server:
+        assert fetch(server, tmp_path / "box").returncode == 0
+        server.names = lambda n: f"new-{n}"
+        done = fetch(server, tmp_path / "box")
+        assert done.returncode == 0
+        assert b"no message has the name (UIDL)" in done.stderr
+
+
+def test_a_validity_that_changed_is_told(tmp_path: Path) -> None:
+    with ScriptedImap({"INBOX": MESSAGES}) as server:
+        assert fetch(server, tmp_path / "box").returncode == 0
+        server.validity = 8
+        done = fetch(server, tmp_path / "box")
+        assert done.returncode == 0
+        assert b"UIDVALIDITY 8" in done.stderr
+    assert subjects(tmp_path / "box") == NAMES * 2
+
+
+def test_an_empty_maildrop_and_an_empty_message(tmp_path: Path) -> None:
+    for protocol in ("pop3", "imap"):
+        empty = ScriptedPop3([]) if protocol == "pop3" else ScriptedImap({"INBOX": []})
+        with empty as server:
+            assert fetch(server, tmp_path / protocol).returncode == 1
+        one = ScriptedPop3([b""]) if protocol == "pop3" else ScriptedImap({"INBOX": [b""]})
+        with one as server:
+            assert fetch(server, tmp_path / protocol).returncode == 0
+
+
+@BOTH
+def test_odd_messages_come_as_they_are(protocol: str, tmp_path: Path) -> None:
+    odd = [
+        b"From: a@b\r\nStatus: RO\r\nX-UID: 5\r\n\r\nFrom here\r\n>From there\r\n.\r\n..\r\n",
+        b"From: a@b\r\n\r\nno end",
+        b"From: a@b\r\n\r\nbare \r CR, NUL \0, \xff\r\n",
+        b"\r\nno header\r\n",
+        b"From: a@b\r\n\r\n" + b"x" * 2_000_000 + b"\r\n.\r\nFrom x\r\n" + b"y\r\n" * 300_000,
+    ]
+    server = (
+        ScriptedPop3([m if m.endswith(b"\n") else m + b"\r\n" for m in odd])
+        if protocol == "pop3"
+        else ScriptedImap({"INBOX": odd})
+    )
+    with server:
+        assert fetch(server, tmp_path / "box").returncode == 0
+    from mailtools.services.snapshot import Maildrop
+    from mailtools.system import index
+
+    drop = Maildrop(str(tmp_path / "box"), index.open_box(str(tmp_path / "box")))
+    found = [re.sub(rb"(?m)^\.", b"", b"".join(drop.message(n) or ())) for n in range(len(drop))]
+    assert found == [m if m.endswith(b"\n") else m + b"\r\n" for m in odd]
+
+
+# -- what goes wrong -----------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_wrong_password(protocol: str, tmp_path: Path) -> None:
+    rules: dict[str, Rule] = {"PASS": b"-ERR [AUTH] no\r\n", "LOGIN": lambda _: b"TAG NO no\r\n"}
+    with make(protocol, rules) as server:
+        done = fetch(server, tmp_path / "box")
+    assert done.returncode == 77
+    assert b"refused the login of bob" in done.stderr
+    assert b"secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rules", "code"),
+    [
+        ({"": b"-ERR [SYS/TEMP] later\r\n"}, 75),
+        ({"": None}, 75),
+        ({"": b"HTTP/1.1 200 OK\r\n"}, 76),
+        ({"": b"x" * 100_000}, 76),
+        ({"PASS": b"-ERR [IN-USE] locked\r\n"}, 75),
+        ({"PASS": None}, 75),
+        ({"UIDL": None}, 75),
+        ({"UIDL": b"+OK\r\nx y\r\n.\r\n"}, 76),
+        ({"UIDL": b"+OK\r\n1\r\n.\r\n"}, 76),
+        ({"UIDL": b"+OK\r\n99999999999999999999 x\r\n.\r\n"}, 76),
+        ({"LIST": b"-ERR no\r\n"}, 76),
+        ({"LIST": b"+OK\r\n1 -5\r\n.\r\n"}, 76),
+        ({"RETR": None}, 75),
+        ({"RETR": b"+OK\r\nhalf a mess"}, 75),
+        ({"RETR": b"garbage\r\n"}, 76),
+        ({"RETR": b"+OK\r\n" + b"x" * 3_000_000 + b"\r\n.\r\n"}, 76),
+        ({"RETR": b"-ERR not now\r\n"}, 75),
+        ({"QUIT": None}, 75),
+        ({"QUIT": b"-ERR [SYS/TEMP] some remain\r\n"}, 75),
+        ({"DELE": b"-ERR no\r\n"}, 75),
+    ],
+)  # fmt: skip
+def test_pop3_servers_that_fail(tmp_path: Path, rules: dict[str, Rule], code: int) -> None:
+    with ScriptedPop3(MESSAGES, rules) as server:
+        done = fetch(server, tmp_path / "box", "--delete", "--timeout", "2s")
+        assert done.returncode == code, done.stderr
+        assert b"Traceback" not in done.stderr
+        whole(server, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rules", "code"),
+    [
+        ({"": b"* BYE busy\r\n"}, 75),
+        ({"": b"220 smtp\r\n"}, 76),
+        ({"LOGIN": b"TAG NO [UNAVAILABLE] later\r\n"}, 75),
+        ({"LOGIN": b"* BYE\r\n"}, 75),
+        ({"EXAMINE": b"TAG NO no\r\n", "SELECT": b"TAG NO [NONEXISTENT] no\r\n"}, 66),
+        ({"SELECT": b"* 5 EXISTS\r\nTAG OK\r\n"}, 76),
+        ({"UID SEARCH": b"* SEARCH 1 x 3\r\n" + b"TAG OK\r\n", "UID FETCH": None}, 75),
+        ({"UID SEARCH": b"* SEARCH 99999999999999999999\r\nTAG OK\r\n"}, 76),
+        ({"UID SEARCH": b"TAG NO no\r\n"}, 75),
+        ({"UID FETCH": b"TAG NO no\r\n"}, 75),
+        ({"UID FETCH": b"* 1 FETCH (UID 1 BODY[] {99999999999999999999}\r\n"}, 76),
+        ({"UID FETCH": b"* 1 FETCH (UID 1 BODY[] {9999999999999999999}\r\nabc"}, 75),
+        ({"UID FETCH": b"* 1 FETCH (UID 1 FLAGS {99999999}\r\nabc"}, 76),
+        ({"UID FETCH": b"* 1 FETCH " + b"(" * 100_000 + b"\r\n"}, 76),
+        ({"UID FETCH": b"* 1 FETCH (BODY[] {3}\r\nabc)\r\n"}, 76),
+        ({"UID FETCH": lambda usual: usual[:300]}, 75),
+        ({"UID STORE": b"TAG NO no\r\n"}, 75),
+        ({"UID EXPUNGE": None}, 75),
+    ],
+)  # fmt: skip
+def test_imap_servers_that_fail(tmp_path: Path, rules: dict[str, Rule], code: int) -> None:
+    with ScriptedImap({"INBOX": MESSAGES}, rules) as server:
+        done = fetch(server, tmp_path / "box", "--delete", "--timeout", "2s")
+        assert done.returncode == code, done.stderr
+        assert b"Traceback" not in done.stderr
+        whole(server, tmp_path)
+
+
+def whole(server: Server, tmp_path: Path) -> None:
+    """What is not in the mbox is on the server; the next run completes it."""
+    left = server.messages if isinstance(server, ScriptedPop3) else server.mailboxes["INBOX"]
+    here = subjects(tmp_path / "box") if (tmp_path / "box").exists() else []
+    there = [NAMES[n - 1] for n in left]
+    assert {*here, *there} >= set(NAMES)
+    server.rules = {}
+    assert fetch(server, tmp_path / "box", "--delete").returncode in (0, 1)
+    assert set(subjects(tmp_path / "box")) >= set(NAMES)
+    assert not left
+
+
+@BOTH
+@pytest.mark.parametrize("at", ["", "RETR", "UID FETCH", "UIDL", "EXAMINE"])
+def test_a_server_that_says_nothing_is_given_up(protocol: str, at: str, tmp_path: Path) -> None:
+    with make(protocol, {at: b""}) as server:
+        if (protocol == "imap") == (at in ("RETR", "UIDL")):
+            return
+        done = fetch(server, tmp_path / "box", "--timeout", "500ms")
+    assert done.returncode in ((0,) if at == "EXAMINE" and protocol == "pop3" else (75,))
+
+
+@BOTH
+def test_a_second_run_leaves(protocol: str, tmp_path: Path) -> None:
+    from mailtools.system.seen import Seen
+
+    with make(protocol) as server:
+        seen = Seen(str(tmp_path / "box"), f"{protocol}://bob@127.0.0.1:{server.port}")
+        done = fetch(server, tmp_path / "box")
+        assert done.returncode == 75
+        assert b"is under way" in done.stderr
+        assert not server.connections
+        seen.close()
+
+
+@BOTH
+def test_no_room(protocol: str, tmp_path: Path) -> None:
+    with make(protocol) as server:
+        small = ["bash", "-c", 'ulimit -f 1; exec "$0" "$@"']
+        done = mailtools(
+            "fetch", f"--{protocol}", "--host", "127.0.0.1", "--port", str(server.port), "--user", "bob", "--delete",
+            "--to", str(tmp_path / "box"), env=ENV, prefix=small,
+        )  # fmt: skip
+        assert done.returncode == 73, done.stderr
+        left = server.messages if isinstance(server, ScriptedPop3) else server.mailboxes["INBOX"]
+        assert len(left) == 5
+        assert fetch(server, tmp_path / "box", "--delete").returncode == 0
+    assert subjects(tmp_path / "box") == NAMES
+
+
+# -- TLS and logins ------------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("how", ["implicit", "starttls"])
+def test_tls(protocol: str, how: str, tmp_path: Path) -> None:
+    with make(protocol, tls=tmp_path / "tls") as server:
+        server.is_implicit = how == "implicit"
+        done = fetch(server, tmp_path / "box", "--tls", how, "--cafile", server.cafile)
+        assert done.returncode == 0, done.stderr
+        done = fetch(server, tmp_path / "other", "--tls", how)
+        assert done.returncode == 76
+        assert not any("secret" in line for line in server.commands[-3:])
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "answer", [b"-ERR no\r\n", b"TAG NO no\r\n", b"+OK go\r\n+OK injected\r\n", b"TAG OK\r\n* OK x\r\n", None]
+)
+def test_tls_that_is_asked_for_never_falls_back(protocol: str, answer: bytes | None, tmp_path: Path) -> None:
+    with make(protocol, {"STLS": answer, "STARTTLS": answer}) as server:
+        done = fetch(server, tmp_path / "box", "--tls", "starttls")
+        assert done.returncode in (75, 76)
+        assert not [line for line in server.commands if re.match("USER|PASS|AUTH|LOGIN", line)]
+
+
+def test_preauth_before_tls(tmp_path: Path) -> None:
+    with ScriptedImap({"INBOX": MESSAGES}, {"": b"* PREAUTH in already\r\n"}, tls=tmp_path / "tls") as server:
+        done = fetch(server, tmp_path / "box", "--tls", "starttls", "--cafile", server.cafile)
+        assert done.returncode == 76
+        assert not server.commands
+
+
+def test_no_password_in_the_clear_beyond_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mailtools.core.errors import PolicyError
+    from mailtools.services import fetching
+    from mailtools.services.remote import Target
+    from mailtools.system.pump import Pump
+
+    monkeypatch.setattr(Pump, "is_private", property(lambda _: False))
+    for protocol in ("pop3", "imap"):
+        with make(protocol) as server:
+            target = Target(protocol, "127.0.0.1", server.port, "off", "bob", lambda: "secret", timeout=5)
+            if protocol == "pop3":  # a digest tells nobody the password
+                fetching.open_remote(target).leave()
+                assert [line[:8] for line in server.commands if line.startswith("APOP")] == ["APOP bob"]
+                server.rules = {"": b"+OK no banner\r\n"}
+            with pytest.raises(PolicyError, match="overheard"):
+                fetching.open_remote(target)
+            assert not any("secret" in line for line in server.commands)
+
+
+@pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
+def test_tokens(mechanism: str, tmp_path: Path) -> None:
+    with ScriptedImap({"INBOX": MESSAGES}, capabilities=f"IMAP4rev1 SASL-IR AUTH={mechanism}") as server:
+        done = fetch(server, tmp_path / "box", "--token-command", "echo abc.def")
+        assert done.returncode == 0, done.stderr
+        assert [line.split()[1] for line in server.commands if line.startswith("AUTHENTICATE")] == [mechanism]
+        done = fetch(server, tmp_path / "box", "--auth", "scram-sha-256")
+        assert done.returncode == 77
+
+
+def test_a_token_command_that_fails(tmp_path: Path) -> None:
+    with ScriptedImap({"INBOX": MESSAGES}, capabilities="IMAP4rev1 AUTH=XOAUTH2") as server:
+        done = fetch(server, tmp_path / "box", "--token-command", "exit 3")
+        assert done.returncode == 77
+
+
+# -- accounts ------------------------------------------------------------------------------------------------
+
+
+def configured(tmp_path: Path, text: str) -> tuple[str, str]:
+    (tmp_path / "config.toml").write_text(text)
+    return "-C", str(tmp_path / "config.toml")
+
+
+def test_all_accounts_at_once(tmp_path: Path) -> None:
+    with ScriptedPop3(MESSAGES[:2]) as one, ScriptedImap({"INBOX": MESSAGES[2:]}) as two:
+        here = configured(
+            tmp_path,
+            f"""
+[account.one]
+fetch = "pop3://127.0.0.1:{one.port}"
+user = "ann"
+password-command = "echo x"
+fetch-to = "{tmp_path}/one"
+[account.two]
+fetch = "imap://127.0.0.1:{two.port}"
+user = "bob"
+password-command = "echo x"
+fetch-to = "{tmp_path}/two"
+[account.three]
+host = "nobody.test"
+[account.four]
+fetch = "pop3://127.0.0.1:1"
+user = "cy"
+password-command = "echo x"
+fetch-to = "{tmp_path}/four"
+""",
+        )
+        done = mailtools(*here, "fetch", "--all-accounts")
+        assert done.returncode == 75  # 75 wins
+        assert b"four: cannot connect" in done.stderr
+        assert subjects(tmp_path / "one") == NAMES[:2]
+        assert subjects(tmp_path / "two") == NAMES[2:]
+        assert mailtools(*here, "fetch", "-A", "one").returncode == 1
+        assert mailtools(*here, "fetch", "-A", "three").returncode == 78
+        assert mailtools(*here, "fetch").returncode == 64
+        done = mailtools(*here, "fetch", "-A", "two", "--to", str(tmp_path / "other"), "--json")
+        assert json.loads(done.stdout.splitlines()[0])["account"] == "two"
+
+
+@pytest.mark.parametrize("url", ["http://x", "imaps://", "imaps://u@h", "imap://h/INBOX", "pop3://h:x"])
+def test_urls_that_are_none(tmp_path: Path, url: str) -> None:
+    here = configured(tmp_path, f'[account.a]\nfetch = "{url}"\nuser = "u"\n')
+    done = mailtools(*here, "fetch", env=ENV)
+    assert done.returncode == 78
+    assert b"write pop3s://HOST" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), b"fetch from where?"),
+        (("--host", "h"), b"which protocol?"),
+        (("--pop3", "--host", "h", "--mailbox", "x"), b"--mailbox is IMAP's"),
+        (("--pop3", "--host", "h", "--idle"), b"--idle is IMAP's"),
+        (("--imap", "--host", "h", "--to", "x", "--pipe", "y"), b"exclude each other"),
+        (("--imap", "--host", "h", "--delete", "--keep"), b"exclude each other"),
+        (("--imap", "--host", "h", "--to", "-", "--json"), b"both"),
+        (("--imap", "--host", "h", "--since", "2026-02-30"), b"is no day"),
+        (("--all-accounts", "--host", "h"), b"excludes"),
+    ],
+)
+def test_wrong_uses(options: tuple[str, ...], words: bytes) -> None:
+    done = mailtools("fetch", *options, env=ENV)
+    assert done.returncode == 64
+    assert words in done.stderr
+
+
+def test_a_closed_pipe_ends_in_silence(tmp_path: Path) -> None:
+    with make("pop3") as server:
+        done = mailtools(
+            "fetch", "--pop3", "--host", "127.0.0.1", "--port", str(server.port), "--user", "bob", "--to", "-",
+            "--root", str(tmp_path), env=ENV, prefix=["bash", "-c", '"$0" "$@" | true; exit "${PIPESTATUS[0]}"'],
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) in ((0, b""),)
