@@ -1,24 +1,26 @@
 """One run of `fetch` over one server: what is new comes into an mbox, and is noted, and only then removed.
 
-The order is all there is to it: messages are appended and synced, then what they are called is noted and
-synced, then they are deleted on the server. Cut anywhere, the next run goes on, and at worst a batch comes
-twice. Knows no protocol and no option.
+The order is all there is to it: what is to be stored is noted, messages are appended and synced, that it was
+done is noted and synced, then they are deleted on the server. Cut anywhere, the next run goes on: what was
+noted and not done is looked for in the mbox. Only into a pipe or stream a message may come twice. Knows no
+protocol and no option.
 """
 
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mailtools.core.errors import CannotWriteError
 from mailtools.core.mbox.record import SEPARATOR
 from mailtools.services import arrived
 from mailtools.services.remote import Fetched, Item, Remote, Wishes
-from mailtools.system import clock, mboxfile
-from mailtools.system.seen import Seen
+from mailtools.system import clock, index, mboxfile
+from mailtools.system.seen import Box, Seen
 
 _BATCH_OCTETS = 4 << 20
 _BATCH = 1000  # messages
+_BEGINNING = 2048  # octets; trace fields with their ids are in them
 _SUSPECT = 5  # names that all vanish at once
 
 
@@ -30,6 +32,12 @@ class Sink(Protocol):
 
     def store(self, messages: Sequence[Fetched]) -> list[str]:
         """Take them, durably; "" for each, or why it was not taken. Raises MailError."""
+
+    def mark(self, messages: Sequence[Fetched]) -> list[Any]:
+        """What tells later whether these were taken, all of them; [] where nothing can. For JSON."""
+
+    def has(self, mark: list[Any]) -> bool:
+        """Tell whether what *mark* was made of is there. Raises MailError."""
 
 
 class Mbox:
@@ -46,11 +54,36 @@ class Mbox:
         mboxfile.append_waiting(self.beside, records)
         return [""] * len(messages)
 
+    def mark(self, messages: Sequence[Fetched]) -> list[Any]:
+        """Where the mbox ends, and how the first of them begins: an append is there whole or not at all."""
+        try:
+            end = os.stat(self.beside).st_size
+        except OSError:
+            end = 0
+        return [end, _beginning(messages[0]).hex()]
 
-class Stream:
+    def has(self, mark: list[Any]) -> bool:
+        """Look behind what was there then."""
+        end, beginning = mark
+        return index.holds(self.beside, int(end), bytes.fromhex(beginning))
+
+
+class _Forgetful:
+    """A sink that cannot be asked what it took."""
+
+    def mark(self, messages: Sequence[Fetched]) -> list[Any]:
+        """Nothing."""
+        return []
+
+    def has(self, mark: list[Any]) -> bool:
+        """It cannot tell."""
+        return False
+
+
+class Stream(_Forgetful):
     """An mbox written to a stream."""
 
-    batch = _BATCH
+    batch = 1
 
     def __init__(self, write: Callable[[bytes], object], flush: Callable[[], object]) -> None:
         self.beside = ""
@@ -69,7 +102,7 @@ class Stream:
         return [""] * len(messages)
 
 
-class Pipe:
+class Pipe(_Forgetful):
     """A program that gets each message on its stdin, and takes it with exit code 0."""
 
     batch = 1
@@ -129,6 +162,7 @@ def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
     remote, seen, wishes, watch = errand.remote, errand.seen, errand.wishes, errand.watch
     validity = remote.select(mailbox, wishes.change and not errand.is_dry)
     box = (mailbox, validity)
+    _resume(seen, box, sink)
     there = remote.items(wishes)
     _doubt(errand, mailbox, validity, there)
     wanted = _wanted(remote, there, seen.names(box).keys(), wishes)
@@ -137,30 +171,29 @@ def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
         return
     watch.begin(len(wanted))
     stored: list[Item] = []
-    marked: list[Item] = []
     waiting: list[Fetched] = []
     size = 0
 
     def store() -> None:
-        done = _stored(mailbox, sink, waiting, watch)
-        seen.add(box, [item.name for item in done if item.name])
-        if done and wishes.mark_seen:
-            marked.extend(done)
-        stored.extend(done)
-        waiting.clear()
+        if waiting:
+            stored.extend(_stored(errand, box, sink, waiting))
+            waiting.clear()
 
-    for message in remote.fetch(wanted, sink.beside):
-        if message.problem:
-            watch.came(mailbox, message, message.problem)
-            continue
-        waiting.append(message)
-        size += message.body.size
-        if len(waiting) >= sink.batch or size >= _BATCH_OCTETS:
-            store()
-            size = 0
-    store()
-    if marked:
-        remote.mark_seen(marked)
+    try:
+        for message in remote.fetch(wanted, sink.beside):
+            if message.problem:
+                watch.came(mailbox, message, message.problem)
+                continue
+            waiting.append(message)
+            size += message.body.size
+            if len(waiting) >= sink.batch or size >= _BATCH_OCTETS:
+                store()
+                size = 0
+    finally:
+        store()  # what came before the connection was cut came all the same
+    if stored and wishes.mark_seen:
+        remote.mark_seen(stored)
+    seen.sync()
     doomed = _doomed(there, stored, seen.names(box), wishes)
     if doomed:
         remote.delete(doomed)
@@ -180,20 +213,37 @@ def _wanted(remote: Remote, there: list[Item], known: Iterable[str], wishes: Wis
     return wanted[: wishes.limit] if wishes.limit else wanted
 
 
-def _stored(mailbox: str, sink: Sink, messages: Sequence[Fetched], watch: Watch) -> list[Item]:
-    """Store them; those that the sink took."""
-    if not messages:
-        return []
+def _resume(seen: Seen, box: Box, sink: Sink) -> None:
+    """A run that was killed had stored its last messages, or not: nobody noted which."""
+    intention = seen.intention
+    if intention is not None and intention.box == box and sink.has(intention.mark):
+        seen.add(box, intention.names)
+
+
+def _stored(errand: Errand, box: Box, sink: Sink, messages: Sequence[Fetched]) -> list[Item]:
+    """Store them, and note it; those that the sink took."""
+    names = [message.item.name for message in messages if message.item.name]
+    mark = sink.mark(messages) if names else []
+    if mark:
+        errand.seen.intend(box, names, mark)
     try:
         problems = sink.store(messages)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise CannotWriteError(f"{sink.beside or 'standard output'}: {error.strerror}") from error
+    done = [message.item for message, problem in zip(messages, problems, strict=True) if not problem]
+    errand.seen.add(box, [item.name for item in done if item.name])
     for message, problem in zip(messages, problems, strict=True):
-        watch.came(mailbox, message, problem)
+        errand.watch.came(box[0], message, problem)
         message.body.close()
-    return [message.item for message, problem in zip(messages, problems, strict=True) if not problem]
+    return done
+
+
+def _beginning(message: Fetched) -> bytes:
+    """Some octets that no other record begins with, so near to its end that they are there if all is."""
+    record = arrived.record(message.body, message.arrived)
+    return (record.head + next(message.body.blocks(), b""))[:_BEGINNING]
 
 
 def _doomed(

@@ -93,7 +93,8 @@ class MaildropSession:
         ):
             self._engine.answer(Refusal("wait before you log in again", "LOGIN-DELAY"))
             return
-        ports.last_logins[event.user] = now
+        if ports.login_delay:
+            ports.last_logins[event.user] = now
         self._user = event.user
         ports.run(lambda: self._open(event.user), self._opened)
 

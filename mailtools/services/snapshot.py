@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.errors import MailError
 from mailtools.core.mbox import catalog
 from mailtools.core.mbox.catalog import PLAIN, Catalog, Row
@@ -99,7 +100,7 @@ class Maildrop:
             record = index.record_at(self._box.descriptor, row)
             if record is None or not (is_as_it_was or index.stands(self._box.descriptor, row)):
                 return None
-            return _stuffed(catalog.wire(record))
+            return _stuffed(_complete(catalog.wire(record), row.size))
         octets = self._octets(number, row)
         if is_as_it_was and row.kind == PLAIN:
             message = catalog.plain_wire(octets)
@@ -140,6 +141,16 @@ class Maildrop:
 def _changed(descriptor: int) -> int:
     """When the file was last written."""
     return os.fstat(descriptor).st_mtime_ns if descriptor >= 0 else 0
+
+
+def _complete(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The same; where another program changed the file meanwhile the client is cut, and not told a lie."""
+    came = 0
+    for block in blocks:
+        came += len(block)
+        yield block
+    if came != size:
+        raise RemoteProtocolError("the mbox was changed while a message was sent")
 
 
 def _stuffed(blocks: Iterable[bytes]) -> Iterator[bytes]:

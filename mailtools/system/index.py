@@ -25,6 +25,7 @@ from mailtools.system.locks import MboxLock
 
 _SAMPLES = 16  # records looked at where an mbox has grown
 _TRIES = 3  # where another program rewrites it under our eyes
+_BLOCK = 1 << 20
 _LOOK_AGAIN = 0.01  # seconds, while another program holds the lock
 IN_MEMORY = 1 << 20  # octets of a record; a larger one is read in pieces
 
@@ -158,6 +159,30 @@ def _settled(path: str, descriptor: int, deadline: float) -> os.stat_result | No
         return os.fstat(descriptor)
     finally:
         lock.release()
+
+
+def holds(path: str, start: int, octets: bytes, patience: float = 10.0) -> bool:
+    """Tell whether *octets* stand in the mbox at or behind *start*, while nobody writes.
+
+    Raises LockTimeoutError, CannotWriteError.
+    """
+    descriptor = _open(path)
+    if descriptor < 0:
+        return False
+    try:
+        settled = _settled(path, descriptor, time.monotonic() + patience)
+        if settled is None:
+            raise LockTimeoutError(f"{path}: locked by another program")
+        at = min(start, settled.st_size)
+        while block := os.pread(descriptor, _BLOCK + len(octets), at):
+            if octets in block:
+                return True
+            at += _BLOCK
+        return False
+    except OSError as error:
+        raise CannotWriteError(f"{path}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
 
 
 def _stamp(status: os.stat_result) -> bytes:

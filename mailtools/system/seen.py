@@ -1,8 +1,10 @@
 """What was fetched already: one file for each source, beside the mbox in ``.mailtools/``.
 
-Lines of JSON, each written and synced after the messages it tells of are: ``[mailbox, validity, seconds,
-[names]]``. *validity* is IMAP's UIDVALIDITY, "" where there is none; names are UIDLs or UIDs. A torn last
-line is a kill's: its messages come once more. While the file is open nobody else of ours has it.
+Lines of JSON, each written after the messages it tells of are synced: ``[mailbox, validity, seconds,
+[names]]``. *validity* is IMAP's UIDVALIDITY, "" where there is none; names are UIDLs or UIDs. A fifth member
+makes a line an intention: so would the mbox look when these messages are in it. One that no other line
+follows is a kill's, and whoever knows the mbox can tell what became of it. While the file is open nobody else
+of ours has it.
 """
 
 import hashlib
@@ -10,6 +12,7 @@ import json
 import os
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from typing import Any, NamedTuple
 
 from mailtools.core.errors import CannotWriteError, TemporaryError
 from mailtools.system import atomic, clock, locks
@@ -21,6 +24,14 @@ _WORTH_IT = 1000  # names that are gone before the file is written anew
 Box = tuple[str, str]  # mailbox, validity
 
 
+class Intention(NamedTuple):
+    """What was about to be stored."""
+
+    box: Box
+    names: list[str]
+    mark: list[Any]  # what the sink knows it by
+
+
 class Seen:
     """The file of one *source* for one *target* (an mbox, or a folder with a "/" at its end)."""
 
@@ -30,6 +41,7 @@ class Seen:
         mark = hashlib.sha256(source.encode(errors="surrogateescape")).hexdigest()[:16]
         self.path = os.path.join(folder, STATE_FOLDER, f"{name or 'all'}.fetch-{mark}")
         self._boxes: dict[Box, dict[str, int]] = {}
+        self.intention: Intention | None = None  # of a run that was killed
         self._lock = -1
         self._file = -1
         try:
@@ -60,8 +72,14 @@ class Seen:
             with suppress(ValueError, TypeError):  # a line of another program's: what it told of comes again
                 entry = json.loads(line)
                 if isinstance(entry, list):
-                    mailbox, validity, seconds, names = entry
-                    self._note((str(mailbox), str(validity)), int(seconds), map(str, names))
+                    self._take(*entry)
+
+    def _take(self, mailbox: str, validity: str, seconds: int, names: list[str], *mark: Any) -> None:
+        """A line that was read. Raises TypeError, ValueError."""
+        box, found = (str(mailbox), str(validity)), [str(name) for name in names]
+        self.intention = Intention(box, found, list(mark)) if mark else None
+        if not mark:
+            self._note(box, int(seconds), found)
 
     def _note(self, box: Box, seconds: int, names: Iterable[str]) -> None:
         self._boxes.setdefault(box, {}).update(dict.fromkeys(names, seconds))
@@ -74,17 +92,32 @@ class Seen:
         """Those that *mailbox* was seen with."""
         return [validity for name, validity in self._boxes if name == mailbox]
 
+    def intend(self, box: Box, names: Collection[str], mark: list[Any]) -> None:
+        """Note what is about to be stored. Raises CannotWriteError."""
+        self._write(json.dumps([*box, 0, list(names), *mark], separators=(",", ":")).encode() + b"\n")
+
     def add(self, box: Box, names: Collection[str]) -> None:
-        """Note, durably, that these were fetched now. Raises CannotWriteError."""
-        if not names:
-            return
+        """Note that these were fetched now: it survives a kill, and a power failure after `sync`.
+
+        Raises CannotWriteError.
+        """
+        self.intention = None
         seconds = int(clock.now())
+        self._write(_line(box, seconds, names))
+        self._note(box, seconds, names)
+
+    def sync(self) -> None:
+        """Make it durable: before anything is deleted. Raises CannotWriteError."""
         try:
-            write_all(self._file, _line(box, seconds, names))
             os.fdatasync(self._file)
         except OSError as error:
             raise CannotWriteError(f"{self.path}: {error.strerror}") from error
-        self._note(box, seconds, names)
+
+    def _write(self, line: bytes) -> None:
+        try:
+            write_all(self._file, line)
+        except OSError as error:
+            raise CannotWriteError(f"{self.path}: {error.strerror}") from error
 
     def forget_others(self, box: Box, there: Collection[str]) -> None:
         """Keep of *box* what is still on the server, once it is worth writing the file anew."""
