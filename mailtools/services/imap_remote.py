@@ -8,7 +8,6 @@ Owns, of what RFC 9051 leaves to clients: names of mailboxes are shown with "/" 
 the server has there.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
@@ -28,6 +27,7 @@ from mailtools.services.remote import (
     Target,
     Wire,
     Wishes,
+    attempts,
     refuse_to_tell,
 )
 from mailtools.system import clock
@@ -103,14 +103,15 @@ class ImapRemote:
 
         target, engine = self._target, self._engine
         offered = [name[5:] for name in engine.capabilities if name.startswith("AUTH=")]
-        mechanism = client.choose(offered, target.auth, target.is_token)
         is_safe = self._wire.is_safe
-        if mechanism and (is_safe or not client.sends_secret(mechanism)):
-            credentials = client.Credentials(
-                target.user, self._wire.password(), os.urandom(18).hex(), target.host, target.port
-            )
-            engine.authenticate(mechanism, client.MECHANISMS[mechanism](credentials))
-            answer, how = self._answer("AUTHENTICATE"), mechanism
+        ways = attempts(offered, target, is_safe)
+        if ways:
+            self._wire.password()
+            for how, steps in ways:
+                engine.authenticate(how, steps())
+                answer = self._answer("AUTHENTICATE")
+                if answer.is_ok or answer.code in _TEMPORARY:
+                    break
         elif (
             target.is_token
             or target.auth not in ("", "login", "plain")

@@ -20,6 +20,7 @@ from mailtools.services.remote import (
     Target,
     Wire,
     Wishes,
+    attempts,
     exceeds,
     refuse_to_tell,
 )
@@ -75,17 +76,15 @@ class Pop3Remote:
 
         target, engine = self._target, self._engine
         offered = engine.capabilities.get("SASL", "").split()
-        mechanism = client.choose(offered, target.auth, target.is_token)
         is_safe = self._wire.is_safe
-        if mechanism and (is_safe or not client.sends_secret(mechanism)):
-            import os
-
-            credentials = client.Credentials(
-                target.user, self._wire.password(), os.urandom(18).hex(), target.host, target.port
-            )
-            steps = client.MECHANISMS[mechanism](credentials)
-            engine.auth(mechanism, steps, with_initial=True)
-            answer, how = self._answer(), mechanism
+        ways = attempts(offered, target, is_safe)
+        if ways:
+            self._wire.password()
+            for how, steps in ways:
+                engine.auth(how, steps(), with_initial=True)
+                answer = self._answer()
+                if answer.is_ok or answer.code in _TEMPORARY:
+                    break
         elif engine.banner and not target.is_token and not target.auth and not is_safe:
             engine.apop(target.user, self._wire.password())
             answer, how = self._answer(), "APOP"

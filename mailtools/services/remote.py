@@ -6,9 +6,13 @@ Invariants: TLS is verified and never falls back. No password goes where somebod
 answer in the server's place. Every wait has an end, however slowly a server dribbles.
 """
 
+import functools
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
+from mailtools.core.auth import client
+from mailtools.core.auth.client import Mechanism
 from mailtools.core.engine import Engine, RemoteProtocolError
 from mailtools.core.errors import PolicyError, ProtocolError
 from mailtools.system import clock, pump
@@ -159,6 +163,28 @@ class Wire:
         secret = self.target.secret()
         self.renew()
         return secret
+
+
+def attempts(
+    offered: Collection[str], target: Target, is_safe: bool
+) -> list[tuple[str, Callable[[], Mechanism]]]:
+    """Mechanisms to try, best first, and what each says; the next one only where SCRAM fails.
+
+    For servers offer it also where a user has no keys for it: then PLAIN does, if nobody can listen.
+    """
+    found = [
+        name
+        for name in client.choices(offered, target.auth, target.is_token)
+        if is_safe or not client.sends_secret(name)
+    ]
+
+    def say(name: str) -> Mechanism:
+        nonce = os.urandom(18).hex()
+        return client.MECHANISMS[name](
+            client.Credentials(target.user, target.secret(), nonce, target.host, target.port)
+        )
+
+    return [(name, functools.partial(say, name)) for name in found[: 1 + (found[:1] == ["SCRAM-SHA-256"])]]
 
 
 def refuse_to_tell(how: str) -> PolicyError:

@@ -149,8 +149,13 @@ def usable(forced: str, is_token: bool) -> tuple[str, ...]:
 
 def choose(offered: Collection[str], forced: str = "", is_token: bool = False) -> str:
     """The best mechanism that the server offers; "" where none fits."""
+    return next(iter(choices(offered, forced, is_token)), "")
+
+
+def choices(offered: Collection[str], forced: str = "", is_token: bool = False) -> list[str]:
+    """All that the server offers and that may be used, best first."""
     names = {name.upper() for name in offered}
-    return next((name for name in usable(forced, is_token) if name in names and name in MECHANISMS), "")
+    return [name for name in usable(forced, is_token) if name in names and name in MECHANISMS]
 
 
 def sends_secret(mechanism: str) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mailtools.core.auth.errors import AuthenticationError, MalformedError
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
 from mailtools.core.imap import grammar
-from mailtools.core.wire.reader import BareNewlineError, LineTooLongError, Reader
+from mailtools.core.wire.reader import LineTooLongError, Reader
 
 if TYPE_CHECKING:
     from mailtools.core.auth.client import Mechanism
@@ -224,12 +224,10 @@ class ImapClient:
 
     def _line(self) -> Generator[None, None, bytes]:
         try:
-            line = yield from self._reader.read_line(_MAX_LINE)
+            line = yield from self._reader.read_any_line(_MAX_LINE)
             return line.replace(b"\0", b"?")  # NUL marks the literals, and IMAP has none
         except LineTooLongError:
             raise RemoteProtocolError("a response without end") from None
-        except BareNewlineError:
-            raise RemoteProtocolError("a response that ends with a bare LF") from None
 
     def _joined(self, line: bytes, *before: bytes) -> Generator[None, None, tuple[bytes, list[bytes]]]:
         """A response with its literals, which stand in the line as their numbers between NULs."""

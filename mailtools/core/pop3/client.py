@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mailtools.core.auth.errors import AuthenticationError, MalformedError
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
 from mailtools.core.wire import dots
-from mailtools.core.wire.reader import BareNewlineError, LineTooLongError, Reader
+from mailtools.core.wire.reader import LineTooLongError, Reader
 
 if TYPE_CHECKING:
     from mailtools.core.auth.client import Mechanism
@@ -170,11 +170,9 @@ class Pop3Client:
 
     def _line(self) -> Generator[None, None, bytes]:
         try:
-            return (yield from self._reader.read_line(_MAX_LINE))
+            return (yield from self._reader.read_any_line(_MAX_LINE))
         except LineTooLongError:
             raise RemoteProtocolError("an answer without end") from None
-        except BareNewlineError:
-            raise RemoteProtocolError("an answer that ends with a bare LF") from None
 
     def _long(self, command: str) -> Generator[Event | None, None, None]:
         """The lines of a long answer: in one piece, or where there are many as they come."""

@@ -20,7 +20,7 @@ from mailtools.core.auth.errors import AuthenticationError, MalformedError
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
 from mailtools.core.smtp.reply import Reply
 from mailtools.core.wire import dots
-from mailtools.core.wire.reader import Reader
+from mailtools.core.wire.reader import LineTooLongError, Reader
 
 if TYPE_CHECKING:
     from mailtools.core.auth.client import Mechanism  # only who logs in needs it
@@ -245,19 +245,10 @@ class SmtpClient:
         return _MAX_CHALLENGE_LINE if self._login is not None else _MAX_REPLY_LINE
 
     def _reply_line(self) -> Generator[None, None, bytes]:
-        """One line. LF alone is taken too: servers that send it are about, and no command hangs on it."""
-        searched = 0
-        reader = self._reader
-        while (end := reader.octets.find(b"\n", searched)) < 0:
-            searched = len(reader.octets)
-            if searched > self._longest_line:
-                raise RemoteProtocolError("a reply line without end")
-            yield
-        if end > self._longest_line:
-            raise RemoteProtocolError("a reply line without end")
-        line = reader.octets[:end].removesuffix(b"\r")
-        reader.octets = reader.octets[end + 1 :]
-        return line
+        try:
+            return (yield from self._reader.read_any_line(self._longest_line))
+        except LineTooLongError:
+            raise RemoteProtocolError("a reply line without end") from None
 
 
 def _reply(code: int, texts: list[str]) -> Reply:

@@ -101,6 +101,23 @@ class Reader:
         self._at = end + 1
         return line
 
+    def read_any_line(self, limit: int) -> Wait:
+        """Read one line that ends with CRLF or, as some servers say it, LF; return it without its end.
+
+        For clients, where nothing hangs on it. Raises LineTooLongError: nothing is skipped then.
+        """
+        searched = 0
+        while (end := self._octets.find(b"\n", self._at + searched)) < 0:
+            searched = self.size
+            if searched > limit:
+                raise LineTooLongError
+            yield
+        if end - self._at > limit:
+            raise LineTooLongError
+        line = self._octets[self._at : end].removesuffix(b"\r")
+        self._at = end + 1
+        return line
+
     def _drop_bad_line(self, newline: int) -> None:
         """Drop up to *newline*; where it is a bare LF, the line goes on behind it."""
         self._skipping = newline == self._at or self._octets[newline - 1] != 13
