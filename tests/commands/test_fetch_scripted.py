@@ -2,15 +2,20 @@
 
 import json
 import re
+import threading
 import time
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
+from mailtools.commands._fetched import Report
+from mailtools.services import fetching
+from mailtools.services.collect import Mbox
+from mailtools.services.remote import Target, Wishes
 from tests.boxes import number, subjects
 from tests.scripted import Rule, ScriptedImap, ScriptedPop3, ScriptedServer
-from tests.servers import mailtools
+from tests.servers import eventually, mailtools
 
 MESSAGES = [number(n) for n in range(5)]
 NAMES = [f"{n:06d}" for n in range(5)]
@@ -291,6 +296,35 @@ def test_odd_messages_come_as_they_are(protocol: str, tmp_path: Path) -> None:
     assert found == [m if m.endswith(b"\n") else m + b"\r\n" for m in odd]
 
 
+def test_a_connection_that_ends_while_we_wait_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "_FIRST_PAUSE", 0.05)
+    stop = threading.Event()
+    with ScriptedImap({"INBOX": MESSAGES[:2]}, {"IDLE": None}) as server:
+        target = Target("imap", "127.0.0.1", server.port, "off", "bob", lambda: "secret", timeout=5)
+        options = {"as_json": False, "dry_run": False}
+        order = fetching.Order(
+            target,
+            str(tmp_path / "box"),
+            Wishes(),
+            lambda _: Mbox(str(tmp_path / "box")),
+            is_stopping=stop.is_set,
+        )
+        thread = threading.Thread(
+            target=fetching.fetch, args=(order, Report(options, 0, several=False).watch(""))
+        )
+        thread.start()
+        eventually(lambda: server.connections >= 2, "another connection")
+        server.mailboxes["INBOX"][3] = MESSAGES[2]
+        eventually(lambda: len(subjects(tmp_path / "box")) == 3, "the new message")
+        server.rules = {}
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+    assert subjects(tmp_path / "box") == NAMES[:3]
+
+
 # -- what goes wrong -----------------------------------------------------------------------------------------
 
 
@@ -453,8 +487,6 @@ def test_preauth_before_tls(tmp_path: Path) -> None:
 
 def test_no_password_in_the_clear_beyond_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     from mailtools.core.errors import PolicyError
-    from mailtools.services import fetching
-    from mailtools.services.remote import Target
     from mailtools.system.pump import Pump
 
     monkeypatch.setattr(Pump, "is_private", property(lambda _: False))
