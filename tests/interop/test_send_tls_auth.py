@@ -173,7 +173,9 @@ def test_postfix_takes_tls_where_nobody_insists(postfix: Submission) -> None:
     outcomes = sent(dialling(postfix, "starttls", tls="opportunistic", cafile="")._replace(user=""))
     assert isinstance(outcomes[0].error, MailError), "no login, no mail"
     # Its log is written by another process of its own.
-    eventually(lambda: "TLS connection established from localhost" in postfix.log[before:], lambda: postfix.log)
+    eventually(
+        lambda: "TLS connection established from localhost" in postfix.log[before:], lambda: postfix.log
+    )
 
 
 def test_dovecot_over_lmtp(dovecot: Path) -> None:
