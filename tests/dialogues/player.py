@@ -1,8 +1,8 @@
 """Golden dialogues: read, and played three ways: engine whole, engine octet by octet, real socket.
 
-A dialogue is a text file. Its head has lines ``key: value``: rfc, max-size, max-recipients, domain, catch-all,
-plus-delimiter; lmtp and tls (yes); users and aliases (lines of those files, with `` | `` between). A blank line
-ends it. Then each line is said by the client (C:) or the server (S:), or is a comment (#), or ``TLS``: the
+A dialogue is a text file in smtp/ or pop3/. Its head has lines ``key: value``: rfc, max-size, max-recipients,
+domain, catch-all, plus-delimiter; lmtp and tls (yes); users and aliases (lines of those files, with `` | ``
+between); mail (who has which of `MAIL` at the begin, as ``bob plain dots``). A blank line ends it. Then each line is said by the client (C:) or the server (S:), or is a comment (#), or ``TLS``: the
 handshake. In a client's line
 backslash and r, n, t, 0 or xNN are octets, and ``<y*100>`` is a hundred of them; CRLF is added unless the line
 ends with backslash and c. In a server's line ``*`` stands for anything, and ``250-...`` for lines of a reply before its last. After a line ``mbox USER`` the rest is
@@ -15,19 +15,30 @@ import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mailtools.core.auth.passwd import Entry
+from mailtools.core.pop3.server import Offer as Pop3Offer
+from mailtools.core.pop3.server import Pop3Server
 from mailtools.core.smtp.offer import Offer
 from mailtools.core.smtp.server import SmtpServer
 from mailtools.services.addressing import Addressing, open_aliases
 from mailtools.services.handover import Carriers
 from mailtools.services.logins import LoginRules, Logins
+from mailtools.services.maildrop import MaildropSession
+from mailtools.services.maildrop import Ports as Pop3Ports
 from mailtools.services.receive import Ports, ReceiveSession
 from mailtools.system import mboxfile, passwords
 from mailtools.system.commit import Delivery
 from mailtools.system.mailroot import MailRoot
 from mailtools.system.users import Users
+from tests.boxes import append
+
+MAIL = {
+    "plain": b"From: ann@a.test\r\nSubject: plain\r\n\r\none\r\ntwo\r\nthree\r\n",
+    "dots": b"Subject: dots\r\nStatus: RO\r\n\r\n.\r\n..two\r\nFrom here\r\n>From there\r\n",
+    "other": b"Subject: other\r\n\r\nx\r\n",
+}
 
 
 class Step(NamedTuple):
@@ -106,10 +117,25 @@ def files_of(head: dict[str, str], folder: Path) -> dict[str, Path]:
     return found
 
 
+def put_mail(head: dict[str, str], root: Path) -> None:
+    """The maildrop that a script begins with."""
+    if "mail" in head:
+        user, *names = head["mail"].split()
+        append(root / user / "INBOX.mbox", *(MAIL[name] for name in names))
+
+
 class InMemory:
     """The engine and its session, without a socket."""
 
     def __init__(self, script: Script, root: Path, piece: int) -> None:
+        self.engine: Any
+        self.session: Any
+        self.open(script, root)
+        self.piece = piece
+        self.said = b""
+        self.turn()
+
+    def open(self, script: Script, root: Path) -> None:
         head = script.head
         files = files_of(head, root.parent / f"{root.name}-files")
         self.engine = SmtpServer(offer_of(head))
@@ -125,9 +151,6 @@ class InMemory:
         logins = Logins(LoginRules(users), Checker(), lambda _, call: call())  # type: ignore[arg-type]
         ports = Ports(Carriers(self.deliver, lambda _: None, print), lambda _: None, lambda _: None)
         self.session = ReceiveSession(self.engine, addressing, logins, "127.0.0.1", ports, lambda: None)
-        self.piece = piece
-        self.said = b""
-        self.turn()
 
     def deliver(self, delivery: Delivery) -> None:
         assert mboxfile.append(delivery.path, [delivery.record])
@@ -158,6 +181,20 @@ class InMemory:
         self.engine.receive_eof()
         self.turn()
         return self.said
+
+
+class Pop3InMemory(InMemory):
+    """The same of POP3."""
+
+    def open(self, script: Script, root: Path) -> None:
+        files = files_of(script.head, root.parent / f"{root.name}-files")
+        put_mail(script.head, root)
+        self.engine = Pop3Server(Pop3Offer("host", stls="tls" in script.head))
+        users = Users(str(files["users"]))
+        logins = Logins(LoginRules(users), Checker(), lambda _, call: call())  # type: ignore[arg-type]
+        run = Checker().run
+        ports = Pop3Ports(MailRoot(str(root)), run, lambda _: None, lambda _: None)  # type: ignore[arg-type]
+        self.session = MaildropSession(self.engine, logins, "127.0.0.1", ports, lambda: None)
 
 
 class OverSocket:

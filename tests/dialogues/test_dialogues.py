@@ -4,23 +4,33 @@ from pathlib import Path
 
 import pytest
 
-from tests.dialogues.player import InMemory, OverSocket, check_mboxes, files_of, play, read
-from tests.servers import Server
+from tests.dialogues.player import (
+    InMemory,
+    OverSocket,
+    Pop3InMemory,
+    check_mboxes,
+    files_of,
+    play,
+    put_mail,
+    read,
+)
+from tests.servers import Pop3Server, Server
 
-SCRIPTS = sorted((Path(__file__).parent / "smtp").glob("*.txt"))
+SCRIPTS = sorted(Path(__file__).parent.glob("*/*.txt"))
 
 
 @pytest.mark.parametrize("piece", [0, 1], ids=["whole", "octets"])
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_in_memory(path: Path, tmp_path: Path, piece: int) -> None:
     script = read(path)
-    play(script, InMemory(script, tmp_path / "root", piece))
+    engine = Pop3InMemory if path.parent.name == "pop3" else InMemory
+    play(script, engine(script, tmp_path / "root", piece))
     check_mboxes(script, tmp_path / "root")
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_over_a_socket(path: Path, tmp_path: Path) -> None:
-    script = read(path)
+    script, where = read(path), path.parent.name
     values = ("max-size", "max-recipients", "domain", "catch-all", "plus-delimiter")
     options = [word for key in values if key in script.head
                for value in script.head[key].split() for word in (f"--{key}", value)]  # fmt: skip
@@ -30,6 +40,8 @@ def test_over_a_socket(path: Path, tmp_path: Path) -> None:
     options += [
         option for key, option in (("lmtp", "--lmtp"), ("tls", "--tls-self-signed")) if key in script.head
     ]
-    with Server(tmp_path / "root", *options) as server:
+    put_mail(script.head, tmp_path / "root")
+    kind = Pop3Server if where == "pop3" else Server
+    with kind(tmp_path / "root", *options) as server:
         play(script, OverSocket(server.port))
     check_mboxes(script, tmp_path / "root")
