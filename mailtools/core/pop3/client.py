@@ -186,8 +186,9 @@ class Pop3Client:
                 return
             # One search tells nearly always that there is no dot but the last: a tenth of all the time.
             if not is_stuffed:
-                end = reader.find(b"\n.", searched) - 1
-                is_stuffed = end >= 0 and not reader.has(_END, end)
+                dot = reader.find(b"\n.", searched)
+                end = dot - 1
+                is_stuffed = dot >= 0 and not reader.has(_END, end)
             if is_stuffed:
                 end = reader.find(_END, searched)
             if end >= 0:
