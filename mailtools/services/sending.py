@@ -169,20 +169,15 @@ def _filed(path: str, message: Outgoing) -> Uncopied | None:
 
 def file_copy(path: str, message: Outgoing) -> None:
     """Append *message* to the mbox *path*, with the Bcc that nobody else sees. Raises CannotWriteError."""
-    from mailtools.core.mbox import quoting
-    from mailtools.services.outgoing import whole_lines
+    from mailtools.services.arrived import Arriving
     from mailtools.system import clock
-    from mailtools.system.buffer import Buffer
     from mailtools.system.mboxfile import Record, append_waiting
 
-    head = (message.head[:-2] + message.bcc + b"\r\n").replace(b"\r\n", b"\n")
-    body = Buffer(path)
-    body.append(quoting.quote(quoting.quote_state(head)))
-    last = b"\n"
-    for last in whole_lines(message.body.blocks()):
-        body.append(quoting.quote(last))
-    if not last.endswith(b"\n"):
-        body.append(b"\n")
+    arriving = Arriving(path)
+    arriving.take(message.head[:-2] + message.bcc + b"\r\n")
+    for block in message.body.blocks():
+        arriving.take(block)
+    body = arriving.end()
     postmark = make_postmark(message.reverse_path, clock.asctime(int(clock.now())))
     append_waiting(os.path.realpath(os.path.expanduser(path)), [Record(postmark, body)])
     body.close()
