@@ -8,6 +8,7 @@ protocol and no option.
 
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -173,11 +174,15 @@ def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
     stored: list[Item] = []
     waiting: list[Fetched] = []
     size = 0
+    writer = _Behind()
 
     def store() -> None:
-        if waiting:
-            stored.extend(_stored(errand, box, sink, waiting))
-            waiting.clear()
+        """What waits is written while the next messages come: an eighth of all the time."""
+        nonlocal waiting
+        batch, waiting = waiting, []
+        stored.extend(writer.outcome())
+        if batch:
+            writer.start(lambda: _stored(errand, box, sink, batch))
 
     try:
         for message in remote.fetch(wanted, sink.beside):
@@ -191,6 +196,7 @@ def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
                 size = 0
     finally:
         store()  # what came before the connection was cut came all the same
+        stored.extend(writer.outcome())
     if stored and wishes.mark_seen:
         remote.mark_seen(stored)
     seen.sync()
@@ -211,6 +217,38 @@ def _wanted(remote: Remote, there: list[Item], known: Iterable[str], wishes: Wis
         new = remote.since(wanted, wishes.since)
         wanted = [item for item in wanted if item.name in new]
     return wanted[: wishes.limit] if wishes.limit else wanted
+
+
+class _Behind:
+    """One task at a time, in a thread."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._done: list[Item] = []
+        self._error: BaseException | None = None
+
+    def start(self, task: Callable[[], list[Item]]) -> None:
+        """Begin; the one before has to be over."""
+
+        def run() -> None:
+            try:
+                self._done = task()
+            except BaseException as error:
+                self._error = error
+
+        self._thread = threading.Thread(target=run)
+        self._thread.start()
+
+    def outcome(self) -> list[Item]:
+        """Wait for the task; what it returned, once. Raises what it raised."""
+        if self._thread is not None:
+            self._thread.join()
+        error, self._error = self._error, None
+        done, self._done = self._done, []
+        self._thread = None
+        if error is not None:
+            raise error
+        return done
 
 
 def _resume(seen: Seen, box: Box, sink: Sink) -> None:
