@@ -1,5 +1,6 @@
 """Where `fetch` fetches from: the options, the accounts and the secrets, made into targets."""
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -11,10 +12,11 @@ from mailtools.commands._options import DURATION
 from mailtools.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from mailtools.services.next_hop import Account
+    from mailtools.services.next_hop import Account, Connection
     from mailtools.services.remote import Target
 
 F = TypeVar("F", bound=Callable[..., Any])
+_ASKING = threading.Lock()
 
 
 class Source(NamedTuple):
@@ -133,7 +135,7 @@ def _by_account(account: "Account", options: Mapping[str, Any]) -> Source:
 def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, account: str) -> "Target":
     import getpass
 
-    from mailtools.commands._secrets import once, secret
+    from mailtools.commands._secrets import once
     from mailtools.services.next_hop import Connection
     from mailtools.services.remote import IMPLICIT, OFF, PORTS, Target
 
@@ -161,13 +163,21 @@ def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, acc
         port or PORTS[protocol, tls == IMPLICIT],
         tls,
         user,
-        once(lambda: secret(host, its, "MAILTOOLS_FETCH_PASSWORD")),
+        once(lambda: _ask(host, its)),
         options["auth"] or "",
         bool(its.token_command),
         options["cafile"],
         options["fingerprint"],
         options["timeout"],
     )
+
+
+def _ask(host: str, its: "Connection") -> str:
+    """One account's secret after the other: two questions on one terminal could not be told apart."""
+    from mailtools.commands._secrets import secret
+
+    with _ASKING:
+        return secret(host, its, "MAILTOOLS_FETCH_PASSWORD")
 
 
 def _is_loopback(host: str) -> bool:

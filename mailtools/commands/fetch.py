@@ -183,7 +183,6 @@ def _all_at_once(
             warn(f"{source.account}: {_exits.sentence_for(error)}")
             codes.append(code)
 
-    # A secret that is asked for on the terminal is asked for before the others begin to talk.
     threads = [threading.Thread(target=fetch, args=(source,)) for source in found]
     for thread in threads:
         thread.start()
