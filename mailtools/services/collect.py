@@ -306,7 +306,9 @@ def _doubt(errand: Errand, mailbox: str, validity: str, there: list[Item]) -> No
         watch.warn(
             f"{where}the server has numbered its messages anew (UIDVALIDITY {validity}): all of them come"
         )
-    elif len(known) >= _SUSPECT and len(there) >= _SUSPECT and not any(item.name in known for item in there):
+    if validity or errand.wishes.change:
+        return  # UIDs stay as they are; and what was fetched may be gone, as it was to be
+    if len(known) >= _SUSPECT and len(there) >= _SUSPECT and not any(item.name in known for item in there):
         watch.warn(
             f"{where}no message has the name (UIDL) of one that was fetched before: if the server changed"
             " them all, all come again"

@@ -252,6 +252,14 @@ def test_names_that_changed_are_told(tmp_path: Path) -> None:
         assert b"no message has the name (UIDL)" in done.stderr
 
 
+def test_new_mail_where_the_old_was_deleted_is_nothing_to_tell(tmp_path: Path) -> None:
+    with ScriptedPop3(MESSAGES) as server:
+        assert fetch(server, tmp_path / "box", "--delete").returncode == 0
+        server.messages = dict(enumerate(MESSAGES, 10))
+        done = fetch(server, tmp_path / "box", "--delete")
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_validity_that_changed_is_told(tmp_path: Path) -> None:
     with ScriptedImap({"INBOX": MESSAGES}) as server:
         assert fetch(server, tmp_path / "box").returncode == 0
