@@ -298,7 +298,7 @@ def test_every_stage(tmp_path: Path, stage: str, lines: tuple[str, ...], at: int
         assert codes(server, *lines)[at] == b"454"
         started = time.monotonic()
         assert codes(server, *lines)[at][:1] in b"23"
-        assert time.monotonic() - started >= 0.2
+        assert time.monotonic() - started > 0.19  # the loop's clock counts milliseconds
         assert codes(server, *lines)[at] == b""
     stored = messages(server.root / "bob" / "INBOX.mbox")
     assert len(stored) == (1 if stage == "eod" else 0)
