@@ -1,26 +1,33 @@
 """A POP3 session: a snapshot of a user's INBOX, what is shown of it, and what QUIT removes.
 
-One `MaildropSession` a connection answers the engine's questions. What takes long (opening, removing) is done
-by the worker it is given and answered later. Knows no socket.
+One `MaildropSession` a connection answers the engine's questions. What takes long (opening, removing, finding
+again what another program moved) is done by the worker it is given and answered later. A lock that another
+program holds is waited for by trying again after a while: no worker waits. Knows no socket.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys
-from mailtools.core.errors import MailError, TemporaryError
+from mailtools.core.errors import LockTimeoutError, MailError, TemporaryError
 from mailtools.core.pop3 import events
 from mailtools.core.pop3.events import Event, Refusal
 from mailtools.core.pop3.server import Pop3Server
 from mailtools.services.logins import Logins
-from mailtools.services.snapshot import Maildrop, top
-from mailtools.system import clock, index
+from mailtools.services.snapshot import Maildrop, open_at_once, top
+from mailtools.system import clock
 from mailtools.system.mailroot import MailRoot
 
 T = TypeVar("T")
 
 _GONE = Refusal("the message is gone: another program took it out of the mbox", "SYS/TEMP")
 _NO_SUCH = Refusal("no such message")
+_LOCKED = Refusal("another program has locked the maildrop, try again later", "SYS/TEMP")
+_UNREADABLE = Refusal("the maildrop cannot be read", "SYS/TEMP")
+_NOTHING_REMOVED = Refusal("nothing was removed: the maildrop is busy, try again later", "SYS/TEMP")
+_LOOK_AGAIN = 0.05  # seconds, while another program holds the lock
+_READING = 10.0  # seconds for which a lock is waited for
+_REMOVING = 30.0
 
 
 class Run(Protocol):
@@ -28,6 +35,10 @@ class Run(Protocol):
 
     def __call__(self, task: Callable[[], T], done: Callable[[T | None], None]) -> None:
         """Begin."""
+
+
+def _at_once(_: float, callback: Callable[[], None]) -> None:
+    callback()
 
 
 class Ports(NamedTuple):
@@ -39,12 +50,23 @@ class Ports(NamedTuple):
     warn: Callable[[str], None]
     login_delay: float = 0.0  # seconds between two logins of one user
     last_logins: dict[str, float] = {}  # noqa: RUF012 - given by who opens sessions, shared by all of them
+    later: Callable[[float, Callable[[], None]], Any] = _at_once  # run a callback after so many seconds
 
 
 class MaildropSession:
     """One session's decisions. *resume* is called when a question that had to wait was answered."""
 
-    __slots__ = ("_box", "_ended", "_engine", "_logins", "_peer", "_ports", "_resume", "_user")
+    __slots__ = (
+        "_box",
+        "_ended",
+        "_engine",
+        "_is_searching",
+        "_logins",
+        "_peer",
+        "_ports",
+        "_resume",
+        "_user",
+    )
 
     def __init__(
         self, engine: Pop3Server, logins: Logins, peer: str, ports: Ports, resume: Callable[[], None]
@@ -56,6 +78,7 @@ class MaildropSession:
         self._resume = resume
         self._box: Maildrop | None = None
         self._ended = False
+        self._is_searching = False  # a worker has the maildrop in its hands
         self._user = ""
         engine.mechanisms = self._mechanisms
 
@@ -70,6 +93,35 @@ class MaildropSession:
     def _answer_later(self, value: object) -> None:
         self._engine.answer(value)
         self._resume()
+
+    def _patiently(
+        self, patience: float, task: Callable[[bool], T], done: Callable[[T | Refusal | None], None]
+    ) -> None:
+        """Have *task* done by a worker, again and again while it raises LockTimeoutError; then call *done*.
+
+        The task is told whether it is the last time.
+        """
+        deadline = clock.monotonic() + patience
+
+        def attempt() -> T | LockTimeoutError:
+            try:
+                return task(clock.monotonic() > deadline)
+            except LockTimeoutError as error:
+                return error
+
+        def came(outcome: T | LockTimeoutError | None) -> None:
+            if not isinstance(outcome, LockTimeoutError):
+                done(outcome)
+            elif clock.monotonic() > deadline + _LOOK_AGAIN:
+                self._ports.warn(str(outcome))
+                done(_LOCKED)
+            else:
+                self._ports.later(_LOOK_AGAIN, begin)
+
+        def begin() -> None:
+            self._ports.run(attempt, came)
+
+        begin()
 
     # -- logging in -----------------------------------------------------------------------------------------
 
@@ -96,12 +148,14 @@ class MaildropSession:
         if ports.login_delay:
             ports.last_logins[event.user] = now
         self._user = event.user
-        ports.run(lambda: self._open(event.user), self._opened)
+        self._patiently(_READING, lambda is_last: self._open(event.user, is_last), self._opened)
 
-    def _open(self, user: str) -> Maildrop | Refusal:
+    def _open(self, user: str, is_last: bool) -> Maildrop | Refusal:
         try:
             path = self._ports.root.inbox(user)
-            return Maildrop(path, index.open_box(path))
+            return Maildrop(path, open_at_once(path, is_last))
+        except LockTimeoutError:
+            raise
         except ValueError:
             return Refusal("no mailbox can have that name", "SYS/PERM")
         except (MailError, OSError) as error:
@@ -117,7 +171,7 @@ class MaildropSession:
             self._box = found
             size = found.size()
             self._ports.log(
-                f"login of {self._user} from {self._peer or 'a local client'}: {size.messages} messages"
+                f"login of {self._user!r} from {self._peer or 'a local client'}: {size.messages} messages"
             )
             self._answer_later(size)
         else:
@@ -153,22 +207,43 @@ class MaildropSession:
     def _retrieve(self, event: events.Retrieve) -> None:
         box = self._box
         assert box is not None
-        answer: object
         try:
             number = self._number(event.number)
-            blocks = box.message(number)
-            if blocks is None:
-                answer = _GONE
-            elif event.lines is None:
-                answer = box.octets(number), blocks
-            else:
-                answer = None, top(blocks, event.lines)
+            blocks = box.message_at_once(number)
         except NoSuchMessageError:
-            answer = _NO_SUCH
+            self._engine.answer(_NO_SUCH)
         except OSError as error:
-            self._ports.warn(f"{box.path}: {error.strerror}")
-            answer = Refusal("the maildrop cannot be read", "SYS/TEMP")
-        self._engine.answer(answer)
+            self._engine.answer(self._unreadable(error))
+        else:
+            if blocks is None:
+                self._search(box, number, event)
+            else:
+                self._engine.answer(_wire(box.octets(number), blocks, event.lines))
+
+    def _search(self, box: Maildrop, number: int, event: events.Retrieve) -> None:
+        """Another program wrote in the mbox: have the message found again."""
+
+        def find(is_last: bool) -> Iterable[bytes] | Refusal | None:
+            try:
+                return box.message(number, is_last) or _GONE
+            except OSError as error:
+                return self._unreadable(error)
+
+        def found(outcome: Iterable[bytes] | Refusal | None) -> None:
+            self._is_searching = False
+            if self._ended:
+                box.close()
+            elif outcome is None or isinstance(outcome, Refusal):
+                self._answer_later(outcome or _UNREADABLE)
+            else:
+                self._answer_later(_wire(box.octets(number), outcome, event.lines))
+
+        self._is_searching = True
+        self._patiently(_READING, find, found)
+
+    def _unreadable(self, error: OSError) -> Refusal:
+        self._ports.warn(f"the maildrop of {self._user!r} cannot be read: {error.strerror}")
+        return _UNREADABLE
 
     def _delete(self, event: events.Delete) -> None:
         assert self._box is not None
@@ -191,29 +266,34 @@ class MaildropSession:
             box.close()
             self._engine.answer("")
             return
-        self._ports.run(lambda: self._remove(box), self._removed)
+
+        def removed(outcome: Refusal | str | None) -> None:
+            box.close()
+            self._answer_later(_NOTHING_REMOVED if outcome is None or outcome is _LOCKED else outcome)
+
+        self._patiently(_REMOVING, lambda _: self._remove(box), removed)
 
     def _remove(self, box: Maildrop) -> Refusal | str:
         try:
-            box.remove()
+            box.remove(0.0)
+        except LockTimeoutError:
+            raise
         except (MailError, OSError) as error:
             self._ports.warn(f"{box.path}: {error}")
             return Refusal("nothing was removed: the maildrop cannot be written", "SYS/TEMP")
-        else:
-            self._ports.log(f"{self._user} removed {len(box.marked)} messages")
-            return ""
-        finally:
-            box.close()
-
-    def _removed(self, outcome: Refusal | str | None) -> None:
-        busy = Refusal("nothing was removed: the server is busy", "SYS/TEMP")
-        self._answer_later(busy if outcome is None else outcome)
+        self._ports.log(f"{self._user!r} removed {len(box.marked)} messages")
+        return ""
 
     def _closed(self, _: events.Closed) -> None:
         self._ended = True
-        if self._box is not None:
+        if self._box is not None and not self._is_searching:
             self._box.close()
-            self._box = None
+        self._box = None
+
+
+def _wire(octets: int, blocks: Iterable[bytes], lines: int | None) -> tuple[int | None, Iterable[bytes]]:
+    """The answer to RETR, or to TOP with *lines*."""
+    return (octets, blocks) if lines is None else (None, top(blocks, lines))
 
 
 class NoSuchMessageError(Exception):

@@ -71,7 +71,7 @@ def _sessions(service: Pop3Service, server: serve.Server, loop: Loop, workers: E
         workers.callback(worker.stop)
     logins = Logins(service.login_rules, checker, loop.later)
     delay = float(service.offer.login_delay)
-    ports = Ports(MailRoot(service.root), openers.run, log.info, log.warning, delay, {})
+    ports = Ports(MailRoot(service.root), openers.run, log.info, log.warning, delay, {}, loop.later)
 
     def open_session(opening: Opening) -> tuple[Pop3Server, Session]:
         engine = Pop3Server(service.offer)

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Protocol
 
 from mailtools.core.engine import RemoteProtocolError
-from mailtools.core.errors import MailError
+from mailtools.core.errors import LockTimeoutError, MailError
 from mailtools.core.mbox import catalog
 from mailtools.core.mbox.catalog import PLAIN, Catalog, Row
 from mailtools.core.pop3.events import Size
@@ -23,6 +23,22 @@ from mailtools.system import index, rewrite
 from mailtools.system.index import Box
 
 _AHEAD = 256 << 10  # octets read at once where a client asks for one message after another
+
+
+def open_at_once(path: str, is_last: bool = False) -> Box:
+    """The mbox at *path*, whole as it is now. Never waits: raises LockTimeoutError where it is locked.
+
+    Otherwise as `index.open_box`. *is_last*: what was known of it before will do.
+    """
+    try:
+        there = os.stat(path).st_size
+    except OSError:  # it is empty, or told below
+        there = 0
+    box = index.open_box(path, 0.0)
+    if box.catalog.end < there and not is_last:
+        box.close()
+        raise LockTimeoutError(f"{path}: locked by another program")
+    return box
 
 
 class Rows(Protocol):
@@ -81,19 +97,34 @@ class Maildrop:
         # One format of all the lines: two thirds of the time of a string for each.
         return ("%d %s\r\n" * (len(words) // 2) % words).encode()
 
-    def remove(self) -> None:
-        """Take out of the mbox what is marked, durably. Raises MailError."""
+    def remove(self, patience: float = 30.0) -> None:
+        """Take out of the mbox what is marked, durably. Raises MailError.
+
+        *patience*: seconds to wait for another program's lock.
+        """
         if self.marked:
-            rewrite.remove(self.path, self._seen, self.marked)
+            rewrite.remove(self.path, self._seen, self.marked, patience)
 
     # -- messages --------------------------------------------------------------------------------------------
 
-    def message(self, number: int) -> Iterable[bytes] | None:
-        """Message *number* as it goes over the wire, dots stuffed; None where it is gone."""
+    def message(self, number: int, is_last: bool = False) -> Iterable[bytes] | None:
+        """Message *number* as it goes over the wire, dots stuffed; None where it is gone.
+
+        Where another program rewrote the mbox this takes as long as reading it. Raises OSError, and
+        LockTimeoutError where it is locked.
+        """
         found = self._read(number)
-        if found is None and self._look_again():
+        if found is None and self._look_again(is_last):
             found = self._read(number)
         return found
+
+    def message_at_once(self, number: int) -> Iterable[bytes] | None:
+        """The same, or None where it would take long. Raises OSError."""
+        row = self._rows[number]
+        is_long = row is not None and row.end - row.start > index.IN_MEMORY
+        if is_long and _changed(self._box.descriptor) != self._changed:
+            return None
+        return self._read(number)
 
     def _read(self, number: int) -> Iterable[bytes] | None:
         row = self._rows[number]
@@ -127,11 +158,13 @@ class Maildrop:
         self._ahead, self._at = (octets, row.start) if many else (b"", 0)
         return octets[:size]
 
-    def _look_again(self) -> bool:
+    def _look_again(self, is_last: bool) -> bool:
         """Another program rewrote the file: find each message where it is now."""
         names = self.names
         try:
-            box = index.open_box(self.path)
+            box = open_at_once(self.path, is_last)
+        except LockTimeoutError:
+            raise
         except MailError:
             return False
         there = {name: number for number, name in enumerate(box.catalog.names())}

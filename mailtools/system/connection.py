@@ -203,6 +203,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
+        if not self._writable or self._engine.has_more:
+            # It has not got the answers before: what it asked behind them, such as to delete, is not done.
+            self._engine.close_with(421, "4.4.2", "the client is gone")
         self._engine.receive_eof()
         self._writable = True  # nobody reads any more: run the engine to its end
         self._tls = None

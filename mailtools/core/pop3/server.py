@@ -61,7 +61,7 @@ class Pop3Server(Conversation):
 
     __slots__ = (
         "_banner",
-        "_is_update",
+        "_is_answering",
         "_name",
         "_user",
         "errors_left",
@@ -79,17 +79,18 @@ class Pop3Server(Conversation):
         self._banner = ""
         self._user = ""  # who is logged in
         self._name = ""  # what USER said
-        self._is_update = False
+        self._is_answering = False  # within an answer of many lines
 
     @property
     def in_transaction(self) -> bool:
-        """True while something is asked or removed: worth waiting for at the end."""
-        return self._question is not None
+        """True while something is asked, sent or removed: worth waiting for at the end."""
+        return self._question is not None or self._is_answering
 
     def close_with(self, code: int, enhanced: str, text: str) -> None:
         """Say an error at once and close, whatever is under way: then nothing is removed."""
         if not self.is_closed:
-            self._error_line(text, "SYS/TEMP")
+            if not self._is_answering:  # within a message it would be taken for a line of it
+                self._error_line(text, "SYS/TEMP")
             self._end(text)
 
     # -- the session, read from top to bottom ---------------------------------------------------------------
@@ -169,6 +170,7 @@ class Pop3Server(Conversation):
     def _lines(self, first: str, blocks: Iterable[bytes]) -> Steps:
         """An answer of many lines; *blocks* are whole but for very long lines, dots stuffed."""
         self._ok(first)
+        self._is_answering = True
         waiting = 0
         for block in blocks:
             self._out.append(block)
@@ -179,6 +181,7 @@ class Pop3Server(Conversation):
                 if self.is_closed:
                     return
         self._out.append(b".\r\n")
+        self._is_answering = False
 
     # -- AUTHORIZATION --------------------------------------------------------------------------------------
 
