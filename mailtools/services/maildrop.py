@@ -284,7 +284,9 @@ class MaildropSession:
         self._ports.log(f"{self._user!r} removed {len(box.marked)} messages")
         return ""
 
-    def _closed(self, _: events.Closed) -> None:
+    def _closed(self, event: events.Closed) -> None:
+        if event.fault:
+            self._ports.warn(f"the session of {self._user!r} was cut: {event.fault}")
         self._ended = True
         if self._box is not None and not self._is_searching:
             self._box.close()

@@ -1,6 +1,7 @@
 """``mailtools serve-pop3`` as a process, over sockets."""
 
 import hashlib
+import os
 import poplib
 import socket
 import ssl
@@ -195,6 +196,39 @@ def test_who_does_not_read_keeps_nobody_waiting(root: Path) -> None:
             assert idle.file.readline().startswith(b"+OK")
         idle.close()
         assert server.memory() < 80 << 20
+
+
+def test_what_was_asked_behind_answers_that_nobody_read_is_not_done(root: Path) -> None:
+    """A client that pipelines RETR, DELE and QUIT, and vanishes before it got the messages."""
+    append(root / "bob" / "INBOX.mbox", *(number(n, 300_000) for n in range(10, 60)))
+    with Pop3Server(root) as server:
+        client = Client(server)
+        lines = [b"RETR %d\r\n" % n for n in range(1, 56)] + [b"DELE %d\r\n" % n for n in range(1, 56)]
+        client.sock.sendall(b"".join(lines) + b"QUIT\r\n")
+        assert client.file.readline().startswith(b"+OK")
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        client.close()
+        again = Client(server)
+        assert again.ask("STAT").startswith(b"+OK 55 ")
+        again.close()
+        assert server.stop() == 0
+    assert len(subjects(root / "bob" / "INBOX.mbox")) == 55
+
+
+def test_locked_maildrops_keep_nobody_else_waiting(root: Path) -> None:
+    """More of them than there are threads to open maildrops."""
+    with Pop3Server(root) as server:
+        (root / "bob" / "INBOX.mbox.lock").write_text(f"{os.getpid()}\n")
+        waiting = [socket.create_connection(("127.0.0.1", server.port), DEADLINE) for _ in range(8)]
+        for sock in waiting:
+            sock.sendall(b"USER bob\r\nPASS secret\r\n")
+        client = Client(server, "ann", "pass word")
+        assert client.login.startswith(b"+OK 0 messages")
+        client.close()
+        (root / "bob" / "INBOX.mbox.lock").unlink()
+        for sock in waiting:
+            with sock, sock.makefile("rb") as file:
+                assert [file.readline()[:3] for _ in range(3)] == [b"+OK"] * 3
 
 
 def test_a_large_message_in_bounded_memory(root: Path) -> None:

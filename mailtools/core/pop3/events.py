@@ -77,6 +77,8 @@ class Update(NamedTuple):
 class Closed(NamedTuple):
     """The end, however it came: let the maildrop go, remove nothing."""
 
+    fault: str = ""  # why an answer was cut, for the log
+
 
 Event = (
     Connected | CheckDigest | CheckPassword | FindKeys | LoggedIn | LoginFailed | Stat | List | Retrieve

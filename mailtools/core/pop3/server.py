@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import NamedTuple
 
 from mailtools.core.auth import dialogue, sasl
+from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.pop3.events import (
     Closed,
     Connected,
@@ -162,24 +163,31 @@ class Pop3Server(Conversation):
             self._error_line("too many errors, closing")
             self._end("too many errors")
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, fault: str = "") -> None:
         if not self.is_closed:
             self._close()
-            self._events.append(Closed())
+            self._events.append(Closed(fault))
 
     def _lines(self, first: str, blocks: Iterable[bytes]) -> Steps:
-        """An answer of many lines; *blocks* are whole but for very long lines, dots stuffed."""
+        """An answer of many lines; *blocks* are whole but for very long lines, dots stuffed.
+
+        Where they cannot be had to the end the session ends, without the line that would say that they were.
+        """
         self._ok(first)
         self._is_answering = True
         waiting = 0
-        for block in blocks:
-            self._out.append(block)
-            waiting += len(block)
-            if waiting > _BATCH:
-                waiting = 0
-                yield from self._pause()
-                if self.is_closed:
-                    return
+        try:
+            for block in blocks:
+                self._out.append(block)
+                waiting += len(block)
+                if waiting > _BATCH:
+                    waiting = 0
+                    yield from self._pause()
+                    if self.is_closed:
+                        return
+        except (OSError, RemoteProtocolError) as error:
+            self._end(str(error), str(error))
+            return
         self._out.append(b".\r\n")
         self._is_answering = False
 
