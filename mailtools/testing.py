@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from mailtools.services.smtp_service import SmtpService
+    from mailtools.services.smtp_server.service import SmtpService
     from mailtools.system.serve import Settings
     from mailtools.system.users import Users
 
@@ -100,10 +100,10 @@ def serve(
     ``mailtools serve-smtp --fault`` takes them; max_size in octets.
     """
     from mailtools.core.smtp.offer import Offer
-    from mailtools.services import faults as rules
-    from mailtools.services.addressing import Addressing
-    from mailtools.services.logins import LoginRules
-    from mailtools.services.smtp_service import SmtpService
+    from mailtools.services.delivery.addressing import Addressing
+    from mailtools.services.smtp_server import faults as rules
+    from mailtools.services.smtp_server.service import SmtpService
+    from mailtools.services.users.login import LoginRules
     from mailtools.system.certificates import Certificates, self_signed
     from mailtools.system.listeners import open_listener
     from mailtools.system.mailroot import MailRoot
@@ -135,9 +135,9 @@ def serve(
 
 
 @contextmanager
-def _running(service: "SmtpService", listener: Any, settings: "Settings") -> Iterator[None]:
+def _running(smtp: "SmtpService", listener: Any, settings: "Settings") -> Iterator[None]:
     """The server in a thread, until the block ends."""
-    from mailtools.services import smtp_service
+    from mailtools.services.smtp_server import service
 
     ready = threading.Event()
     stops: list[Callable[[], object]] = []
@@ -147,8 +147,8 @@ def _running(service: "SmtpService", listener: Any, settings: "Settings") -> Ite
         ready.set()
 
     thread = threading.Thread(
-        target=smtp_service.run,
-        args=(service, [listener], settings, started),
+        target=service.run,
+        args=(smtp, [listener], settings, started),
         name="smtp_server",
         daemon=True,
     )
@@ -165,12 +165,12 @@ def _running(service: "SmtpService", listener: Any, settings: "Settings") -> Ite
 def _users(root: Path, users: Mapping[str, str] | None) -> "Users | None":
     if not users:
         return None
-    from mailtools.services import accounts
+    from mailtools.services.users import edit
     from mailtools.system.users import Users
 
     path = str(root / "users")
     for name, password in users.items():
-        accounts.add(path, name, password, "scram-sha-256")
+        edit.add(path, name, password, "scram-sha-256")
     return Users(path)
 
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mailtools.services import arrived
-from mailtools.services.snapshot import Maildrop
+from mailtools.services.mailbox.snapshot import Maildrop
+from mailtools.services.transit import mbox_form
 from mailtools.system import index, mboxfile
 from mailtools.system.buffer import Buffer
 
@@ -17,8 +17,8 @@ def append(path: Path, *messages: bytes) -> None:
     records = []
     for message in messages:
         body = Buffer(str(path))
-        body.append(arrived.stored(message))
-        records.append(arrived.record(body, 1029924000))
+        body.append(mbox_form.stored(message))
+        records.append(mbox_form.record(body, 1029924000))
     if records:
         mboxfile.append_waiting(str(path), records)
 

@@ -15,7 +15,7 @@ from mailtools.system import sources
 if TYPE_CHECKING:
     from mailtools.core.message.address import Address
     from mailtools.core.message.compose import Draft
-    from mailtools.services.drafts import KeptDraft
+    from mailtools.services.submission.drafts import KeptDraft
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -104,7 +104,7 @@ def composed(options: dict[str, Any], ctx: click.Context) -> Composed | None:
     _check(options)
     if options["edit"]:
         return _in_the_editor(options)
-    from mailtools.services import drafts
+    from mailtools.services.submission import drafts
 
     draft = _draft(options)
     if not draft.has_recipients:
@@ -153,7 +153,7 @@ def _usage(make: Callable[..., T], *arguments: Any) -> T:
 def _draft(options: dict[str, Any]) -> "Draft":
     """All but the text that is still to be read."""
     from mailtools.core.message import compose, encode
-    from mailtools.services import drafts
+    from mailtools.services.submission import drafts
 
     draft = _base(options)
     for key in ("to", "cc", "bcc"):
@@ -176,7 +176,7 @@ def _draft(options: dict[str, Any]) -> "Draft":
 def _base(options: dict[str, Any]) -> "Draft":
     from mailtools.core.message import reply
     from mailtools.core.message.compose import Draft
-    from mailtools.services import drafts
+    from mailtools.services.submission import drafts
 
     if options["draft"] is not None:
         draft = drafts.opened(options["draft"])
@@ -192,7 +192,7 @@ def _base(options: dict[str, Any]) -> "Draft":
 
 def _writer(options: dict[str, Any]) -> "Address":
     from mailtools.core.message import compose, encode
-    from mailtools.services import drafts
+    from mailtools.services.submission import drafts
 
     if options["from_"]:
         people = _usage(compose.mailboxes, "--from", options["from_"])
@@ -210,7 +210,7 @@ def _writer(options: dict[str, Any]) -> "Address":
 
 def _with_text(draft: "Draft", text: str) -> "Draft":
     """*draft* with *text* below what it quotes; of HTML alone, the text that stands for it."""
-    from mailtools.services import drafts
+    from mailtools.services.submission import drafts
 
     if draft.html and not text.strip():
         text = drafts.text_of_html(draft.html)
@@ -223,7 +223,7 @@ def _is_to_be_typed(options: dict[str, Any]) -> bool:
 
 def _read_body(options: dict[str, Any]) -> str:
     """The text of -b, else of stdin."""
-    from mailtools.services import drafts
+    from mailtools.services.submission import drafts
 
     given: str | None = options["text"]
     if given is None:
@@ -238,7 +238,7 @@ def _read_body(options: dict[str, Any]) -> str:
 
 
 def _stdin() -> str:
-    from mailtools.services import drafts
+    from mailtools.services.submission import drafts
 
     octets = sys.stdin.buffer.read(drafts.MAX_FILE + 1)
     if len(octets) > drafts.MAX_FILE:
@@ -254,7 +254,7 @@ def _retold(draft: "Draft", options: dict[str, Any]) -> "Draft":
 def _typed(draft: "Draft") -> Composed:
     """The text as a person types it; it is kept until it was sent."""
     from mailtools.commands import _editor
-    from mailtools.services import drafts
+    from mailtools.services.submission import drafts
 
     click.echo("Type the text; a line of one dot, or Ctrl-D, ends it.", err=True)
     lines: list[bytes] = []
@@ -272,7 +272,7 @@ def _typed(draft: "Draft") -> Composed:
 
 def _in_the_editor(options: dict[str, Any]) -> Composed:
     from mailtools.commands import _editor
-    from mailtools.services import drafts
+    from mailtools.services.submission import drafts
 
     if options["draft"] is None:
         kept = drafts.keep(_with_text(_draft(options), _read_body(options)))

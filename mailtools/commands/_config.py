@@ -14,7 +14,7 @@ import click
 from mailtools.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from mailtools.services.next_hop import Account
+    from mailtools.services.submission.next_hop import Account
 
 ACCOUNTS = "mailtools.accounts"  # in the context's meta
 
@@ -97,7 +97,7 @@ class _Reader:
 
     def _account(self, name: str, table: dict[str, Any]) -> "Account":
         from mailtools.commands._dial import account_keys
-        from mailtools.services.next_hop import Account, Connection
+        from mailtools.services.submission.next_hop import Account, Connection
 
         where = ("account", name)
         kinds = account_keys()

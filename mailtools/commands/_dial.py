@@ -11,9 +11,9 @@ from mailtools.core.smtp import route as routes
 from mailtools.core.smtp.route import Route
 
 if TYPE_CHECKING:
-    from mailtools.services.dial import Dialling
-    from mailtools.services.next_hop import Account, Connection, Hop
-    from mailtools.services.sending import Carry
+    from mailtools.services.smtp_client.connect import Dialling
+    from mailtools.services.submission.next_hop import Account, Connection, Hop
+    from mailtools.services.submission.send import Carry
 
 F = TypeVar("F", bound=Callable[..., Any])
 MECHANISMS = ("plain", "login", "scram-sha-256", "xoauth2", "oauthbearer")
@@ -98,7 +98,7 @@ def account_keys() -> dict[str, click.ParamType[Any]]:
 
 def connection(options: Mapping[str, Any]) -> "Connection":
     """What *options* say, of which any may be missing."""
-    from mailtools.services.next_hop import Connection
+    from mailtools.services.submission.next_hop import Connection
 
     values = {key: options[key] for key in Connection._fields if options.get(key)}
     return Connection(**values)
@@ -106,7 +106,7 @@ def connection(options: Mapping[str, Any]) -> "Connection":
 
 def chooser(ctx: click.Context, accounts: "Mapping[str, Account]") -> "Callable[[str], Hop]":
     """What chooses the next hop of a message by its sender. Raises UsageError, ConfigurationError."""
-    from mailtools.services import next_hop
+    from mailtools.services.submission import next_hop
 
     options = ctx.params
     is_asked = {key: ctx.get_parameter_source(key) in _ASKED for key in options}
@@ -134,7 +134,7 @@ def why_not_queued(hop: "Hop") -> str:
 def dialling(hop: "Hop", transcript: str) -> "Dialling":
     """How to dial *hop*."""
     from mailtools.commands._secrets import once, secret
-    from mailtools.services.dial import Dialling
+    from mailtools.services.smtp_client.connect import Dialling
 
     its = hop.connection
     return Dialling(
@@ -154,7 +154,7 @@ def dialling(hop: "Hop", transcript: str) -> "Dialling":
 def by_account(accounts: "Mapping[str, Account]") -> "dict[str, Callable[[], Dialling]]":
     """How each account is dialled, found out when it is needed."""
     from mailtools.commands._secrets import once
-    from mailtools.services import next_hop
+    from mailtools.services.submission import next_hop
 
     def maker(name: str) -> "Callable[[], Dialling]":
         return once(lambda: dialling(next_hop.choose(next_hop.NOTHING, name, accounts, ""), ""))
@@ -172,22 +172,23 @@ def _digits(fingerprint: str) -> str:
 
 def carry(hop: "Hop", options: Mapping[str, Any]) -> "Carry":
     """What takes messages to *hop*."""
-    from mailtools.services import dial, sending
+    from mailtools.services.smtp_client import connect
+    from mailtools.services.submission import send
 
     if hop.route.scheme == "mbox":
-        return sending.into_mbox(hop.route.path)
+        return send.into_mbox(hop.route.path)
     how = dialling(hop, options["transcript"])
     if hop.route.scheme != "mx":
-        return sending.over_links(lambda: dial.open_link(how), options["partial"])
-    from mailtools.services.reach import first_host
+        return send.over_links(lambda: connect.open_link(how), options["partial"])
+    from mailtools.services.queue.router import first_host
     from mailtools.system import clock, resolver
 
     hosts = resolver.Resolver(
         options["resolver"], own_names=[clock.host_name()], own_addresses=resolver.own_addresses()
     )
-    return sending.by_domain(
+    return send.by_domain(
         lambda domain: first_host(
-            hosts.hosts(domain), lambda name, addresses: dial.open_link(how, name, addresses)
+            hosts.hosts(domain), lambda name, addresses: connect.open_link(how, name, addresses)
         ),
         options["partial"],
     )

@@ -21,8 +21,8 @@ from mailtools.commands import _exits
 from mailtools.commands._output import visible, warn
 from mailtools.core.errors import BadDataError, ConfigurationError, MissingInputError
 from mailtools.core.message.compose import Draft
-from mailtools.services import drafts
-from mailtools.services.drafts import KeptDraft
+from mailtools.services.submission import drafts
+from mailtools.services.submission.drafts import KeptDraft
 
 _PLAIN = re.compile(
     r"[\w./ +@%,:-]+"

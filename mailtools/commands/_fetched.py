@@ -9,8 +9,8 @@ import click
 
 from mailtools.commands import _exits
 from mailtools.commands._output import json_line, visible, warn
-from mailtools.services import arrived
-from mailtools.services.remote import Fetched, Item
+from mailtools.services.fetch.remote import Fetched, Item
+from mailtools.services.transit import mbox_form
 
 
 class Report:
@@ -84,7 +84,7 @@ class Report:
         found |= {"mailbox": mailbox} if mailbox else {}
         found |= {"name": item.name, "size": item.size}
         if message is not None and not message.problem:
-            found |= {"size": item.size or message.body.size, **arrived.summary(message.body)}
+            found |= {"size": item.size or message.body.size, **mbox_form.summary(message.body)}
         click.echo(json_line(found))
 
     def end(self, codes: list[int]) -> int:
@@ -106,7 +106,7 @@ class Report:
 
 
 class Watcher:
-    """The same for one account: what services/collect tells."""
+    """The same for one account: what services/fetch/collect tells."""
 
     def __init__(self, report: Report, account: str) -> None:
         self._report = report

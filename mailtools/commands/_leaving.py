@@ -8,7 +8,7 @@ import click
 from mailtools.commands._options import DURATION
 
 if TYPE_CHECKING:
-    from mailtools.services.queue_service import Leaving
+    from mailtools.services.queue.service import Leaving
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -91,8 +91,8 @@ def leaving(ctx: click.Context, options: Mapping[str, Any], timeout: float = 300
     from mailtools.commands import _config
     from mailtools.commands._dial import by_account
     from mailtools.core.queue.schedule import Schedule
-    from mailtools.services.deliver import Orders
-    from mailtools.services.queue_service import Leaving
+    from mailtools.services.queue.runner import Orders
+    from mailtools.services.queue.service import Leaving
 
     schedule = Schedule(options["retry"] or (), expire=options["expire"], warn=options["warn_after"])
     orders = Orders(

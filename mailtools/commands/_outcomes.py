@@ -7,10 +7,10 @@ import click
 
 from mailtools.commands import _exits
 from mailtools.commands._output import json_line, print_rows, warn
-from mailtools.services.outgoing import Outgoing
-from mailtools.services.sending import Uncopied
-from mailtools.services.submit import Unsendable
-from mailtools.services.transfer import Outcome
+from mailtools.services.smtp_client.transaction import Outcome
+from mailtools.services.submission.prepare import Unsendable
+from mailtools.services.submission.send import Uncopied
+from mailtools.services.transit.outgoing import Outgoing
 
 _LONG_LINE = "a line of more than 998 octets goes out as it is; a server may refuse or cut it"
 

@@ -11,7 +11,7 @@ import click
 from mailtools.core.errors import BadDataError, MissingInputError, PolicyError
 
 if TYPE_CHECKING:
-    from mailtools.services.next_hop import Connection
+    from mailtools.services.submission.next_hop import Connection
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])

@@ -72,7 +72,7 @@ def _run(options: Options, found: dict[str, Any], has_stdin: bool) -> int:
         raise UsageError("a server is another command: mailtools serve-smtp")
     if options.mode == "i":
         return _exits.OK  # aliases are read as they stand
-    from mailtools.services.sendmail import Post, Settings
+    from mailtools.services.submission.sendmail import Post, Settings
 
     settings = Settings(
         root=found.get("root", "~/Mail"),
@@ -101,8 +101,8 @@ def _run(options: Options, found: dict[str, Any], has_stdin: bool) -> int:
 
 
 def _submit(options: Options, post: Any, has_stdin: bool) -> int:
-    from mailtools.services.intake import read_message
-    from mailtools.services.sendmail import Submission
+    from mailtools.services.submission.sendmail import Submission
+    from mailtools.services.transit.submitted import read_message
 
     try:
         given = Submission(
@@ -145,7 +145,7 @@ def _sender(text: str | None, post: Any) -> str | None:
 
 
 def _user() -> Any:
-    from mailtools.services.sendmail import User
+    from mailtools.services.submission.sendmail import User
 
     number = os.getuid()
     try:
@@ -169,7 +169,7 @@ _MARKS = str.maketrans("._-", "aaa")
 
 
 def _session(options: Options, post: Any) -> int:
-    from mailtools.services.sendmail_session import Session
+    from mailtools.services.submission.sendmail_smtp import Session
 
     session = Session(post, _user())
     try:
@@ -187,7 +187,7 @@ def _write(octets: bytes) -> None:
 
 def _verify(options: Options, post: Any) -> int:
     """-bv: where each address leads."""
-    from mailtools.services.addressing import RefusedRecipientError
+    from mailtools.services.delivery.addressing import RefusedRecipientError
 
     code = _exits.OK
     if not options.addresses:

@@ -12,8 +12,8 @@ from mailtools.commands._options import DURATION
 from mailtools.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from mailtools.services.next_hop import Account, Connection
-    from mailtools.services.remote import Target
+    from mailtools.services.fetch.remote import Target
+    from mailtools.services.submission.next_hop import Account, Connection
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ASKING = threading.Lock()
@@ -136,8 +136,8 @@ def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, acc
     import getpass
 
     from mailtools.commands._secrets import once
-    from mailtools.services.next_hop import Connection
-    from mailtools.services.remote import IMPLICIT, OFF, PORTS, Target
+    from mailtools.services.fetch.remote import IMPLICIT, OFF, PORTS, Target
+    from mailtools.services.submission.next_hop import Connection
 
     if not protocol:
         raise click.UsageError("which protocol? give --pop3 or --imap")
@@ -182,6 +182,6 @@ def _ask(host: str, its: "Connection") -> str:
 
 def _is_loopback(host: str) -> bool:
     from mailtools.core.smtp.route import Route
-    from mailtools.services.next_hop import is_loopback
+    from mailtools.services.submission.next_hop import is_loopback
 
     return is_loopback(Route("smtp", host))

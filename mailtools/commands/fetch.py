@@ -18,8 +18,8 @@ from mailtools.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mailtools.commands._fetched import Report
-    from mailtools.services.collect import Sink
-    from mailtools.services.remote import Wishes
+    from mailtools.services.fetch.collect import Sink
+    from mailtools.services.fetch.remote import Wishes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -155,7 +155,7 @@ def _check_sources(options: dict[str, Any], found: list[Source]) -> None:
 
 
 def _wishes(options: dict[str, Any]) -> "Wishes":
-    from mailtools.services.remote import Wishes
+    from mailtools.services.fetch.remote import Wishes
 
     return Wishes(
         since=options["since"] or 0.0,
@@ -193,9 +193,9 @@ def _all_at_once(
 
 def _fetch(source: Source, options: dict[str, Any], wishes: "Wishes", report: "Report") -> None:
     """One server. Raises MailError, OSError."""
-    from mailtools.services import fetching
+    from mailtools.services.fetch import run
 
-    order = fetching.Order(
+    order = run.Order(
         source.target,
         _state_target(source, options),
         wishes,
@@ -204,7 +204,7 @@ def _fetch(source: Source, options: dict[str, Any], wishes: "Wishes", report: "R
         _until_stopped() if options["idle"] else None,
         options["dry_run"],
     )
-    fetching.fetch(order, report.watch(source.account))
+    run.fetch(order, report.watch(source.account))
 
 
 @cache
@@ -218,7 +218,7 @@ def _until_stopped() -> Callable[[], bool]:
 
 
 def _sink(source: Source, options: dict[str, Any], mailbox: str) -> "Sink":
-    from mailtools.services import collect
+    from mailtools.services.fetch import collect
 
     if options["pipe"]:
         return collect.Pipe(options["pipe"])
@@ -255,7 +255,7 @@ def _mbox_in(folder: str, mailbox: str) -> str:
 
 def _state_target(source: Source, options: dict[str, Any]) -> str:
     """What the state is beside. Raises MailError."""
-    from mailtools.services.collect import beside
+    from mailtools.services.fetch.collect import beside
 
     if options["to_dir"]:
         return beside(os.path.join(os.path.realpath(os.path.expanduser(options["to_dir"])), ""))

@@ -14,12 +14,12 @@ from mailtools.commands._options import json_option, root_option, spool_option, 
 from mailtools.commands._outcomes import Report
 from mailtools.commands._output import json_line, visible
 from mailtools.core.errors import MailError
-from mailtools.services import submit
-from mailtools.services.outgoing import Outgoing, Wishes, is_address
-from mailtools.services.submit import Unsendable
+from mailtools.services.submission import prepare
+from mailtools.services.submission.prepare import Unsendable
+from mailtools.services.transit.outgoing import Outgoing, Wishes, is_address
 
 if TYPE_CHECKING:
-    from mailtools.services.next_hop import Account, Hop
+    from mailtools.services.submission.next_hop import Account, Hop
 
 F = TypeVar("F", bound=Callable[..., Any])
 _EVENTS = {"never": "NEVER", "success": "SUCCESS", "failure": "FAILURE", "delay": "DELAY"}
@@ -156,7 +156,7 @@ def _send(
     """Send to the next hop of each message; those of one hop that follow each other share connections."""
     from itertools import groupby
 
-    from mailtools.services import sending
+    from mailtools.services.submission import send
 
     for its, pairs in groupby(_with_hops(messages, choose), lambda pair: pair[0]):
         group = (message for _, message in pairs)
@@ -171,7 +171,7 @@ def _send(
             for message in group:
                 report.result(_hopeless(message, error))
             continue
-        queueing = sending.Queueing(
+        queueing = send.Queueing(
             options["queue"],
             spool_path(options),
             shown_route(its.route),
@@ -179,7 +179,7 @@ def _send(
             its.account,
             why_not_queued(its),
         )
-        for result in sending.send(group, way, queueing, options["fcc"], options["partial"]):
+        for result in send.send(group, way, queueing, options["fcc"], options["partial"]):
             report.result(result)
 
 
@@ -228,14 +228,14 @@ def _messages(
     options: dict[str, Any], composition: Composed | None, writes_as: str
 ) -> Iterator[Iterator[Outgoing | Unsendable]]:
     if composition is None:
-        with submit.open_messages(
+        with prepare.open_messages(
             options["mbox"], _wishes(options, options["recipients"], writes_as)
         ) as messages:
             yield messages
     else:
         with composition:
             yield iter(
-                [submit.made_ready("the message", [composition.octets], _wishes(options, (), writes_as))]
+                [prepare.made_ready("the message", [composition.octets], _wishes(options, (), writes_as))]
             )
 
 
@@ -244,7 +244,7 @@ def _wishes(options: dict[str, Any], recipients: tuple[str, ...], writes_as: str
         recipients=recipients,
         from_header=options["from_header"],
         sender=options["sender"],
-        fallback_sender=writes_as or submit.default_sender(),
+        fallback_sender=writes_as or prepare.default_sender(),
         notify=options["dsn"],
         ret=(options["ret"] or "").upper(),
         envid=_xtext(options["envid"]),

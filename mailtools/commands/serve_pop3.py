@@ -52,16 +52,16 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     """
     from mailtools.commands._logging import set_up
     from mailtools.core.pop3.server import Offer
-    from mailtools.services import pop3_service
-    from mailtools.services.logins import LoginRules
+    from mailtools.services.pop3_server import service
+    from mailtools.services.users.login import LoginRules
     from mailtools.system import clock
 
     set_up(ctx.obj["verbosity"], ctx.obj["log_format"])
     sockets = open_sockets(options["host"], options["port"], options["listen"])
     host = clock.host_name()
-    users = pop3_service.choose_users(options["root"], options["users"], options["dev"], sockets)
-    certificates = open_certificates(options, (pop3_service.NAME,), host)
-    service = pop3_service.Pop3Service(
+    users = service.choose_users(options["root"], options["users"], options["dev"], sockets)
+    certificates = open_certificates(options, (service.NAME,), host)
+    pop3 = service.Pop3Service(
         offer=Offer(
             host,
             stls=certificates is not None and not options["implicit_tls"],
@@ -73,6 +73,6 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     )
 
     def ready(_: Callable[[], object]) -> None:
-        announce(pop3_service.NAME, sockets, options["port_file"])
+        announce(service.NAME, sockets, options["port_file"])
 
-    ctx.exit(pop3_service.run(service, sockets, settings_of(options, certificates), ready))
+    ctx.exit(service.run(pop3, sockets, settings_of(options, certificates), ready))

@@ -10,8 +10,8 @@ from mailtools.commands._options import DURATION, SIZE, spool_option, spool_path
 from mailtools.commands._server import announce, open_certificates, open_sockets, server_options, settings_of
 
 if TYPE_CHECKING:
-    from mailtools.services.faults import Fault
-    from mailtools.services.relay import Relaying
+    from mailtools.services.smtp_server.faults import Fault
+    from mailtools.services.smtp_server.relay import Relaying
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,7 +22,7 @@ class FaultRule(click.ParamType["Fault"]):
     name = "fault"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Fault":
-        from mailtools.services import faults
+        from mailtools.services.smtp_server import faults
 
         if isinstance(value, faults.Fault):
             return value
@@ -131,7 +131,7 @@ def _relaying(ctx: click.Context, options: dict[str, Any]) -> "Relaying | None":
         if options["relay_from"]:
             raise click.UsageError("--relay-from goes with --relay")
         return None
-    from mailtools.services import relay
+    from mailtools.services.smtp_server import relay
 
     return relay.Relaying(
         spool_path(options),
@@ -160,14 +160,14 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     """
     from mailtools.commands._logging import set_up
     from mailtools.core.smtp.offer import Offer
-    from mailtools.services import smtp_service
-    from mailtools.services.logins import LoginRules
+    from mailtools.services.smtp_server import service
+    from mailtools.services.users.login import LoginRules
     from mailtools.system import clock
 
     log = set_up(ctx.obj["verbosity"], ctx.obj["log_format"])
     sockets = open_sockets(options["host"], options["port"], options["listen"])
     host = clock.host_name()
-    door = smtp_service.Door(
+    door = service.Door(
         root=options["root"],
         mbox=options["mbox"],
         domains=options["domains"],
@@ -179,9 +179,9 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         plus_delimiter=options["plus_delimiter"],
         relays=options["relay"],
     )
-    addressing = smtp_service.choose_addressing(door, host, sockets)
+    addressing = service.choose_addressing(door, host, sockets)
     certificates = open_certificates(options, ("lmtp",) if options["lmtp"] else ("smtp",), host)
-    service = smtp_service.SmtpService(
+    smtp = service.SmtpService(
         offer=Offer(
             host,
             lmtp=options["lmtp"],
@@ -203,6 +203,6 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     def ready(_: Callable[[], object]) -> None:
         if addressing.users is None and not options["dev"]:
             log.warning("no users file: mail for every recipient is accepted")
-        announce(service.name, sockets, options["port_file"])
+        announce(smtp.name, sockets, options["port_file"])
 
-    ctx.exit(smtp_service.run(service, sockets, settings, ready))
+    ctx.exit(service.run(smtp, sockets, settings, ready))

@@ -48,15 +48,15 @@ def add(name: str, root: str, users: str | None, scheme: str, **source: Any) -> 
       mailtools user add bob
       mailtools user add carol --password-command 'cat secret'
     """
-    from mailtools.services import accounts
+    from mailtools.services.users import edit
     from mailtools.system.mailroot import MailRoot
 
     path = _path(root, users)
-    accounts.check_new_name(path, name)
+    edit.check_new_name(path, name)
     password = read_password(twice=True, **source)
     if not users:
         MailRoot(root).make()
-    accounts.add(path, name, password, scheme)
+    edit.add(path, name, password, scheme)
 
 
 @command.command("passwd")
@@ -66,9 +66,9 @@ def add(name: str, root: str, users: str | None, scheme: str, **source: Any) -> 
 @scheme_option
 def passwd(name: str, root: str, users: str | None, scheme: str, **source: Any) -> None:
     """Change the password of NAME."""
-    from mailtools.services import accounts
+    from mailtools.services.users import edit
 
-    accounts.change_password(_path(root, users), name, read_password(twice=True, **source), scheme)
+    edit.change_password(_path(root, users), name, read_password(twice=True, **source), scheme)
 
 
 @command.command("delete")
@@ -76,9 +76,9 @@ def passwd(name: str, root: str, users: str | None, scheme: str, **source: Any) 
 @users_options
 def delete(name: str, root: str, users: str | None) -> None:
     """Delete user NAME; the mailboxes stay."""
-    from mailtools.services import accounts
+    from mailtools.services.users import edit
 
-    accounts.delete(_path(root, users), name)
+    edit.delete(_path(root, users), name)
 
 
 @command.command("list")
@@ -109,9 +109,9 @@ def check(ctx: click.Context, /, name: str, root: str, users: str | None, **sour
 
     The exit code is 0 where it is right, and 77 where it is not.
     """
-    from mailtools.services import accounts
+    from mailtools.services.users import edit
 
-    if accounts.is_right(_path(root, users), name, read_password(twice=False, **source)):
+    if edit.is_right(_path(root, users), name, read_password(twice=False, **source)):
         return
     print("mailtools: wrong password", file=sys.stderr)
     ctx.exit(_exits.NO_PERMISSION)

@@ -10,9 +10,9 @@ from subprocess import CompletedProcess
 import pytest
 
 from mailtools.commands._fetched import Report
-from mailtools.services import fetching
-from mailtools.services.collect import Mbox
-from mailtools.services.remote import Target, Wishes
+from mailtools.services.fetch import run
+from mailtools.services.fetch.collect import Mbox
+from mailtools.services.fetch.remote import Target, Wishes
 from tests.boxes import number, subjects
 from tests.scripted import Rule, ScriptedImap, ScriptedPop3, ScriptedServer
 from tests.servers import eventually, mailtools
@@ -296,7 +296,7 @@ def test_odd_messages_come_as_they_are(protocol: str, tmp_path: Path) -> None:
     )
     with server:
         assert fetch(server, tmp_path / "box").returncode == 0
-    from mailtools.services.snapshot import Maildrop
+    from mailtools.services.mailbox.snapshot import Maildrop
     from mailtools.system import index
 
     drop = Maildrop(str(tmp_path / "box"), index.open_box(str(tmp_path / "box")))
@@ -307,21 +307,19 @@ def test_odd_messages_come_as_they_are(protocol: str, tmp_path: Path) -> None:
 def test_a_connection_that_ends_while_we_wait_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "_FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(run, "_FIRST_PAUSE", 0.05)
     stop = threading.Event()
     with ScriptedImap({"INBOX": MESSAGES[:2]}, {"IDLE": None}) as server:
         target = Target("imap", "127.0.0.1", server.port, "off", "bob", lambda: "secret", timeout=5)
         options = {"as_json": False, "dry_run": False}
-        order = fetching.Order(
+        order = run.Order(
             target,
             str(tmp_path / "box"),
             Wishes(),
             lambda _: Mbox(str(tmp_path / "box")),
             is_stopping=stop.is_set,
         )
-        thread = threading.Thread(
-            target=fetching.fetch, args=(order, Report(options, 0, several=False).watch(""))
-        )
+        thread = threading.Thread(target=run.fetch, args=(order, Report(options, 0, several=False).watch("")))
         thread.start()
         eventually(lambda: server.connections >= 2, "another connection")
         server.mailboxes["INBOX"][3] = MESSAGES[2]
@@ -502,11 +500,11 @@ def test_no_password_in_the_clear_beyond_loopback(monkeypatch: pytest.MonkeyPatc
         with make(protocol) as server:
             target = Target(protocol, "127.0.0.1", server.port, "off", "bob", lambda: "secret", timeout=5)
             if protocol == "pop3":  # a digest tells nobody the password
-                fetching.open_remote(target).leave()
+                run.open_remote(target).leave()
                 assert [line[:8] for line in server.commands if line.startswith("APOP")] == ["APOP bob"]
                 server.rules = {"": b"+OK no banner\r\n"}
             with pytest.raises(PolicyError, match="overheard"):
-                fetching.open_remote(target)
+                run.open_remote(target)
             assert not any("secret" in line for line in server.commands)
 
 

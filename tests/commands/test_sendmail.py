@@ -290,8 +290,8 @@ def test_users_and_tags(house: House) -> None:
 
 
 def test_a_locked_mbox_leaves_it_to_the_queue(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mailtools.services import sendmail
-    from mailtools.services.intake import read_message
+    from mailtools.services.submission import sendmail
+    from mailtools.services.transit.submitted import read_message
 
     monkeypatch.setattr(sendmail, "_LOCK_TIMEOUT", 0.0)
     house.run("bob")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mailtools.services import accounts
+from mailtools.services.users import edit
 from mailtools.system.certificates import self_signed
 from tests.servers import DEADLINE, Dialogue, Server, eventually, mailtools
 
@@ -235,9 +235,9 @@ def test_mechanisms_are_those_that_a_user_can_use(tmp_path: Path) -> None:
     root = house(tmp_path / "root", "bob:\n")
     with Server(root) as server:
         assert b"AUTH" not in connect(server).hello()
-        accounts.add(str(root / "users"), "ann", "secret", "argon2id")
+        edit.add(str(root / "users"), "ann", "secret", "argon2id")
         assert b"250 AUTH PLAIN LOGIN\r\n" in connect(server).hello()
-        accounts.add(str(root / "users"), "eve", "secret", "scram-sha-256")
+        edit.add(str(root / "users"), "eve", "secret", "scram-sha-256")
         assert b"250 AUTH SCRAM-SHA-256 PLAIN LOGIN\r\n" in connect(server).hello()
 
 
@@ -281,7 +281,7 @@ def test_guessing_is_slowed_and_the_right_user_gets_in(tmp_path: Path) -> None:
 def test_unknown_names_take_the_time_of_known_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One hash for each, of a scheme in use: counted, for clocks lie."""
     from mailtools.core.auth.sasl import CheckPassword
-    from mailtools.services.logins import LoginRules, Logins
+    from mailtools.services.users.login import LoginRules, Logins
     from mailtools.system.checker import Checker
     from mailtools.system.users import Users
 
@@ -307,7 +307,7 @@ def test_unknown_names_take_the_time_of_known_ones(tmp_path: Path, monkeypatch: 
 def test_the_loop_goes_on_while_passwords_are_checked(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
-    accounts.add(str(root / "users"), "bob", "secret", "argon2id")
+    edit.add(str(root / "users"), "bob", "secret", "argon2id")
     with Server(root) as server:
         guessing = [connect(server) for _ in range(10)]
         for client in guessing:

@@ -22,12 +22,12 @@ from mailtools.core.pop3.server import Offer as Pop3Offer
 from mailtools.core.pop3.server import Pop3Server
 from mailtools.core.smtp.offer import Offer
 from mailtools.core.smtp.server import SmtpServer
-from mailtools.services.addressing import Addressing, open_aliases
-from mailtools.services.handover import Carriers
-from mailtools.services.logins import LoginRules, Logins
-from mailtools.services.maildrop import MaildropSession
-from mailtools.services.maildrop import Ports as Pop3Ports
-from mailtools.services.receive import Ports, ReceiveSession
+from mailtools.services.delivery.addressing import Addressing, open_aliases
+from mailtools.services.delivery.dispatch import Carriers
+from mailtools.services.pop3_server.session import MaildropSession
+from mailtools.services.pop3_server.session import Ports as Pop3Ports
+from mailtools.services.smtp_server.session import Ports, ReceiveSession
+from mailtools.services.users.login import LoginRules, Logins
 from mailtools.system import mboxfile, passwords
 from mailtools.system.commit import Delivery
 from mailtools.system.mailroot import MailRoot

@@ -13,8 +13,8 @@ from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.imap.client import ImapClient
 from mailtools.core.pop3.client import Pop3Client
 from mailtools.core.pop3.server import Offer, Pop3Server
-from mailtools.services.logins import LoginRules, Logins
-from mailtools.services.maildrop import MaildropSession, Ports
+from mailtools.services.pop3_server.session import MaildropSession, Ports
+from mailtools.services.users.login import LoginRules, Logins
 from mailtools.system.mailroot import MailRoot
 from mailtools.system.users import Users
 from tests.boxes import append, number, subjects

@@ -30,7 +30,7 @@ from mailtools.core.smtp.offer import Offer
 from mailtools.core.smtp.reply import Reply
 from mailtools.core.smtp.server import SmtpServer
 from mailtools.core.wire.client_hello import wanted_protocols
-from mailtools.services import faults
+from mailtools.services.smtp_server import faults
 from tests.fuzz import mutate
 from tests.fuzz.mutate import SEED, chance_of
 from tests.servers import DEADLINE, Server

@@ -13,10 +13,10 @@ import pytest
 
 from mailtools.core.errors import MailError, PolicyError, ProtocolError
 from mailtools.core.smtp.route import Route
-from mailtools.services import outgoing
-from mailtools.services.dial import Dialling, open_link
-from mailtools.services.outgoing import Stamps, Wishes
-from mailtools.services.transfer import Outcome, transfer
+from mailtools.services.smtp_client.connect import Dialling, open_link
+from mailtools.services.smtp_client.transaction import Outcome, transfer
+from mailtools.services.transit import outgoing
+from mailtools.services.transit.outgoing import Stamps, Wishes
 from mailtools.system.certificates import self_signed
 from tests.interop.test_clients import MESSAGE
 from tests.interop.test_clients_tls_auth import Postfix

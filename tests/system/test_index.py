@@ -106,12 +106,12 @@ def test_an_append_under_way_is_waited_for(path: Path) -> None:
     first = names(path)
     body = index.open_box(str(path))
     body.close()
-    from mailtools.services import arrived
+    from mailtools.services.transit import mbox_form
     from mailtools.system.buffer import Buffer
 
     buffer = Buffer(str(path))
-    buffer.append(arrived.stored(number(10)))
-    batch = mboxfile.Append(str(path), [arrived.record(buffer, 0)])
+    buffer.append(mbox_form.stored(number(10)))
+    batch = mboxfile.Append(str(path), [mbox_form.record(buffer, 0)])
     assert batch.begin()
     os.write(batch.descriptor, b"From half@a.test Thu Aug 22 12:00:00 2002\nSubject: ha")
     found: list[list[str]] = []
@@ -129,12 +129,12 @@ def test_half_an_append_of_a_killed_process_is_not_shown(path: Path) -> None:
     first = names(path)
     child = os.fork()
     if not child:
-        from mailtools.services import arrived
+        from mailtools.services.transit import mbox_form
         from mailtools.system.buffer import Buffer
 
         buffer = Buffer(str(path))
-        buffer.append(arrived.stored(number(10, 9000)))
-        batch = mboxfile.Append(str(path), [arrived.record(buffer, 0)])
+        buffer.append(mbox_form.stored(number(10, 9000)))
+        batch = mboxfile.Append(str(path), [mbox_form.record(buffer, 0)])
         batch.begin()
         os.write(batch.descriptor, batch.records[0].head + b"Subject: ha")
         os._exit(0)

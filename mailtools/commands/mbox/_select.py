@@ -13,7 +13,7 @@ from mailtools.core.errors import MailError
 from mailtools.system import sources as sources_
 
 if TYPE_CHECKING:
-    from mailtools.services.select import Predicate
+    from mailtools.services.filters.query import Predicate
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,15 +52,15 @@ def predicate_of(options: dict[str, Any], extra: str = "") -> "Predicate | None"
     expressions = [expression for expression in (*options.pop("expressions"), extra) if expression.strip()]
     if not terms and not expressions:
         return None
-    from mailtools.services import select
+    from mailtools.services.filters import query
 
     now = time.time()
     try:
-        chosen = [select.term(name, value, now) for name, value in terms]
-        chosen += [select.parse(expression, now) for expression in expressions]
-    except select.SelectError as error:
+        chosen = [query.term(name, value, now) for name, value in terms]
+        chosen += [query.parse(expression, now) for expression in expressions]
+    except query.SelectError as error:
         raise click.UsageError(str(error)) from None
-    return select.conjunction(chosen)
+    return query.conjunction(chosen)
 
 
 def source_names(given: tuple[str, ...]) -> list[str]:

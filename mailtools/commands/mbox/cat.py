@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from mailtools.commands.mbox import _select
-from mailtools.services import filters
+from mailtools.services.filters import listing
 
 _BLOCK = 1 << 18  # octets a write
 
@@ -30,7 +30,7 @@ def command(source: tuple[str, ...], **options: Any) -> None:
     waiting: list[bytes] = []
     octets = 0
     matched = False
-    for chunk in filters.cat(filters.selected(names, predicate, (), complaints, progress.watch)):
+    for chunk in listing.cat(listing.selected(names, predicate, (), complaints, progress.watch)):
         matched = True
         waiting.append(chunk)
         octets += len(chunk)

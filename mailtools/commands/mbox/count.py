@@ -7,7 +7,7 @@ import click
 
 from mailtools.commands._output import print_rows
 from mailtools.commands.mbox import _select
-from mailtools.services import filters
+from mailtools.services.filters import listing
 
 
 @click.command()
@@ -28,7 +28,7 @@ def command(unread: bool, source: tuple[str, ...], **options: Any) -> None:
     names = _select.source_names(source)
     complaints = _select.Complaints()
     progress = _select.Progress(names)
-    counts = filters.count(names, predicate, complaints, progress.watch)
+    counts = listing.count(names, predicate, complaints, progress.watch)
     total = 0
     if len(names) == 1:
         for _, number in counts:

@@ -12,10 +12,10 @@ from mailtools.commands._options import json_option
 from mailtools.commands._output import json_line
 from mailtools.commands.mbox import _select
 from mailtools.commands.mbox._text import clean, fit, write_lines
-from mailtools.services import filters
-from mailtools.services import threads as threads_
-from mailtools.services.entries import Clock
-from mailtools.services.filters import Row
+from mailtools.services.filters import listing
+from mailtools.services.filters import threads as threads_
+from mailtools.services.filters.entries import Clock
+from mailtools.services.filters.listing import Row
 
 _LETTERS = (("answered", "A"), ("flagged", "F"), ("deleted", "D"), ("draft", "T"))
 _FIXED = (6, 16, 5, 6)  # cells of number, date, flags, size
@@ -28,7 +28,7 @@ _MAX_INDENT = 20  # levels of a thread
 @click.command()
 @_select.select_options
 @click.option(
-    "--sort", "sort", type=click.Choice(filters.SORTS), help="Order by this; default: as they stand."
+    "--sort", "sort", type=click.Choice(listing.SORTS), help="Order by this; default: as they stand."
 )
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--threads", is_flag=True, help="Answers below what they answer.")
@@ -58,7 +58,7 @@ def command(
     names = _select.source_names(source)
     complaints = _select.Complaints()
     progress = _select.Progress(names)
-    fields = filters.JSON_FIELDS if as_json else filters.ROW_FIELDS
+    fields = listing.JSON_FIELDS if as_json else listing.ROW_FIELDS
     if threads:
         fields = (*fields, *threads_.THREAD_FIELDS)
     if len(names) == 1 and not (threads or sort or reverse or limit is not None or sys.stdout.isatty()):
@@ -68,13 +68,13 @@ def command(
             progress.finish()
             complaints.exit(matched)
             return
-    found = filters.selected(names, predicate, fields, complaints, progress.watch)
-    make = filters.full_row if as_json else filters.row
+    found = listing.selected(names, predicate, fields, complaints, progress.watch)
+    make = listing.full_row if as_json else listing.row
     rows: Iterable[Row]
     if threads:
         rows = threads_.in_threads(found, make, sort, reverse)
     elif sort or reverse:
-        rows = filters.order(map(make, found), sort, reverse)
+        rows = listing.order(map(make, found), sort, reverse)
     else:
         rows = map(make, found)
     matched = write_lines(_lines(islice(rows, limit), as_json))
@@ -82,14 +82,14 @@ def command(
     complaints.exit(matched)
 
 
-def _parallel(source: str, predicate: Any, as_json: bool, progress: filters.Progress) -> Iterator[str] | None:
+def _parallel(source: str, predicate: Any, as_json: bool, progress: listing.Progress) -> Iterator[str] | None:
     """Lines of a large mbox; the number, which its processes do not know, is put before the rest here."""
     fields, make = (
-        (filters.JSON_FIELDS, lambda entry: _json(filters.full_row(entry)))
+        (listing.JSON_FIELDS, lambda entry: _json(listing.full_row(entry)))
         if as_json
-        else (filters.ROW_FIELDS, lambda entry: _tabbed(filters.row(entry)))
+        else (listing.ROW_FIELDS, lambda entry: _tabbed(listing.row(entry)))
     )
-    made = filters.parallel_lines(source, predicate, fields, make, progress)
+    made = listing.parallel_lines(source, predicate, fields, make, progress)
     if made is None:
         return None
     if as_json:  # {"number": 1, "date": ... : what stands behind the first comma
@@ -98,7 +98,7 @@ def _parallel(source: str, predicate: Any, as_json: bool, progress: filters.Prog
 
 
 def _json(row: Row) -> str:
-    return json_line(filters.as_json(row))
+    return json_line(listing.as_json(row))
 
 
 def _lines(rows: Iterable[Row], as_json: bool) -> Iterator[str]:

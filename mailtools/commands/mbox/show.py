@@ -11,8 +11,8 @@ import click
 from mailtools.commands._options import json_option
 from mailtools.commands._output import json_line, visible_lines
 from mailtools.commands.mbox import _select
-from mailtools.services import filters
-from mailtools.services.entries import Entry
+from mailtools.services.filters import listing
+from mailtools.services.filters.entries import Entry
 
 _NUMBERS = re.compile(r"[0-9]{1,18}(?:-[0-9]{1,18})?")
 _WHOLE = 1 << 62  # octets: no limit
@@ -53,14 +53,14 @@ def command(
     names = _select.source_names(tuple(argument for argument in arguments if not _is_number(argument)))
     predicate = _select.predicate_of(options)
     complaints = _select.Complaints()
-    found = _Counter(_numbered(filters.selected(names, predicate, ("from",), complaints), numbers))
+    found = _Counter(_numbered(listing.selected(names, predicate, ("from",), complaints), numbers))
     if raw or part is not None or html:
         _write_octets(found, _octets_of(raw, part))
     elif as_json:
-        from mailtools.services import reading
+        from mailtools.services.filters import render
 
         for entry in found:
-            sys.stdout.write(json_line({"number": entry.number, **reading.as_json(entry.message())}) + "\n")
+            sys.stdout.write(json_line({"number": entry.number, **render.as_json(entry.message())}) + "\n")
     else:
         _write_text(_texts(found, headers))
     complaints.exit(found.count > 0)
@@ -99,13 +99,13 @@ def _numbered(found: Iterable[Entry], numbers: list[str]) -> Iterator[Entry]:
 
 
 def _octets_of(raw: bool, part: str | None) -> Callable[[Entry], Iterable[bytes]]:
-    from mailtools.services import reading
+    from mailtools.services.filters import render
 
     if raw:
         return lambda entry: entry.record.message_chunks()
     if part is not None:
-        return lambda entry: [reading.part_content(entry.message(_WHOLE), part)]
-    return lambda entry: [reading.html_of(entry.message()) or b""]
+        return lambda entry: [render.part_content(entry.message(_WHOLE), part)]
+    return lambda entry: [render.html_of(entry.message()) or b""]
 
 
 def _write_octets(found: Iterable[Entry], octets_of: Callable[[Entry], Iterable[bytes]]) -> None:
@@ -122,11 +122,11 @@ def _write_octets(found: Iterable[Entry], octets_of: Callable[[Entry], Iterable[
 
 
 def _texts(found: Iterable[Entry], headers: bool) -> Iterator[str]:
-    from mailtools.services import reading
+    from mailtools.services.filters import render
 
     first = True
     for entry in found:
-        text = (reading.all_headers if headers else reading.rendered)(entry.message())
+        text = (render.all_headers if headers else render.rendered)(entry.message())
         yield visible_lines(text if first else "\n" + text)
         first = False
 

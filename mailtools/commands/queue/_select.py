@@ -10,7 +10,7 @@ from mailtools.commands import _exits
 from mailtools.commands._options import DURATION, root_option, spool_option, spool_path
 from mailtools.commands._output import warn
 from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING, Listed
-from mailtools.services.queue_view import Filter
+from mailtools.services.queue.listing import Filter
 from mailtools.system.spool import Spool
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -27,19 +27,20 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     Examples:
       mailtools queue add -f alice@example.org bob@example.com < msg.eml
     """
-    from mailtools.services import outgoing, submit
-    from mailtools.services.queued import into_spool
+    from mailtools.services.queue.spooled import into_spool
+    from mailtools.services.submission import prepare
+    from mailtools.services.transit import outgoing
     from mailtools.system.spool import Spool
 
     for recipient in options["recipients"]:
         if not grammar.is_mailbox(recipient):
             raise click.UsageError(f"not an address: {recipient!r}; write local@domain")
     wishes = outgoing.Wishes(
-        recipients=options["recipients"], sender=options["sender"], fallback_sender=submit.default_sender()
+        recipients=options["recipients"], sender=options["sender"], fallback_sender=prepare.default_sender()
     )
-    with submit.open_messages(None, wishes) as messages:
+    with prepare.open_messages(None, wishes) as messages:
         message = next(messages)
-    if isinstance(message, submit.Unsendable):
+    if isinstance(message, prepare.Unsendable):
         raise message.error
     kept = into_spool(Spool(spool_path(options)), message, "queue add")
     message.body.close()

@@ -8,8 +8,8 @@ import click
 from mailtools.commands import _exits
 from mailtools.commands._output import warn
 from mailtools.commands.queue import _select
-from mailtools.services import queue_change
-from mailtools.services.queue_change import Action, Change
+from mailtools.services.queue import actions
+from mailtools.services.queue.actions import Action, Change
 
 
 @click.command("hold")
@@ -22,7 +22,7 @@ def hold(**options: Any) -> None:
     \b
         mailtools queue hold --site example.com
     """
-    _change(_select.selection(options, needed=True), queue_change.hold(_who()), "is on hold already")
+    _change(_select.selection(options, needed=True), actions.hold(_who()), "is on hold already")
 
 
 @click.command("release")
@@ -35,7 +35,7 @@ def release(**options: Any) -> None:
     \b
         mailtools queue release --all
     """
-    _change(_select.selection(options, needed=True), queue_change.release(_who()), "is not on hold")
+    _change(_select.selection(options, needed=True), actions.release(_who()), "is not on hold")
 
 
 @click.command("retry")
@@ -48,7 +48,7 @@ def retry(**options: Any) -> None:
     \b
         mailtools queue retry --site example.com
     """
-    action = queue_change.retry(_who())
+    action = actions.retry(_who())
     _change(_select.selection(options, needed=True), action, "is on hold; release it first")
 
 
@@ -65,7 +65,7 @@ def bounce(**options: Any) -> None:
         mailtools queue bounce --older 2d --to '*@example.com'
     """
     selection = _select.selection(options, needed=True)
-    _change(selection, queue_change.bounce(selection.spool, warn), "")
+    _change(selection, actions.bounce(selection.spool, warn), "")
 
 
 @click.command("delete")
@@ -87,7 +87,7 @@ def delete(yes: bool, **options: Any) -> None:
         which = "the messages selected" if selection.is_narrowed else "ALL messages"
         if not click.confirm(f"Remove {which} in {selection.spool.path} and tell nobody?", err=True):
             click.get_current_context().exit(_exits.NOTHING)
-    _change(selection, queue_change.delete, "")
+    _change(selection, actions.delete, "")
 
 
 def _who() -> str:
@@ -107,21 +107,21 @@ def _change(selection: _select.Selection, action: Action, unfit: str) -> None:
 
     def tell(change: Change) -> None:
         identity, outcome = change
-        if outcome == queue_change.GONE:
+        if outcome == actions.GONE:
             if selection.ids is not None:
                 unknown(identity)
             return
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
-        if outcome == queue_change.BUSY:
+        if outcome == actions.BUSY:
             warn(f"{identity}: is being delivered right now; try again")
-        elif outcome == queue_change.LATER:
+        elif outcome == actions.LATER:
             warn(f"{identity}: is given up; its sender will be told by a later run")
-        elif outcome == queue_change.UNFIT and selection.ids is not None and unfit:
+        elif outcome == actions.UNFIT and selection.ids is not None and unfit:
             warn(f"{identity}: {unfit}")
 
     wanted = selection.filter.predicate()
     # All are found before one is changed: a message that was moved must not be found again.
     chosen = [(listed.entry.envelope.identity, listed.state) for listed in selection.listed(unknown)]
-    queue_change.apply(selection.spool, chosen, action, wanted, tell)
-    late = outcomes.get(queue_change.BUSY, 0) + outcomes.get(queue_change.LATER, 0)
-    unknown.exit(bool(outcomes.get(queue_change.DONE)), *([_exits.TEMP_FAIL] if late else []))
+    actions.apply(selection.spool, chosen, action, wanted, tell)
+    late = outcomes.get(actions.BUSY, 0) + outcomes.get(actions.LATER, 0)
+    unknown.exit(bool(outcomes.get(actions.DONE)), *([_exits.TEMP_FAIL] if late else []))

@@ -12,9 +12,9 @@ from mailtools.commands._options import json_option
 from mailtools.commands._output import json_line, print_rows, visible
 from mailtools.commands.queue import _select
 from mailtools.core.queue.store import Listed
-from mailtools.services import queue_view
+from mailtools.services.queue import listing
 
-_REASON = queue_view.COLUMNS.index("reason")
+_REASON = listing.COLUMNS.index("reason")
 _RIGHT = (3, 6)  # columns of numbers
 
 
@@ -59,15 +59,15 @@ def _encoder() -> Callable[[object], str]:
 
 
 def _json(listed: Listed) -> str:
-    record = queue_view.as_json(listed)
+    record = listing.as_json(listed)
     line = _encoder()(record)
     return (line if line.isprintable() else json_line(record)) + "\n"
 
 
 def _tabbed(listed: Listed) -> str:
-    line = "\t".join(queue_view.row(listed))
+    line = "\t".join(listing.row(listed))
     if not line.replace("\t", "").isprintable():
-        line = "\t".join(map(visible, queue_view.row(listed)))
+        line = "\t".join(map(visible, listing.row(listed)))
     return line + "\n"
 
 
@@ -76,7 +76,7 @@ def _rendered(
 ) -> Iterator[str]:
     if selection.ids is not None:
         return map(render, selection.listed(unknown))
-    return queue_view.rendered(selection.spool, selection.filter.predicate(), render)
+    return listing.rendered(selection.spool, selection.filter.predicate(), render)
 
 
 def _print(texts: Iterable[str]) -> bool:
@@ -91,16 +91,16 @@ def _print(texts: Iterable[str]) -> bool:
 
 def _print_table(found: Iterable[Listed]) -> bool:
     rows = [
-        [visible(cell) for cell in queue_view.row(listed)]
+        [visible(cell) for cell in listing.row(listed)]
         for listed in sorted(found, key=lambda listed: listed.entry.envelope.arrived)
     ]
-    heads = [f"{name}  " for name in queue_view.COLUMNS]  # tabulate gives a headline two cells more
+    heads = [f"{name}  " for name in listing.COLUMNS]  # tabulate gives a headline two cells more
     taken = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     room = max(20, shutil.get_terminal_size().columns - sum(taken[:_REASON]) - 2 * _REASON)
     for row in rows:
         if len(row[_REASON]) > room:
             row[_REASON] = row[_REASON][: room - 1] + "…"
-    print_rows(queue_view.COLUMNS, rows, _RIGHT)
+    print_rows(listing.COLUMNS, rows, _RIGHT)
     return bool(rows)
 
 
@@ -108,7 +108,7 @@ def _print_mailq(selection: _select.Selection, unknown: _select.Unknown) -> None
     """Each text begins with the number of its octets, for the sum."""
 
     def render(listed: Listed) -> str:
-        return f"{listed.entry.envelope.size}\n{queue_view.mailq(listed, visible)}\n"
+        return f"{listed.entry.envelope.size}\n{listing.mailq(listed, visible)}\n"
 
     write = sys.stdout.write
     octets = count = 0
@@ -116,7 +116,7 @@ def _print_mailq(selection: _select.Selection, unknown: _select.Unknown) -> None
         for one in text.split("\n\n")[:-1]:
             size, _, lines = one.partition("\n")
             if not count:
-                write(queue_view.MAILQ_HEAD + "\n")
+                write(listing.MAILQ_HEAD + "\n")
             write(lines + "\n\n")
             octets, count = octets + int(size), count + 1
-    write((queue_view.mailq_end(octets, count) if count else queue_view.MAILQ_EMPTY) + "\n")
+    write((listing.mailq_end(octets, count) if count else listing.MAILQ_EMPTY) + "\n")

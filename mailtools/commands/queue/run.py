@@ -42,14 +42,14 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       mailtools queue run --once --route smtp://127.0.0.1:2525
     """
     from mailtools.commands._logging import set_up
-    from mailtools.services import queue_service
+    from mailtools.services.queue import service
     from mailtools.system.spool import Spool
     from mailtools.system.stopping import on_stop
 
     log = set_up(ctx.obj["verbosity"], ctx.obj["log_format"])
     spool = Spool(spool_path(options), log.warning)
-    addressing = queue_service.open_local(
-        queue_service.Local(
+    addressing = service.open_local(
+        service.Local(
             options["root"],
             options["users"],
             options["domains"],
@@ -60,7 +60,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         ),
         log.warning,
     )
-    runner = queue_service.make_runner(
+    runner = service.make_runner(
         spool, addressing, leaving(ctx, options, options["timeout"]), log.info, log.warning
     )
     on_stop(runner.stop)

@@ -12,7 +12,7 @@ from mailtools.commands._output import json_line, print_rows, visible, visible_l
 from mailtools.commands.queue import _select
 from mailtools.core.errors import BadDataError
 from mailtools.core.queue.store import Listed
-from mailtools.services import queue_view
+from mailtools.services.queue import listing
 from mailtools.system.spool import Spool
 
 
@@ -37,15 +37,13 @@ def show(headers: bool, body: bool, envelope: bool, as_json: bool, **options: An
     code = _exits.OK
     for listed in _named(spool, options, unknown):
         if as_json:
-            click.echo(json_line(queue_view.as_json(listed)))
+            click.echo(json_line(listing.as_json(listed)))
             continue
         if envelope or not some:
-            click.echo(
-                "".join(f"{visible(name)}: {visible(text)}\n" for name, text in queue_view.told(listed))
-            )
+            click.echo("".join(f"{visible(name)}: {visible(text)}\n" for name, text in listing.told(listed)))
         try:
             if headers or body or not some:
-                _write(queue_view.message(spool, listed, headers or not body, body or not headers))
+                _write(listing.message(spool, listed, headers or not body, body or not headers))
         except BadDataError as error:
             warn(str(error))
             code = _exits.DATA
@@ -66,19 +64,17 @@ def log(as_json: bool, **options: Any) -> None:
     """
     spool = _select.spool_of(options)
     unknown = _select.Unknown()
-    events = (
-        event for listed in _named(spool, options, unknown) for event in queue_view.history(spool, listed)
-    )
+    events = (event for listed in _named(spool, options, unknown) for event in listing.history(spool, listed))
     if as_json:
         for event in events:
             click.echo(json_line(event._asdict() | {"at": round(event.at, 3)}))
     else:
-        print_rows(queue_view.Event._fields, (_cells(event) for event in events))
+        print_rows(listing.Event._fields, (_cells(event) for event in events))
     unknown.exit(True)
 
 
-def _cells(event: queue_view.Event) -> list[str]:
-    return [queue_view.iso(event.at), *(text or "-" for text in event[1:])]
+def _cells(event: listing.Event) -> list[str]:
+    return [listing.iso(event.at), *(text or "-" for text in event[1:])]
 
 
 def _named(spool: Spool, options: dict[str, Any], unknown: _select.Unknown) -> Iterator[Listed]:

@@ -8,8 +8,8 @@ import click
 from mailtools.commands._options import json_option
 from mailtools.commands._output import json_line, print_rows
 from mailtools.commands.queue import _select
-from mailtools.services import queue_stats
-from mailtools.services.queue_view import iso
+from mailtools.services.queue import statistics
+from mailtools.services.queue.listing import iso
 
 _HEAD = ("", "messages", "octets", "oldest", "next due")
 _ON_A_TERMINAL = 20  # sites
@@ -31,9 +31,9 @@ def command(as_json: bool, **options: Any) -> None:
     selection = _select.selection(options)
     unknown = _select.Unknown()
     if selection.ids is None:
-        stats = queue_stats.of_spool(selection.spool, selection.filter.predicate())
+        stats = statistics.of_spool(selection.spool, selection.filter.predicate())
     else:
-        stats = queue_stats.of(selection.listed(unknown))
+        stats = statistics.of(selection.listed(unknown))
     if as_json:
         click.echo(json_line(stats.as_json()))
     elif sys.stdout.isatty():
@@ -47,7 +47,7 @@ def command(as_json: bool, **options: Any) -> None:
     unknown.exit(bool(stats.total.messages))
 
 
-def _rows(groups: dict[str, queue_stats.Group]) -> list[tuple[str, ...]]:
+def _rows(groups: dict[str, statistics.Group]) -> list[tuple[str, ...]]:
     return [
         (
             name,
@@ -60,7 +60,7 @@ def _rows(groups: dict[str, queue_stats.Group]) -> list[tuple[str, ...]]:
     ]
 
 
-def _print_tables(stats: queue_stats.Stats) -> None:
+def _print_tables(stats: statistics.Stats) -> None:
     if not stats.total.messages:
         return
     print_rows(("state", *_HEAD[1:]), _rows(stats.states | {"all": stats.total}), (1, 2))

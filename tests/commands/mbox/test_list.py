@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from mailtools.commands.mbox import list as list_
 from mailtools.commands.mbox._text import cells, clean, fit
 from mailtools.commands.mbox.list import command
-from mailtools.services.filters import Row
+from mailtools.services.filters.listing import Row
 
 
 def run(*args: object) -> tuple[int, list[str]]:

@@ -10,7 +10,7 @@ import pexpect
 import pytest
 
 from mailtools.core.queue.store import HOLD
-from mailtools.services import queue_view
+from mailtools.services.queue import listing
 from mailtools.system import clock
 from mailtools.system.spool import Spool
 from tests.spools import Queue, add
@@ -130,7 +130,7 @@ def test_mailq_when_only_some_have_a_reason() -> None:
         journal.Entry(envelope, (journal.Recipient(),) * 4),
         journal.attempt(1, Result((1, 2), DEFERRED, "no")),
     )
-    text = queue_view.mailq(Listed(entry, "deferred"), str)
+    text = listing.mailq(Listed(entry, "deferred"), str)
     assert [line.strip() for line in text.splitlines()[1:]] == [
         "r0@c", "(no)", "r1@c", "r2@c", "(reason unavailable)", "r3@c",
     ]  # fmt: skip
@@ -257,8 +257,8 @@ def test_a_large_queue_by_several_processes_is_the_same(
     for number in range(50):
         add(spool, f"\u4e00{number}@a.example", reply="451 \ud800\n later" if number % 2 else "", wait=1e4)
     alone = queue.here("list", *form)
-    monkeypatch.setattr(queue_view, "_WORTH_IT", 10)
-    monkeypatch.setattr(queue_view, "_BATCH", 4)
+    monkeypatch.setattr(listing, "_WORTH_IT", 10)
+    monkeypatch.setattr(listing, "_BATCH", 4)
     monkeypatch.setattr("mailtools.system.parallel.workers", lambda: 3)
     Path(spool.path, "incoming", "0bad-1.jsonl").write_bytes(b"")
     assert queue.here("list", *form)[:2] == alone[:2]

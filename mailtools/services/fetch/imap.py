@@ -1,0 +1,396 @@
+r"""An IMAP server that mail is fetched from.
+
+Knows no mbox and no state. Mailboxes are opened for reading only where nothing is to be changed, messages are
+read with BODY.PEEK[]: \Seen is never set unless asked for. FETCH goes out for hundreds of messages, and the
+next one before the last is answered.
+
+Owns, of what RFC 9051 leaves to clients: names of mailboxes are shown with "/" between their levels, whatever
+the server has there.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from mailtools.core.engine import RemoteProtocolError
+from mailtools.core.errors import MissingInputError, PolicyError, ProtocolError, TemporaryError
+from mailtools.core.imap import grammar, utf7
+from mailtools.core.imap.client import Content, Continue, Data, ImapClient, Piece, Status
+from mailtools.core.message import date
+from mailtools.services.fetch.remote import (
+    IMPLICIT,
+    STARTTLS,
+    Fetched,
+    Item,
+    Target,
+    Wire,
+    Wishes,
+    attempts,
+    refuse_to_tell,
+)
+from mailtools.services.transit import mbox_form
+from mailtools.system import clock
+from mailtools.system.buffer import Buffer
+from mailtools.system.pump import LostConnectionError
+
+_TOGETHER = 250  # messages in one FETCH
+_AHEAD = 2  # FETCHes under way
+_MOST_MAILBOXES = 100_000
+_LOOK_AGAIN = 1.0  # seconds, for who wants us to stop
+_IDLE = 540.0  # seconds; servers and NATs forget who is silent for longer
+_TEMPORARY = ("UNAVAILABLE", "INUSE", "SERVERBUG", "LIMIT")
+_DAY = 86400
+
+
+class ImapRemote:
+    """One session."""
+
+    def __init__(self, target: Target) -> None:
+        """Connect and log in. Raises MailError."""
+        self._engine = ImapClient()
+        self._wire = Wire(target, self._engine)
+        self._target = target
+        self._raw: dict[str, str] = {}  # a mailbox as it is shown -> as the server has it
+        self._exists = 0
+        self._seen = 0  # messages when they were listed last
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- opening ---------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if self._target.tls == IMPLICIT:
+            self._wire.start_tls()
+        greeting = self._event()
+        if not isinstance(greeting, Status) or greeting.kind not in ("OK", "PREAUTH"):
+            text = greeting.text if isinstance(greeting, Status) else "not a greeting"
+            raise TemporaryError(f"{self._target.host} takes no calls now: {text}")
+        if self._target.tls == STARTTLS:
+            self._start_tls(greeting)
+        if greeting.kind != "PREAUTH":
+            self._learn()
+            self._log_in()
+        self._learn()
+        is_far = not self._wire.pump.is_private  # on this machine it would only cost time
+        if (
+            is_far
+            and "COMPRESS=DEFLATE" in self._engine.capabilities
+            and self._ask("COMPRESS DEFLATE")[0].is_ok
+        ):
+            self._engine.start_compression()
+
+    def _start_tls(self, greeting: Status) -> None:
+        if greeting.kind == "PREAUTH":  # it would have us go on in the clear
+            raise ProtocolError(
+                f"{self._target.host} is past the login already, before TLS, which is required"
+            )
+        answer = self._ask("STARTTLS")[0]
+        if not answer.is_ok:
+            raise ProtocolError(f"{self._target.host} does not do STARTTLS, which is required: {answer.text}")
+        self._engine.start_tls()
+        self._wire.start_tls()
+
+    def _learn(self) -> None:
+        if not self._engine.capabilities:
+            self._ask("CAPABILITY")
+
+    def _log_in(self) -> None:
+        from mailtools.core.auth import client
+
+        target, engine = self._target, self._engine
+        offered = [name[5:] for name in engine.capabilities if name.startswith("AUTH=")]
+        is_safe = self._wire.is_safe
+        ways = attempts(offered, target, is_safe)
+        if ways:
+            self._wire.password()
+            for how, steps in ways:
+                engine.authenticate(how, steps())
+                answer = self._answer("AUTHENTICATE")
+                if answer.is_ok or answer.code in _TEMPORARY:
+                    break
+        elif (
+            target.is_token
+            or target.auth not in ("", "login", "plain")
+            or "LOGINDISABLED" in engine.capabilities
+        ):
+            listed = client.printable(", ".join(sorted(offered))) or "none"
+            wanted = ", ".join(client.usable(target.auth, target.is_token))
+            raise PolicyError(f"no login that fits: {target.host} offers {listed}; wanted: {wanted}")
+        elif not is_safe:
+            raise refuse_to_tell("a password")
+        else:
+            engine.capabilities = engine.capabilities & {"LITERAL+", "LITERAL-"}
+            engine.command("LOGIN {} {}", target.user, self._wire.password())
+            answer, how = self._answer("LOGIN"), "LOGIN"
+            self._engine.capabilities = frozenset()
+        if not answer.is_ok:
+            note = f" ({engine.login_note})" if engine.login_note else ""
+            said = f"{client.printable(answer.text)}{note}"
+            text = f"{target.host} refused the login of {target.user} with {how}: {said}"
+            raise TemporaryError(text) if answer.code in _TEMPORARY else PolicyError(text)
+        if answer.code != "CAPABILITY":
+            engine.capabilities = frozenset()  # those of before the login do not count
+
+    # -- mailboxes -------------------------------------------------------------------------------------------
+
+    def mailboxes(self, patterns: Collection[str]) -> list[str]:
+        """Those that fit: ``*`` and ``?`` stand for anything, across levels too. Raises MailError."""
+        from fnmatch import fnmatchcase
+
+        if not any(set("*?%/") & set(pattern) for pattern in patterns):
+            return list(dict.fromkeys(patterns))
+        self._list()
+        found: list[str] = []
+        for pattern in patterns:
+            wanted = pattern.replace("%", "*")
+            fitting = [name for name in self._raw if fnmatchcase(_fold(name), _fold(wanted))]
+            if not fitting:
+                raise MissingInputError(f"{self._target.host} has no mailbox {pattern!r}")
+            found += sorted(fitting)
+        return list(dict.fromkeys(found))
+
+    def _list(self) -> None:
+        answer, data = self._ask('LIST "" "*"')
+        if not answer.is_ok:
+            raise TemporaryError(f"{self._target.host} does not list its mailboxes: {answer.text}")
+        for entry in data:
+            if entry.name != "LIST" or len(entry.words) < 3:
+                continue
+            attributes, delimiter, name = entry.words[:3]
+            flags = {word.lower() for word in attributes or () if isinstance(word, bytes)}
+            if flags & {b"\\noselect", b"\\nonexistent"} or not isinstance(name, bytes):
+                continue
+            shown = utf7.decode(name)
+            if isinstance(delimiter, bytes) and delimiter not in (b"", b"/"):
+                shown = shown.replace("/", "\u2215").replace(delimiter.decode("latin-1"), "/")
+            self._raw[shown] = name.decode("utf-8", "surrogateescape")
+            if len(self._raw) > _MOST_MAILBOXES:
+                raise RemoteProtocolError(f"{self._target.host} lists more than {_MOST_MAILBOXES} mailboxes")
+
+    def select(self, mailbox: str, to_change: bool) -> str:
+        """Open *mailbox*; its UIDVALIDITY. Raises MailError."""
+        raw = self._raw.get(mailbox) or utf7.encode(mailbox)
+        verb = "SELECT" if to_change else "EXAMINE"
+        self._engine.command(f"{verb} {grammar.quoted(raw)}")
+        self._exists, validity = 0, ""
+        while True:
+            event = self._next()
+            if isinstance(event, Data) and event.name == "EXISTS":
+                self._exists = event.number
+            elif isinstance(event, Status) and event.code == "UIDVALIDITY":
+                validity = event.argument.decode("latin-1")
+            if isinstance(event, Status) and event.command:
+                break
+        if not event.is_ok:
+            text = f"{self._target.host} does not open {mailbox!r}: {event.text}"
+            raise TemporaryError(text) if event.code in _TEMPORARY else MissingInputError(text)
+        if not validity.isdigit():
+            raise ProtocolError(
+                f"{self._target.host} tells no UIDVALIDITY of {mailbox!r}: what is new cannot be told"
+            )
+        return validity
+
+    def items(self, wishes: Wishes) -> list[Item]:
+        """All there is, with sizes where a wish needs them. Raises MailError."""
+        self._seen = self._exists
+        if not self._exists:
+            return []
+        if not wishes.max_size:
+            return [Item(uid, str(uid)) for uid in self._search("ALL")]
+        answer, data = self._ask("UID FETCH 1:* (UID RFC822.SIZE)")
+        if not answer.is_ok:
+            raise TemporaryError(f"{self._target.host} does not tell sizes: {answer.text}")
+        found: dict[int, int] = {}
+        for entry in data:
+            attributes = grammar.pairs(entry.words[0]) if entry.name == "FETCH" and entry.words else {}
+            if b"UID" in attributes and b"RFC822.SIZE" in attributes:
+                found[grammar.number(attributes[b"UID"])] = grammar.number(attributes[b"RFC822.SIZE"])
+        return [Item(uid, str(uid), size) for uid, size in sorted(found.items())]
+
+    def _search(self, what: str) -> list[int]:
+        answer, data = self._ask(f"UID SEARCH {what}")
+        if not answer.is_ok:
+            raise TemporaryError(f"{self._target.host} does not search: {answer.text}")
+        return sorted(
+            {uid for entry in data if entry.name == "SEARCH" for uid in grammar.numbers(entry.words)}
+        )
+
+    def since(self, items: list[Item], seconds: float) -> set[str]:
+        """Those that arrived at that day or later (SEARCH knows days). Raises MailError."""
+        day = grammar.search_date(*date.civil(int(seconds) // _DAY))
+        return {str(uid) for uid in self._search(f"SINCE {day}")}
+
+    # -- messages --------------------------------------------------------------------------------------------
+
+    def fetch(self, items: Iterable[Item], beside: str) -> Iterator[Fetched]:
+        """FETCH many at a time. Raises MailError, OSError."""
+        wanted = {item.number: item for item in items}
+        uids = sorted(wanted)
+        parts = deque(
+            text for at in range(0, len(uids), _TOGETHER) for text in grammar.sets(uids[at : at + _TOGETHER])
+        )
+        under_way = 0
+        arriving: mbox_form.Arriving | None = None
+        try:
+            while parts or under_way:
+                while parts and under_way < _AHEAD:
+                    self._engine.command(f"UID FETCH {parts.popleft()} (UID INTERNALDATE BODY.PEEK[])")
+                    under_way += 1
+                event = self._next()
+                if isinstance(event, Status) and event.command:
+                    self._check_fetch(event)
+                    under_way -= 1
+                elif isinstance(event, Content):
+                    body = Buffer(beside)
+                    body.append(mbox_form.stored(event.octets))
+                    yield from self._fetched(wanted, event.attributes, body)
+                elif isinstance(event, Piece):
+                    arriving = arriving or mbox_form.Arriving(beside)
+                    arriving.take(event.octets)
+                    if event.attributes is not None:
+                        body, arriving = arriving.end(), None
+                        yield from self._fetched(wanted, event.attributes, body)
+        finally:
+            if arriving is not None:
+                arriving.body.close()
+
+    def _check_fetch(self, answer: Status) -> None:
+        if not answer.is_ok:
+            raise TemporaryError(f"{self._target.host} does not give its messages: {answer.text}")
+
+    def _fetched(
+        self, wanted: dict[int, Item], attributes: dict[bytes, Any], body: Buffer
+    ) -> Iterator[Fetched]:
+        """Each message once, and none that nobody asked for."""
+        item = wanted.pop(grammar.number(attributes.get(b"UID")), None)
+        if item is None:
+            body.close()
+            return
+        yield Fetched(item, body, _moment(attributes.get(b"INTERNALDATE")))
+
+    def mark_seen(self, items: list[Item]) -> None:
+        r"""Set \Seen. Raises MailError."""
+        self._store(items, "\\Seen")
+
+    def delete(self, items: list[Item]) -> None:
+        """Remove them, and nothing else that is marked. Raises MailError."""
+        self._store(items, "\\Deleted")
+        if "UIDPLUS" in self._engine.capabilities or "IMAP4REV2" in self._engine.capabilities:
+            for text in grammar.sets(sorted(item.number for item in items)):
+                self._do(f"UID EXPUNGE {text}", "remove messages")
+            return
+        others = set(self._search("DELETED")) - {item.number for item in items}
+        if others:
+            raise TemporaryError(
+                f"{self._target.host} cannot remove some marked messages and leave others (UIDPLUS), and"
+                f" {len(others)} others are marked: what was fetched is marked too, and nothing is removed"
+            )
+        self._do("EXPUNGE", "remove messages")
+
+    def _store(self, items: list[Item], flag: str) -> None:
+        for text in grammar.sets(sorted(item.number for item in items)):
+            self._do(f"UID STORE {text} +FLAGS.SILENT ({flag})", f"set {flag}")
+
+    def _do(self, command: str, what: str) -> None:
+        answer = self._ask(command)[0]
+        if not answer.is_ok:
+            raise TemporaryError(f"{self._target.host} does not {what}: {answer.text}")
+
+    # -- waiting, and the end --------------------------------------------------------------------------------
+
+    def wait_for_mail(self, is_stopping: Callable[[], bool]) -> None:
+        """IDLE until there is more than there was. Raises MailError."""
+        if not {"IDLE", "IMAP4REV2"} & self._engine.capabilities:
+            raise ProtocolError(f"{self._target.host} cannot tell of new mail (IDLE); run fetch by cron")
+        known = self._seen
+        while self._exists <= known and not is_stopping():
+            known = min(known, self._exists)
+            self._idle(known, is_stopping)
+
+    def _idle(self, known: int, is_stopping: Callable[[], bool]) -> None:
+        """One IDLE: until mail comes, or it is time to say that we are still there."""
+        self._engine.command("IDLE")
+        self._wire.pump.flush()
+        self._wire.renew()
+        while not isinstance(event := self._next(), Continue):
+            if isinstance(event, Status) and event.command:
+                raise ProtocolError(f"{self._target.host} does not wait with us (IDLE): {event.text}")
+        end = clock.monotonic() + _IDLE
+        usual, self._wire.pump.timeout = self._wire.pump.timeout, _IDLE
+        self._wire.pump.deadline = None
+        while self._exists <= known and clock.monotonic() < end and not is_stopping():
+            if not self._wire.pump.wait_at_most(_LOOK_AGAIN):
+                continue
+            while (event := self._wire.pump.poll_event()) is not None:
+                self._note(event)
+        self._wire.pump.timeout = usual
+        self._wire.renew()
+        self._engine.done()
+        self._answer("IDLE")
+
+    def leave(self) -> None:
+        """LOGOUT; its answer changes nothing any more."""
+        with suppress(TemporaryError, RemoteProtocolError):
+            self._ask("LOGOUT")
+        self.close()
+
+    def close(self) -> None:
+        """Go without a word."""
+        self._wire.pump.close()
+
+    # -- answers ---------------------------------------------------------------------------------------------
+
+    def _ask(self, command: str) -> tuple[Status, list[Data]]:
+        """Say a command; its answer, and what came before it."""
+        self._engine.command(command)
+        data: list[Data] = []
+        while True:
+            event = self._next()
+            if isinstance(event, Data):
+                data.append(event)
+            elif isinstance(event, Status) and event.command:
+                return event, data
+
+    def _answer(self, command: str) -> Status:
+        while True:
+            event = self._next()
+            if isinstance(event, Status) and event.command == command:
+                return event
+
+    def _next(self) -> object:
+        """The next event; what it changes is noted. Raises MailError."""
+        return self._note(self._event())
+
+    def _note(self, event: object) -> object:
+        if isinstance(event, Data):
+            self._wire.progress(64)
+            if event.name == "EXISTS":
+                self._exists = event.number
+            elif event.name == "EXPUNGE":
+                self._exists = max(0, self._exists - 1)
+        elif isinstance(event, Content | Piece):
+            self._wire.progress(len(event.octets))
+        elif isinstance(event, Status):
+            if event.kind == "BYE" and "LOGOUT" not in self._engine.awaited:
+                raise LostConnectionError(f"{self._target.host} closes the connection: {event.text}")
+            if event.command:
+                self._wire.renew()
+        return event
+
+    def _event(self) -> object:
+        return self._wire.pump.next_event()
+
+
+def _fold(name: str) -> str:
+    """INBOX is INBOX in any case (RFC 9051 §5.1)."""
+    return "INBOX" + name[5:] if name[:5].upper() == "INBOX" and name[5:6] in ("", "/") else name
+
+
+def _moment(value: Any) -> float:
+    """INTERNALDATE, ``22-Aug-2002 12:00:00 +0200``, in seconds; now where it cannot be read."""
+    moment = date.parse(value.strip().replace(b"-", b" ", 2)) if isinstance(value, bytes) else None
+    return float(moment.seconds) if moment is not None else clock.now()

@@ -1,0 +1,274 @@
+"""A POP3 server that mail is fetched from.
+
+Knows no mbox and no state. RETR and DELE go out ahead of their answers where the server bears it
+(PIPELINING), `_WINDOW` at a time: the server is never idle while a message is stored.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+
+from mailtools.core.engine import RemoteProtocolError
+from mailtools.core.errors import PolicyError, ProtocolError, TemporaryError
+from mailtools.core.message import date, header
+from mailtools.core.pop3.client import Answered, Listing, Piece, Pop3Client, numbered
+from mailtools.services.fetch.remote import (
+    IMPLICIT,
+    STARTTLS,
+    Fetched,
+    Item,
+    Target,
+    Wire,
+    Wishes,
+    attempts,
+    exceeds,
+    refuse_to_tell,
+)
+from mailtools.services.transit import mbox_form
+from mailtools.system import clock
+from mailtools.system.buffer import Buffer
+
+_WINDOW = 500  # commands ahead
+_MOST = 1_000_000  # messages
+_TEMPORARY = ("IN-USE", "LOGIN-DELAY", "SYS/TEMP")
+
+
+class Pop3Remote:
+    """One session."""
+
+    def __init__(self, target: Target) -> None:
+        """Connect and log in. Raises MailError."""
+        self._engine = Pop3Client()
+        self._wire = Wire(target, self._engine)
+        self._target = target
+        self._items: list[Item] = []
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- opening --------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if self._target.tls == IMPLICIT:
+            self._wire.start_tls()
+        greeting = self._answer()
+        if not greeting.is_ok:
+            raise TemporaryError(f"{self._target.host} takes no calls now: {greeting.text}")
+        self._ask_capabilities()
+        if self._target.tls == STARTTLS:
+            answer = self._ask("STLS")
+            if not answer.is_ok:
+                raise ProtocolError(f"{self._target.host} does not do STLS, which is required: {answer.text}")
+            self._engine.start_tls()
+            self._wire.start_tls()
+            self._ask_capabilities()
+        self._log_in()
+        self._ask_capabilities()  # some tell of PIPELINING only now
+
+    def _ask_capabilities(self) -> None:
+        """Servers before 1998 have no CAPA: then they have nothing to offer."""
+        if self._ask("CAPA", is_long=True).is_ok:
+            self._lines()
+
+    def _log_in(self) -> None:
+        from mailtools.core.auth import client
+
+        target, engine = self._target, self._engine
+        offered = engine.capabilities.get("SASL", "").split()
+        is_safe = self._wire.is_safe
+        ways = attempts(offered, target, is_safe)
+        if ways:
+            self._wire.password()
+            for how, steps in ways:
+                engine.auth(how, steps(), with_initial=True)
+                answer = self._answer()
+                if answer.is_ok or answer.code in _TEMPORARY:
+                    break
+        elif engine.banner and not target.is_token and not target.auth and not is_safe:
+            engine.apop(target.user, self._wire.password())
+            answer, how = self._answer(), "APOP"
+        elif target.is_token or target.auth not in ("", "plain"):
+            listed = ", ".join(offered) or "none"
+            wanted = ", ".join(client.usable(target.auth, target.is_token))
+            raise PolicyError(
+                f"no login that fits: {target.host} offers {client.printable(listed)}; wanted: {wanted}"
+            )
+        elif not is_safe:
+            raise refuse_to_tell("a password")
+        else:
+            answer = self._ask(f"USER {target.user}")
+            if answer.is_ok:
+                answer = self._ask(f"PASS {self._wire.password()}")
+            how = "USER and PASS"
+        if not answer.is_ok:
+            note = f" ({engine.login_note})" if engine.login_note else ""
+            said = f"{client.printable(answer.text)}{note}"
+            text = f"{target.host} refused the login of {target.user} with {how}: {said}"
+            raise TemporaryError(text) if answer.code in _TEMPORARY else PolicyError(text)
+
+    # -- what there is --------------------------------------------------------------------------------------
+
+    def mailboxes(self, patterns: Collection[str]) -> list[str]:
+        """There is one."""
+        return [""]
+
+    def select(self, mailbox: str, to_change: bool) -> str:
+        """It is selected."""
+        return ""
+
+    def items(self, wishes: Wishes) -> list[Item]:
+        """Numbers, names and sizes. Raises MailError."""
+        self._engine.command("UIDL", is_long=True)
+        self._engine.command("LIST", is_long=True)
+        answer = self._answer()
+        names = dict(numbered(self._lines())) if answer.is_ok else None
+        listed = self._answer()
+        if not listed.is_ok:
+            raise RemoteProtocolError(f"{self._target.host} does not list its messages: {listed.text}")
+        sizes = {number: _size(value) for number, value in numbered(self._lines())}
+        if max(len(sizes), len(names or ())) > _MOST:
+            raise RemoteProtocolError(f"{self._target.host} lists more than {_MOST} messages")
+        if names is None:
+            if sizes and not wishes.delete:
+                raise ProtocolError(
+                    f"{self._target.host} gives its messages no names (UIDL): nobody can tell which are new;"
+                    " fetch them with --delete"
+                )
+            return [Item(number, "", size) for number, size in sorted(sizes.items())]
+        return [Item(number, name, sizes.get(number, 0)) for number, name in sorted(names.items())]
+
+    def since(self, items: list[Item], seconds: float) -> set[str]:
+        """By their Date fields, asked for with TOP; what has none counts as new. Raises MailError."""
+        found = {item.name for item in items}
+        for item, answer in self._pipelined(items, lambda item: f"TOP {item.number} 0", is_long=True):
+            if not answer.is_ok:
+                continue
+            octets = b"".join(self._blocks(item))
+            value = header.value(octets[: header.body_offset(octets)], "Date")
+            moment = date.parse(value) if value else None
+            if moment is not None and moment.seconds < seconds:
+                found.discard(item.name)
+        return found
+
+    # -- messages -------------------------------------------------------------------------------------------
+
+    def fetch(self, items: Iterable[Item], beside: str) -> Iterator[Fetched]:
+        """RETR each. Raises MailError, OSError."""
+        for item, answer in self._pipelined(items, lambda item: f"RETR {item.number}", is_long=True):
+            if answer.is_ok:
+                yield Fetched(item, self._message(item, beside), clock.now())
+            else:
+                yield Fetched(item, Buffer(), 0.0, answer.text or "refused")
+
+    def _message(self, item: Item, beside: str) -> Buffer:
+        event = self._event()
+        if isinstance(event, Listing):
+            self._wire.progress(len(event.octets))
+            body = Buffer(beside)
+            body.append(mbox_form.stored(event.octets))
+            return body
+        arriving = mbox_form.Arriving(beside)
+        try:
+            for block in self._rest(event, item):
+                arriving.take(block)
+            return arriving.end()
+        except BaseException:
+            arriving.body.close()
+            raise
+
+    def _blocks(self, item: Item) -> Iterator[bytes]:
+        event = self._event()
+        if isinstance(event, Listing):
+            self._wire.progress(len(event.octets))
+            return iter((event.octets,))
+        return self._rest(event, item)
+
+    def _rest(self, event: object, item: Item) -> Iterator[bytes]:
+        """A large message's pieces, of which *event* is the first."""
+        came = 0
+        while isinstance(event, Piece):
+            came += len(event.octets)
+            if exceeds(came, item.size):
+                raise RemoteProtocolError(
+                    f"message {item.number} is larger than announced: {item.size} octets, and {came} came"
+                )
+            self._wire.progress(len(event.octets))
+            if event.octets:
+                yield event.octets
+            if event.is_last:
+                return
+            event = self._event()
+        raise RemoteProtocolError("an answer in the middle of a message")
+
+    def _pipelined(
+        self, items: Iterable[Item], command: Callable[[Item], str], is_long: bool
+    ) -> Iterator[tuple[Item, Answered]]:
+        """Say *command* for each, ahead of the answers; each item with its answer."""
+        window = _WINDOW if "PIPELINING" in self._engine.capabilities else 1
+        waiting: deque[Item] = deque()
+        left = iter(items)
+        while True:
+            if len(waiting) <= window // 2:
+                while len(waiting) < window and (item := next(left, None)) is not None:
+                    self._engine.command(command(item), is_long)
+                    waiting.append(item)
+            if not waiting:
+                return
+            yield waiting.popleft(), self._answer()
+
+    # -- the end --------------------------------------------------------------------------------------------
+
+    def delete(self, items: list[Item]) -> None:
+        """Mark them; they are gone when `leave` returns. Raises MailError."""
+        for item, answer in self._pipelined(items, lambda item: f"DELE {item.number}", is_long=False):
+            if not answer.is_ok:
+                raise TemporaryError(f"message {item.number} could not be deleted: {answer.text}")
+
+    def mark_seen(self, items: list[Item]) -> None:
+        """POP3 has no flags."""
+
+    def wait_for_mail(self, is_stopping: Callable[[], bool]) -> None:
+        """POP3 cannot."""
+        raise ProtocolError("POP3 does not tell of new mail")
+
+    def leave(self) -> None:
+        """QUIT. Raises MailError where what was deleted may still be there."""
+        answer = self._ask("QUIT")
+        self.close()
+        if not answer.is_ok:
+            raise TemporaryError(f"{self._target.host} did not delete all that it should: {answer.text}")
+
+    def close(self) -> None:
+        """Go without a word."""
+        self._wire.pump.close()
+
+    # -- answers --------------------------------------------------------------------------------------------
+
+    def _ask(self, line: str, is_long: bool = False) -> Answered:
+        self._engine.command(line, is_long)
+        return self._answer()
+
+    def _answer(self) -> Answered:
+        event = self._event()
+        if not isinstance(event, Answered):
+            raise RemoteProtocolError("a message where an answer should be")
+        self._wire.progress(64)
+        return event
+
+    def _lines(self) -> bytes:
+        event = self._event()
+        if not isinstance(event, Listing):
+            raise RemoteProtocolError("no listing where one should be")
+        self._wire.renew()
+        return event.octets
+
+    def _event(self) -> object:
+        return self._wire.pump.next_event()
+
+
+def _size(value: str) -> int:
+    digits = value.split(" ", maxsplit=1)[0]
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 15):
+        raise RemoteProtocolError(f"not a size: {value[:40]!r}")
+    return int(digits)

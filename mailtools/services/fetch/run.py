@@ -1,0 +1,90 @@
+"""One source of `fetch`, from the connection to the goodbye: its mailboxes one after another, then IDLE.
+
+Knows no option. What becomes of one mailbox is services/fetch/collect's affair.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from mailtools.core.errors import TemporaryError, UnknownHostError
+from mailtools.services.fetch.collect import Errand, Sink, Watch, collect
+from mailtools.services.fetch.remote import POP3, Remote, Target, Wishes
+from mailtools.system import clock
+from mailtools.system.seen import Seen
+
+_FIRST_PAUSE = 5.0  # seconds
+_LONGEST_PAUSE = 300.0
+_LOOK_AGAIN = 0.2
+
+
+class Order(NamedTuple):
+    """What is wanted of one source."""
+
+    target: Target
+    beside: str  # the mbox or folder that the state is beside
+    wishes: Wishes
+    sink: Callable[[str], Sink]  # for a mailbox
+    patterns: Sequence[str] = ("INBOX",)
+    is_stopping: Callable[[], bool] | None = None  # fetch as mail comes, until it says so
+    is_dry: bool = False
+
+
+def fetch(order: Order, watch: Watch) -> None:
+    """Do it. Raises MailError, OSError."""
+    seen = Seen(order.beside, order.target.name)
+    try:
+        if order.is_stopping is None:
+            _visit(order, watch, seen)
+        else:
+            _stay(order, order.is_stopping, watch, seen)
+    finally:
+        seen.close()
+
+
+def _stay(order: Order, is_stopping: Callable[[], bool], watch: Watch, seen: Seen) -> None:
+    """Visit after visit: a connection that ends is made anew, after a while that grows."""
+    pause = _FIRST_PAUSE
+    while not is_stopping():
+        began = clock.monotonic()
+        try:
+            _visit(order, watch, seen)
+        except (TemporaryError, UnknownHostError) as error:
+            if clock.monotonic() - began > _LONGEST_PAUSE:
+                pause = _FIRST_PAUSE
+            watch.warn(f"{error}; once more in {pause:g} seconds")
+            end = clock.monotonic() + pause
+            while clock.monotonic() < end and not is_stopping():
+                time.sleep(_LOOK_AGAIN)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _visit(order: Order, watch: Watch, seen: Seen) -> None:
+    remote = open_remote(order.target)
+    try:
+        _fetch(Errand(remote, seen, order.wishes, watch, order.is_dry), order)
+        remote.leave()
+    finally:
+        remote.close()
+
+
+def _fetch(errand: Errand, order: Order) -> None:
+    mailboxes = errand.remote.mailboxes(order.patterns)
+    for mailbox in mailboxes:
+        collect(errand, mailbox, order.sink(mailbox))
+    while order.is_stopping is not None:
+        errand.remote.wait_for_mail(order.is_stopping)
+        if order.is_stopping():
+            return
+        collect(errand, mailboxes[-1], order.sink(mailboxes[-1]))
+
+
+def open_remote(target: Target) -> Remote:
+    """Connect and log in. Raises MailError."""
+    if target.protocol == POP3:
+        from mailtools.services.fetch.pop3 import Pop3Remote
+
+        return Pop3Remote(target)
+    from mailtools.services.fetch.imap import ImapRemote
+
+    return ImapRemote(target)

@@ -1,0 +1,142 @@
+"""Entries: the records of all sources, with what they say, decoded when asked.
+
+Combines `core.mbox` (where a message is) with `core.message` (what it says). It selects nothing and prints
+nothing: that is for `select` and `filters`.
+
+Invariants: memory does not grow with the number of messages nor with their size; a source that cannot be read
+is told to the caller, and the others go on.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO
+
+from mailtools.core.errors import MailError
+from mailtools.core.mbox import scan, status
+from mailtools.core.message import date, words
+from mailtools.core.message.header import Picker
+from mailtools.system.sources import Source, spill
+
+Complain = Callable[[str, MailError | OSError], None]  # is told the source's name and what is wrong with it
+Clock = tuple[int, int, int, int, int, int, int]  # `date.clock_fields`
+
+TEXT_LIMIT = 1 << 25  # octets of a message that are looked at for its text
+
+
+class Entry:
+    """One record, its number over all sources (from 1), and the fields that were asked for in `entries`.
+
+    *found*: the values of those fields, unfolded, in the order asked for; None where absent.
+    """
+
+    __slots__ = ("_file", "_names", "_record", "found", "number")
+
+    def __init__(
+        self, record: scan.Record, number: int, found: list[bytes | None], names: dict[str, int]
+    ) -> None:
+        self.number = number
+        self._record = record
+        self.found = found
+        self._names = names
+        self._file: IO[bytes] | None = None
+
+    def value(self, name: str) -> bytes | None:
+        """The unfolded value of the first field *name* (lower case), as octets."""
+        return self.found[self._names[name]]
+
+    def decoded(self, name: str) -> str:
+        """The same as text; "" where there is none."""
+        value = self.found[self._names[name]]
+        return words.decode(value) if value else ""
+
+    @property
+    def clock(self) -> Clock | None:
+        """The date as its writer's clock had it: of the Date field, else of the postmark."""
+        return self.clock_of(self.found[self._names["date"]])
+
+    def clock_of(self, value: bytes | None) -> Clock | None:
+        """The same, of the Date field *value*."""
+        return (value and date.clock_fields(value)) or date.clock_fields(_date_of(self._record.postmark))
+
+    @property
+    def flags(self) -> frozenset[str]:
+        """What the mbox keeps of the message's state."""
+        names = self._names
+        found = self.found
+        return status.flags(*[found[names[name]] for name in status.FIELDS])
+
+    @property
+    def size(self) -> int:
+        """Octets of the message as the mbox holds them. Of a large record: its chunks are gone then."""
+        return self.record.size()
+
+    @property
+    def record(self) -> scan.Record:
+        """The record, from its beginning."""
+        if self._file is not None:
+            self._file.seek(0)
+            return next(scan.records(self._file.read))
+        return self._record
+
+    def settled(self) -> "Entry":
+        """This entry; a large record is one now that can be read more than once, in a temporary file."""
+        if not self._record.whole and self._file is None:
+            self._file = spill(self._record.chunks())
+        return self
+
+    def message(self, limit: int = TEXT_LIMIT) -> bytes:
+        """The message, LF and unquoted, and about *limit* octets of it at most."""
+        record = self.record
+        if record.whole:
+            return record.message()
+        pieces = []
+        for piece in record.message_chunks():
+            pieces.append(piece)
+            limit -= len(piece)
+            if limit <= 0:
+                break
+        return b"".join(pieces)
+
+    def text(self) -> str:
+        """The text to be read in the message, decoded, HTML as text."""
+        from mailtools.services.filters.render import (
+            text_of,
+        )  # only where a text is asked for: it takes 15 ms to import
+
+        return text_of(self.message())
+
+
+def entries(
+    sources: Sequence[str],
+    names: Sequence[str],
+    complain: Complain,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Entry]:
+    """Every record of *sources*, with its fields *names*. *progress* is told octets as they are read."""
+    count = 0
+    for source in sources:
+        try:
+            with Source(source, progress) as opened:
+                for entry in of_stream(opened.read, names, count):
+                    count = entry.number
+                    yield entry
+        except (MailError, OSError) as error:
+            complain(source, error)
+
+
+def of_stream(read: scan.Read, names: Sequence[str], before: int = 0) -> Iterator[Entry]:
+    """Every record of one mbox, with its fields *names* (lower case); *before* were counted already."""
+    names = list(dict.fromkeys(names))
+    numbers = {name: number for number, name in enumerate(names)}
+    pick = Picker(*names, written_so=status.FIELDS).pick
+    for number, record in enumerate(scan.records(read), before + 1):
+        found, _ = pick(record.buffer, record.line_end, record.end)
+        yield Entry(record, number, found, numbers)
+
+
+_WEEKDAYS = (b" Mon", b" Tue", b" Wed", b" Thu", b" Fri", b" Sat", b" Sun")
+
+
+def _date_of(postmark: bytes) -> bytes:
+    """The date of a postmark: from its last weekday on, else behind the sender."""
+    at = max(postmark.rfind(day) for day in _WEEKDAYS)
+    return postmark[at + 1 :] if at > 0 else postmark.split(b" ", 2)[-1]

@@ -1,0 +1,80 @@
+"""A POP3 server put together: sessions, the threads that check passwords and those that open maildrops."""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from mailtools.core.errors import ConfigurationError
+from mailtools.core.pop3.server import Offer, Pop3Server
+from mailtools.services.pop3_server.session import MaildropSession, Ports
+from mailtools.services.users.login import LoginRules, Logins
+from mailtools.system import listeners, serve
+from mailtools.system.checker import Checker
+from mailtools.system.commit import Loop
+from mailtools.system.connection import Opening, OpenSession, Session
+from mailtools.system.mailroot import MailRoot
+from mailtools.system.users import Users
+
+log = logging.getLogger("mailtools")
+
+NAME = "pop3"
+
+
+class Pop3Service(NamedTuple):
+    """What one server is told."""
+
+    offer: Offer
+    root: str
+    login_rules: LoginRules
+
+
+def choose_users(root: str, users: str | None, dev: bool, sockets: Sequence[socket.socket]) -> Users | None:
+    """Who may log in: the users file, or anybody with *dev*, on loopback. Raises ConfigurationError."""
+    path = os.path.expanduser(users) if users else os.path.join(MailRoot(root).path, "users")
+    if dev:
+        for sock in sockets:
+            if not listeners.is_loopback(sock):
+                shown = listeners.shown_address(sock)
+                raise ConfigurationError(
+                    f"{shown} can be reached from other machines, and --dev lets anybody in; leave it out, or"
+                    " listen on 127.0.0.1"
+                )
+        return None
+    if not users and not os.path.exists(path):
+        raise ConfigurationError(f"{path}: no users file; make a user with: mailtools user add NAME")
+    return Users(path, log.warning)
+
+
+def run(
+    service: Pop3Service,
+    sockets: Sequence[socket.socket],
+    settings: serve.Settings,
+    ready: Callable[[Callable[[], object]], None],
+) -> int:
+    """Serve until told to stop; return the exit code. *ready* gets what ends the server, from any thread."""
+    with ExitStack() as workers:
+
+        def prepare(server: serve.Server, loop: Loop) -> OpenSession:
+            return _sessions(service, server, loop, workers)
+
+        return serve.run(NAME, sockets, prepare, settings, ready)
+
+
+def _sessions(service: Pop3Service, server: serve.Server, loop: Loop, workers: ExitStack) -> OpenSession:
+    """What opens a session; the threads behind all of them are ended by *workers*."""
+    # Two sets of threads: a maildrop that takes seconds to open keeps no password waiting.
+    checker, openers = Checker(loop.post), Checker(loop.post)
+    for worker in (checker, openers):
+        workers.callback(worker.stop)
+    logins = Logins(service.login_rules, checker, loop.later)
+    delay = float(service.offer.login_delay)
+    ports = Ports(MailRoot(service.root), openers.run, log.info, log.warning, delay, {}, loop.later)
+
+    def open_session(opening: Opening) -> tuple[Pop3Server, Session]:
+        engine = Pop3Server(service.offer)
+        return engine, MaildropSession(engine, logins, opening.peer, ports, opening.resume)
+
+    return open_session

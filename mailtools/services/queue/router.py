@@ -1,0 +1,89 @@
+"""How the queue reaches a recipient: our mailboxes, a route for its domain, or the hosts of its MX records.
+
+Threads of a run share one `Router`; what it holds does not change.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from mailtools.core.errors import MailError, TemporaryError
+from mailtools.core.queue.envelope import Envelope
+from mailtools.core.smtp import route
+from mailtools.services.delivery.blocking import LocalMail
+from mailtools.services.queue.sites import Target
+from mailtools.services.smtp_client.connect import IMPLICIT, OPPORTUNISTIC, Dialling, open_link
+from mailtools.services.smtp_client.connection import Link
+from mailtools.services.smtp_client.transaction import Outcome
+from mailtools.services.transit.outgoing import Outgoing
+from mailtools.system.resolver import Host, Resolver
+
+
+def first_host(hosts: Iterable[Host], dial: Callable[[str, tuple[str, ...]], Link]) -> Link:
+    """A link to the first of *hosts* that lets us in. Raises MailError."""
+    problem: MailError = TemporaryError("no host answered")
+    for host in hosts:
+        try:
+            return dial(host.name, host.addresses)
+        except MailError as error:
+            problem = error
+    raise problem
+
+
+class Router(NamedTuple):
+    """Where mail for which domain goes."""
+
+    default: Target
+    routes: Mapping[str, Target]  # by domain, in lower case; ".example" for all below it
+    accounts: Mapping[str, Callable[[], Dialling]]
+    resolver: Resolver
+    timeout: float
+    helo: str
+    mailboxes: LocalMail | None = None
+
+    def target(self, envelope: Envelope, address: str) -> Target | None:
+        """The site of a recipient; None: our own mailboxes."""
+        if self.mailboxes is not None and self.mailboxes.is_local(address):
+            return None
+        domain = address.rpartition("@")[2].lower().removesuffix(".")
+        if envelope.account or envelope.route:
+            target = Target(route.parse(envelope.route or "mx:"), "", envelope.tls, envelope.account)
+        else:
+            target = self._route(domain)
+        return (
+            target._replace(domain=domain) if target.route.scheme == "mx" and not target.account else target
+        )
+
+    def _route(self, domain: str) -> Target:
+        if not self.routes:
+            return self.default
+        names = [domain]
+        rest = domain
+        while "." in rest:
+            rest = rest.partition(".")[2]
+            names.append(f".{rest}")
+        return next((self.routes[name] for name in names if name in self.routes), self.default)
+
+    def link(self, target: Target) -> Link:
+        """A connection to the first host that lets us in. Raises MailError."""
+        dialling = self._dialling(target)
+        if dialling.route.scheme != "mx":
+            return open_link(dialling)
+        return first_host(
+            self.resolver.hosts(target.domain), lambda name, its: open_link(dialling, name, its)
+        )
+
+    def _dialling(self, target: Target) -> Dialling:
+        if not target.account:
+            tls = target.tls or (IMPLICIT if target.route.scheme == "smtps" else OPPORTUNISTIC)
+            return Dialling(target.route, tls, timeout=self.timeout, helo=self.helo)
+        if target.account not in self.accounts:
+            raise TemporaryError(f"no account '{target.account}' in the configuration of this queue run")
+        dialling = self.accounts[target.account]()
+        if dialling.route.scheme in ("mx", "mbox"):
+            raise TemporaryError(f"account '{target.account}' names no server; give it a host or a route")
+        return dialling._replace(helo=self.helo)
+
+    def local(self, message: Outgoing) -> list[Outcome]:
+        """Deliver into our own mailboxes."""
+        assert self.mailboxes is not None
+        return self.mailboxes.deliver(message)

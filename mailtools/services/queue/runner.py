@@ -1,0 +1,332 @@
+"""One queue run: due messages out of the spool, to their sites.
+
+The runner looks through the spool, leases what is due and sorts its recipients by site; a courier has one
+connection and sends over it what waits for its site. One thread does all of it (system/turns), but for what
+waits for disks and names: connecting, our own mailboxes, and telling senders. Its memory does not depend on
+the size of the queue, and delivery begins with the first message found.
+"""
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
+from typing import NamedTuple, Protocol
+
+from mailtools.core.errors import BadDataError, MailError
+from mailtools.core.queue.envelope import Envelope
+from mailtools.core.queue.journal import Result
+from mailtools.core.queue.schedule import Schedule
+from mailtools.services.queue.courier import Courier
+from mailtools.services.queue.job import Desk, Job, results
+from mailtools.services.queue.sites import Site, Sites, Target, Task
+from mailtools.services.queue.spooled import as_outgoing, envelope_only
+from mailtools.services.smtp_client.connection import Link
+from mailtools.services.smtp_client.transaction import Outcome, failed_outcomes
+from mailtools.services.transit.outgoing import Outgoing
+from mailtools.system import clock
+from mailtools.system.spool import Spool, SpoolLease
+from mailtools.system.turns import Turns
+
+_WINDOW = 2000  # messages leased at a time
+_AT_ONCE = 20  # messages leased before the connections have a turn
+_LOOK = 0.2  # seconds between looks for new mail
+_LOOK_AT_DEFERRED = 20.0  # seconds
+_LOOK_AGAIN = 2.0  # seconds, where others had leased some
+_LOOK_AT_CLOCK = 0.5  # seconds between looks for servers that get nowhere
+_STUCK = 5.0  # seconds that a look waits for sites that have too much, before it passes their mail over
+_PARTING = 30.0  # seconds that messages under way have at the end
+
+
+class Reach(Protocol):
+    """How sites are found and connected to."""
+
+    def target(self, envelope: Envelope, address: str) -> Target | None:
+        """The site of a recipient; None: our own mailboxes."""
+
+    def link(self, target: Target) -> Link:
+        """A connection. Blocks; raises MailError."""
+
+    def local(self, message: Outgoing) -> list[Outcome]:
+        """Deliver into our own mailboxes. Blocks."""
+
+
+class Orders(NamedTuple):
+    """What a run is told."""
+
+    schedule: Schedule = Schedule()
+    concurrency: int = 20  # connections
+    per_site: int = 5
+    site: str = ""  # only mail for this one
+
+
+class Runner:
+    """A run. `run` is its thread; `stop` and `wake` are for any other, and for signal handlers."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        reach: Reach,
+        orders: Orders,
+        tell: Callable[[SpoolLease, str, Sequence[int]], str],
+        log: Callable[[str], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.turns = Turns()
+        self.sites = Sites(
+            orders.concurrency, orders.per_site, lambda n: orders.schedule.wait(n, 0.5), clock.monotonic
+        )
+        self._spool = spool
+        self._reach = reach
+        self._orders = orders
+        self._clerk, self._sweeper = _Clerk(), _Clerk()
+        self._desk = Desk(orders.schedule, tell, log, warn, self._clerk.do, self.turns.post, self._sweeper.do)
+        self._couriers: set[Courier] = set()
+        self._jobs = 0
+        self._stopped = False
+        self._woken = False
+        self._look: Iterator[str] | None = None
+        self._stuck_since = 0.0
+        self._skipped = False  # mail was passed over for want of room
+        self._next_due = math.inf  # monotonic seconds: what we put off ourselves
+        self._contended = False  # others work on some: they may die
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End soon: nothing new is begun."""
+        self._stopped = True
+        self.turns.post(lambda: None)
+
+    def wake(self) -> None:
+        """New mail is there."""
+        self._woken = True
+        self.turns.post(lambda: None)
+
+    def run(self, once: bool = False) -> bool:
+        """Deliver what is due; without *once* go on until stopped. True where mail stays behind."""
+        announced = -1 if once else self._spool.announce_runner()
+        self._spool.sweep()
+        self._look_at_clock()
+        arrivals, looked, takes = -1.0, clock.monotonic() - _LOOK_AT_DEFERRED, 0.0
+        while not self._stopped:
+            if self._look is None:
+                now, found = clock.monotonic(), self._spool.arrivals()
+                # A look at a large queue takes time: it is no more than a fifth of ours.
+                is_time = self._woken or now - looked >= max(_LOOK, 5 * takes) or (once and not self._jobs)
+                rest = _LOOK_AGAIN if self._contended and not once else _LOOK_AT_DEFERRED
+                is_due = now >= self._next_due or now - looked >= rest
+                if is_time and (found != arrivals or self._skipped or is_due):
+                    arrivals, looked = found, now
+                    self._begin_look()
+                elif once and not self._jobs:
+                    break
+            if self._look is not None and self._look_on():
+                takes = clock.monotonic() - looked
+            is_hurried = self._may_lease if self._look is not None else once and not self._jobs
+            self.turns.turn(0.0 if is_hurried else _LOOK)
+        self._end()
+        if announced >= 0:
+            os.close(announced)
+        return self._spool.has_deferred()
+
+    def _end(self) -> None:
+        for task in self.sites.stop():
+            task.job.release()
+        deadline = clock.monotonic() + _PARTING
+        while (self.sites.links or self._jobs) and clock.monotonic() < deadline:
+            self.turns.turn(_LOOK)
+        self._clerk.stop()
+        self._sweeper.stop()
+        self.turns.close()
+
+    # -- finding work --------------------------------------------------------------------------------------
+
+    def _begin_look(self) -> None:
+        self._woken = self._skipped = self._contended = False
+        self._next_due = math.inf
+        self._stuck_since = 0.0
+        self._look = self._spool.ready(clock.now())
+
+    @property
+    def _may_lease(self) -> bool:
+        return self._jobs < _WINDOW and not self._is_stuck
+
+    @property
+    def _is_stuck(self) -> bool:
+        """Sites that deliver have more than we can remember: wait for them, but not for long."""
+        if self.sites.has_room:
+            return False
+        now = clock.monotonic()
+        self._stuck_since = self._stuck_since or now
+        return now - self._stuck_since < _STUCK
+
+    def _look_on(self) -> bool:
+        """Lease some of what is due; True at the end of the look."""
+        assert self._look is not None
+        for _ in range(_AT_ONCE):
+            if not self._may_lease:
+                return False
+            identity = next(self._look, None)
+            if identity is None:
+                self._look = None
+                return True
+            if not self.sites.is_put_off(identity):
+                self._take(identity)
+        return False
+
+    def _take(self, identity: str, to: Site | None = None) -> None:
+        """Lease *identity* and hand out its parts. *to*: the site that asked for it."""
+        lease = self._spool.claim(identity)
+        if lease is None:
+            self._contended = True
+            return
+        try:
+            parts = self._parts(lease)
+        except MailError as error:
+            lease.set_aside(str(error))
+            parts = None
+        if parts is None:
+            lease.close()
+            return
+        full = [target for target in parts if target is not None and self.sites.is_full(target)]
+        if full and (to is None or to.target not in full):
+            self._pass_over(full[0], identity)
+            lease.close()
+            return
+        self._jobs += 1
+        job = Job(lease, self._desk, self._job_done, is_whole=not self._orders.site)
+        for target, numbers in parts.items():
+            job.begin()
+            self._hand_out(target, Task(job, numbers))
+        job.part()
+        self._hire()
+
+    def _pass_over(self, target: Target, identity: str) -> None:
+        if self.sites.has_room:
+            self.sites.put_off(target, identity)
+        else:
+            self._skipped = True
+
+    def _parts(self, lease: SpoolLease) -> dict[Target | None, list[int]] | None:
+        """The pending recipients by site; None where it is not their time, or none is at `Orders.site`."""
+        entry = lease.entry
+        if not self._orders.schedule.is_due(entry.due, clock.now()):
+            lease.note_due()
+            return None
+        parts: dict[Target | None, list[int]] = {}
+        for number in entry.pending:
+            address = entry.envelope.recipients[number].address
+            if not self._orders.site or address.rpartition("@")[2].lower() == self._orders.site:
+                parts.setdefault(self._reach.target(entry.envelope, address), []).append(number)
+        return None if self._orders.site and not parts else parts
+
+    def _hand_out(self, target: Target | None, task: Task) -> None:
+        if target is None:
+            self._clerk.do(lambda: self._deliver(task))
+        elif (problem := self.sites.dead(target)) and not task.job.lease.entry.is_hurried:
+            task.job.part(_all(task, problem))
+        else:
+            self.sites.push(target, task)
+
+    def _job_done(self, job: Job) -> None:
+        self._jobs -= 1
+        if job.lease.entry.due:
+            wait = job.lease.entry.due - clock.now()
+            self._next_due = min(self._next_due, clock.monotonic() + wait)
+
+    def _deliver(self, task: Task) -> None:
+        """The clerk: a message into our own mailboxes."""
+        try:
+            message = as_outgoing(task.job.lease, task.numbers)
+        except BadDataError as error:
+            problem = error
+            self.turns.post(lambda: self._unusable(task, problem))
+            return
+        its = results(self._reach.local(message), task.numbers)
+        message.body.close()
+        self.turns.post(lambda: task.job.part(its))
+
+    def _unusable(self, task: Task, error: BadDataError) -> None:
+        task.job.lease.set_aside(str(error))
+        task.job.release()
+
+    # -- couriers ------------------------------------------------------------------------------------------
+
+    def _hire(self) -> None:
+        while (site := self.sites.hire()) is not None:
+            courier = Courier(site, self)
+            self._couriers.add(courier)
+            courier.start()
+
+    def open_link(self, target: Target) -> Link:
+        """A connection; in the courier's thread."""
+        return self._reach.link(target)
+
+    def next_message(self, site: Site) -> tuple[Task, Outgoing] | None:
+        """What is to be sent next."""
+        while (task := self.sites.next_task(site)) is not None:
+            if isinstance(task, str):
+                self._take(task, site)
+                continue
+            try:
+                return task, as_outgoing(task.job.lease, task.numbers)
+            except BadDataError as error:
+                self._unusable(task, error)
+        return None
+
+    def site_failed(self, site: Site, problem: MailError) -> None:
+        """All that waits for a dead site is put off."""
+        if not self.sites.failed(site, problem):
+            return
+        tasks, names = self.sites.take_all(site)
+        for task in tasks:
+            task.job.part(_all(task, problem))
+        for identity in names:
+            self._take(identity)
+
+    def courier_left(self, courier: Courier) -> None:
+        """A connection is over: perhaps there shall be another."""
+        self._couriers.discard(courier)
+        self.sites.leave(courier.site)
+        self._hire()
+
+    def warn(self, text: str) -> None:
+        """Tell an operator."""
+        self._desk.warn(text)
+
+    def _look_at_clock(self) -> None:
+        """One timer for all connections: one of each would keep what is over for as long as its time-out."""
+        for courier in list(self._couriers):
+            courier.look_at_clock()
+        self.turns.later(_LOOK_AT_CLOCK, self._look_at_clock)
+
+
+class _Clerk:
+    """A thread for what waits for the disk; made when there is something to do."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Have *work* done, in order."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="clerk", daemon=True)
+            self._thread.start()
+        self._work.put(work)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+    def stop(self) -> None:
+        """End, after what was asked for."""
+        if self._thread is not None:
+            self._work.put(None)
+            self._thread.join()
+
+
+def _all(task: Task, problem: MailError) -> list[Result]:
+    message = envelope_only(task.job.lease, task.numbers)
+    return results(failed_outcomes(message, problem), task.numbers)

@@ -1,0 +1,125 @@
+"""A queue put together: its spool, how mail leaves it, what is local, who is told.
+
+What `queue run`, `queue add`, `sendmail` and `serve-smtp --relay` share.
+"""
+
+import os
+import resource
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from mailtools.core.errors import ConfigurationError
+from mailtools.core.smtp import route as routes
+from mailtools.services.delivery.addressing import Addressing, open_aliases
+from mailtools.services.delivery.blocking import LocalMail
+from mailtools.services.queue.dsn import Notices
+from mailtools.services.queue.router import Router
+from mailtools.services.queue.runner import Orders, Runner
+from mailtools.services.queue.sites import Target
+from mailtools.services.smtp_client.connect import Dialling
+from mailtools.system import clock
+from mailtools.system.mailroot import MailRoot
+from mailtools.system.resolver import Resolver, own_addresses
+from mailtools.system.spool import Spool
+from mailtools.system.users import Users
+
+_FILES = 8192  # descriptors; each leased message has one
+
+
+class Local(NamedTuple):
+    """What is ours, as the options say it."""
+
+    root: str
+    users: str | None = None  # None: ROOT/users if there is one
+    domains: Sequence[str] = ()  # none: this host's name, and localhost
+    aliases: str = ""
+    alias_commands: bool = False
+    catch_all: str = ""
+    plus_delimiter: str = ""
+
+
+class Leaving(NamedTuple):
+    """How mail leaves, as the options say it."""
+
+    routes: Sequence[str] = ()  # URL, or DOMAIN=URL
+    resolver: str = ""
+    helo: str = ""
+    timeout: float = 300.0
+    orders: Orders = Orders()
+    accounts: Mapping[str, Callable[[], Dialling]] = {}
+
+
+def open_local(local: Local, warn: Callable[[str], None]) -> Addressing:
+    """Whose mail is it. Raises ConfigurationError, CannotWriteError."""
+    root = MailRoot(local.root)
+    path = os.path.expanduser(local.users) if local.users else os.path.join(root.path, "users")
+    users = Users(path, warn) if local.users or os.path.exists(path) else None
+    domains = frozenset(domain.lower().removesuffix(".") for domain in local.domains)
+    return Addressing(
+        root,
+        domains=domains or frozenset({clock.host_name().lower(), "localhost"}),
+        users=users,
+        aliases=open_aliases(local.aliases, warn) if local.aliases else None,
+        commands=local.alias_commands,
+        catch_all=local.catch_all,
+        plus_delimiter=local.plus_delimiter,
+        relays=True,
+    )
+
+
+def parse_routes(texts: Sequence[str], accounts: Collection[str]) -> tuple[Target, Mapping[str, Target]]:
+    """``URL`` and ``DOMAIN=URL`` to the default target and those by domain. Raises ConfigurationError."""
+    default = Target(routes.parse("mx:"))
+    by_domain: dict[str, Target] = {}
+    for text in texts:
+        domain, equals, url = text.partition("=")
+        if equals and ":" not in domain and "/" not in domain:
+            by_domain[domain.lower().removesuffix(".").removeprefix("*")] = _target(url, accounts)
+        else:
+            default = _target(text, accounts)
+    return default, by_domain
+
+
+def _target(text: str, accounts: Collection[str]) -> Target:
+    """A route, or ``account:NAME``."""
+    if text.startswith("account:"):
+        name = text.removeprefix("account:")
+        if name not in accounts:
+            raise ConfigurationError(f"{text}: no such account in the configuration")
+        return Target(routes.parse("mx:"), account=name)
+    route = routes.parse(text)
+    if route.scheme == "mbox":
+        raise ConfigurationError(
+            f"{text}: the queue delivers to servers; local mail finds its mbox by itself"
+        )
+    return Target(route)
+
+
+def make_runner(
+    spool: Spool,
+    addressing: Addressing | None,
+    leaving: Leaving,
+    log: Callable[[str], None],
+    warn: Callable[[str], None],
+) -> Runner:
+    """A runner for *spool*. Raises ConfigurationError."""
+    host = leaving.helo or clock.host_name()
+    default, by_domain = parse_routes(leaving.routes, leaving.accounts)
+    notices = Notices(spool.add, host, leaving.orders.schedule)
+    router = Router(
+        default,
+        by_domain,
+        leaving.accounts,
+        Resolver(leaving.resolver, own_names=[host], own_addresses=own_addresses()),
+        leaving.timeout,
+        host,
+        LocalMail(addressing, spool.add, warn) if addressing is not None else None,
+    )
+    _raise_file_limit()
+    return Runner(spool, router, leaving.orders, notices.tell, log, warn)
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < _FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES, hard) if hard > 0 else _FILES, hard))

@@ -1,0 +1,101 @@
+"""Messages into the spool, and out of it again as ones that can be sent.
+
+Octets that no message of ours holds (a file changed by hand) are refused before the first one goes out:
+a CR there could end the message early at the next hop (SMTP smuggling).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+
+from mailtools.core.errors import BadDataError
+from mailtools.core.queue.envelope import Envelope
+from mailtools.core.queue.envelope import Recipient as Waiting
+from mailtools.core.smtp.events import Recipient
+from mailtools.services.transit.outgoing import Outgoing
+from mailtools.system import clock
+from mailtools.system.buffer import Buffer
+from mailtools.system.spool import Spool, SpoolLease
+
+_IN_MEMORY = 256 << 10  # octets; a larger message is read while it is sent
+
+
+class _Stored:
+    """The octets of a large message, read when they are sent."""
+
+    def __init__(self, lease: SpoolLease) -> None:
+        self._lease = lease
+        self.size = lease.entry.envelope.stored
+
+    def blocks(self) -> Iterator[bytes]:
+        """All of them, LF."""
+        return self._lease.message()
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+def as_outgoing(lease: SpoolLease, numbers: Sequence[int]) -> Outgoing:
+    """The message for the recipients of these *numbers*. Raises BadDataError."""
+    message = envelope_only(lease, numbers)
+    if lease.entry.envelope.stored > _IN_MEMORY:
+        _check(lease.message())
+        return message._replace(body=_Stored(lease))
+    octets = b"".join(lease.message())
+    _check([octets])
+    body = Buffer()
+    body.append(octets)
+    return message._replace(body=body)
+
+
+def envelope_only(lease: SpoolLease, numbers: Sequence[int]) -> Outgoing:
+    """The same without the octets."""
+    envelope = lease.entry.envelope
+    return Outgoing(
+        name=envelope.identity,
+        reverse_path=envelope.reverse_path,
+        recipients=tuple([Recipient(*envelope.recipients[number]) for number in numbers]),
+        head=b"",
+        body=Buffer(),
+        size=envelope.size,
+        needs_8bit=envelope.needs_8bit,
+        needs_utf8=envelope.needs_utf8,
+        has_long_line=False,
+        ret=envelope.ret,
+        envid=envelope.envid,
+        may_recode=envelope.may_recode,
+    )
+
+
+def _check(blocks: Iterable[bytes]) -> None:
+    for block in blocks:
+        if b"\r" in block or b"\0" in block:
+            raise BadDataError("holds a CR or NUL, which no accepted message does")
+
+
+def into_spool(
+    spool: Spool,
+    message: Outgoing,
+    origin: str,
+    only: Sequence[str] = (),
+    hop: tuple[str, str, str] = ("", "", ""),
+) -> Envelope:
+    """Keep *message* for all its recipients, or *only* these, durably; *hop*: route, TLS, account.
+
+    Raises CannotWriteError.
+    """
+    recipients = [r for r in message.recipients if not only or r.address in only]
+    envelope = Envelope(
+        clock.identity(),
+        clock.now(),
+        message.reverse_path,
+        tuple([Waiting(*recipient) for recipient in recipients]),
+        needs_utf8=message.needs_utf8,
+        may_recode=message.may_recode,
+        ret=message.ret,
+        envid=message.envid,
+        origin=origin,
+        route=hop[0],
+        tls=hop[1],
+        account=hop[2],
+    )
+    return spool.add(envelope, chain([message.head.replace(b"\r\n", b"\n")], message.body.blocks()))

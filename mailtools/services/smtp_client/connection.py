@@ -1,0 +1,343 @@
+"""One open SMTP or LMTP connection: greeted, under TLS and logged in as told, and ready for transactions.
+
+Knows no message: what is said over it is services/smtp_client/transaction's affair. Owns RFC 5321 §3.1 and §3.2 (greeting,
+EHLO, the fall back to HELO), RFC 2033 §4.1 (LHLO), RFC 3207 §4 (STARTTLS), RFC 4954 §4 and §6 (AUTH), RFC
+7504 (521: no mail here), all from the client's side.
+
+Invariants: where TLS is required and does not come about, whatever the reason, neither login nor message is
+sent. No password or token goes where somebody else could hear it, or answer in the server's place. Opening
+ends, however slowly a server dribbles: after twice the time-out, or `LEAST_PATIENCE` if that is more.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from mailtools.core.engine import RemoteProtocolError
+from mailtools.core.errors import (
+    BadDataError,
+    MailError,
+    PolicyError,
+    ProtocolError,
+    RefusedError,
+    TemporaryError,
+    UnknownRecipientError,
+)
+from mailtools.core.smtp.client import Replied, SmtpClient
+from mailtools.core.smtp.reply import Reply
+from mailtools.system import clock
+from mailtools.system.pump import LostConnectionError, Pump, silence
+
+if TYPE_CHECKING:
+    from mailtools.system.tls_client import ClientTls
+
+LEAST_PATIENCE = 60.0  # seconds
+_PIECE = 4096  # octets
+
+
+class OpportunityLostError(TemporaryError):
+    """TLS that nobody insisted on did not come about; without it the server may do."""
+
+
+class Tls(NamedTuple):
+    """TLS for a link."""
+
+    layer: Callable[[], "ClientTls"]
+    is_implicit: bool = False  # from the first octet
+    is_required: bool = False
+    is_trusted: bool = False  # the server has to prove who it is
+
+
+class Login(NamedTuple):
+    """Who logs in."""
+
+    user: str
+    secret: Callable[[], str]  # the password or token; asked for when it is needed
+    mechanism: str = ""  # this one or none; "": the best that is offered
+    is_token: bool = False
+    host: str = ""
+    port: int = 0
+
+
+class Opening(NamedTuple):
+    """How a connection is made ready."""
+
+    is_lmtp: bool = False
+    may_be_lmtp: bool = False  # LHLO where EHLO is refused
+    tls: Tls | None = None
+    login: Login | None = None
+
+
+_AS_IT_IS = Opening()
+
+
+class Link:
+    """One connection, ready. *remote*: the server's name, for people and DSNs."""
+
+    def __init__(
+        self,
+        pump: Pump,
+        engine: SmtpClient,
+        helo: str,
+        remote: str = "",
+        opening: Opening = _AS_IT_IS,
+    ) -> None:
+        """Raises MailError where the server turns us away, or is not what it has to be."""
+        self._pump = pump
+        self._engine = engine
+        self._helo = helo
+        self.remote = remote
+        self.is_lmtp = opening.is_lmtp
+        self.answered = 0  # messages
+        self._heard = 0  # replies
+        self.broken: MailError | None = None
+        pump.deadline = clock.monotonic() + max(2 * pump.timeout, LEAST_PATIENCE)
+        self._open(opening)
+        pump.deadline = None
+
+    # -- opening -------------------------------------------------------------------------------------------
+
+    def _open(self, opening: Opening) -> None:
+        tls = opening.tls
+        is_trusted = False
+        if tls and tls.is_implicit:
+            self._pump.start_tls(tls.layer())
+            is_trusted = tls.is_trusted
+        self._take_greeting()
+        self._greet(opening.may_be_lmtp)
+        if tls and not tls.is_implicit and self._start_tls(tls):
+            is_trusted = tls.is_trusted
+            self._greet_again(tls)
+        if opening.login:
+            self._log_in(opening.login, is_trusted or self._pump.is_private)
+
+    def _take_greeting(self) -> None:
+        greeting = self.reply()
+        if greeting.code in (521, 556):  # it takes no mail, today or tomorrow
+            raise RefusedError(str(greeting)).coded("5.3.2")
+        if greeting.code != 220:
+            raise failure("", greeting)
+
+    def _greet(self, may_be_lmtp: bool) -> None:
+        """EHLO or LHLO. Dovecot's LMTP refuses the one, Postfix's SMTP the other: one of them tells."""
+        verb = "LHLO" if self.is_lmtp else "EHLO"
+        reply = self.ask(verb, self._helo)
+        if reply.code >= 500 and may_be_lmtp:
+            lmtp_reply = self.ask("LHLO", self._helo)
+            if lmtp_reply.code == 250:
+                self.is_lmtp, reply = True, lmtp_reply
+        if reply.code in (500, 502, 504) and not self.is_lmtp:  # a server of before 1995 (RFC 5321 §3.2)
+            reply = self.ask("HELO", self._helo)
+        if reply.code != 250:
+            raise failure(verb, reply)
+
+    def _start_tls(self, tls: Tls) -> bool:
+        """STARTTLS; False where it is not to be had and nobody insists."""
+        if "STARTTLS" not in self.offered:
+            if tls.is_required:
+                raise ProtocolError(
+                    f"{self.remote or 'the server'} offers no STARTTLS, which is required; check host and"
+                    " port, or try --tls implicit"
+                )
+            return False
+        try:
+            reply = self.ask("STARTTLS")
+        except MailError as error:
+            raise error if tls.is_required else _lost(error) from None
+        if reply.code != 220:
+            if not tls.is_required:
+                return False
+            if reply.is_transient:
+                raise TemporaryError(f"no TLS now: {reply}")
+            raise ProtocolError(f"the server refuses TLS, which is required: {reply}")
+        self._engine.start_tls()
+        try:
+            self._pump.start_tls(tls.layer())
+        except MailError as error:
+            raise error if tls.is_required else _lost(error) from None
+        return True
+
+    def _greet_again(self, tls: Tls) -> None:
+        """EHLO under TLS. With 1.3 it is only now that a server tells what it disliked in the handshake."""
+        try:
+            self._greet(may_be_lmtp=False)
+        except MailError as error:
+            raise error if tls.is_required else _lost(error) from None
+
+    def _log_in(self, login: Login, is_safe: bool) -> None:
+        from mailtools.core.auth import client  # only who logs in needs it
+
+        offered = _mechanisms(self.offered)
+        mechanism = client.choose(offered, login.mechanism, login.is_token)
+        if not mechanism:
+            wanted = ", ".join(client.usable(login.mechanism, login.is_token))
+            listed = client.printable(", ".join(offered)) or "none"
+            hint = "; try --tls starttls" if "STARTTLS" in self.offered else ""
+            raise PolicyError(f"no login that fits: the server offers {listed}; wanted: {wanted}{hint}")
+        if client.sends_secret(mechanism) and not is_safe:
+            raise PolicyError(
+                f"a login with {mechanism} can be overheard, so it was not tried; use --tls starttls"
+            )
+        began = clock.monotonic()
+        secret = login.secret()  # it may ask a person
+        if self._pump.deadline is not None:
+            self._pump.deadline += clock.monotonic() - began
+        credentials = client.Credentials(login.user, secret, os.urandom(18).hex(), login.host, login.port)
+        self._engine.auth(mechanism, client.MECHANISMS[mechanism](credentials))
+        try:
+            reply = self.reply()
+        except RemoteProtocolError:
+            with suppress(MailError):
+                self._pump.push()  # the "*" that cancels
+            raise
+        if reply.code != 235:
+            raise self._refusal(reply, f"the login of {client.printable(login.user)} with {mechanism}")
+
+    def _refusal(self, reply: Reply, what: str) -> MailError:
+        note = f" ({self._engine.login_note})" if self._engine.login_note else ""
+        if reply.is_transient:
+            return TemporaryError(f"{what} is not possible now: {reply}{note}")
+        if reply.code < 500:
+            return RemoteProtocolError(f"unexpected reply to {what}: {reply}")
+        return PolicyError(f"{what} was refused: {reply}{note}")
+
+    # -- open ----------------------------------------------------------------------------------------------
+
+    @property
+    def offered(self) -> dict[str, str]:
+        """The service extensions of the server: keyword to parameters."""
+        return self._engine.capabilities
+
+    @property
+    def pipelining(self) -> bool:
+        """Tell whether commands may go out ahead of replies."""
+        return "PIPELINING" in self._engine.capabilities
+
+    def say(self, verb: str, argument: str = "") -> None:
+        """Put a command into the buffer. Raises LocalProtocolError."""
+        self._engine.command(verb, argument)
+
+    def flush(self) -> None:
+        """Send what was said. Raises LostConnectionError, TemporaryError."""
+        self._pump.flush()
+
+    def reply(self) -> Reply:
+        """The next reply. Raises LostConnectionError, TemporaryError, RemoteProtocolError."""
+        return _said(self._pump.next_event())
+
+    def poll_reply(self) -> Reply | None:
+        """The same without waiting: None where it is not there yet."""
+        event = self._pump.poll_event()
+        if event is None:
+            return None
+        self._heard += 1
+        return _said(event)
+
+    @property
+    def progress(self) -> int:
+        """A number that grows with replies, and with octets that the server took; a dribble is none."""
+        return self._heard + self._pump.sent // _PIECE
+
+    def push(self) -> bool:
+        """Send what can be sent now; False where something is left."""
+        return self._pump.push()
+
+    def wait(self) -> None:
+        """Wait until there is more to read, or room to send. Raises TemporaryError."""
+        self._pump.wait()
+
+    def fileno(self) -> int:
+        """The connection's descriptor."""
+        return self._pump.fileno()
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that the server may be silent."""
+        return self._pump.timeout
+
+    def ask(self, verb: str, argument: str = "") -> Reply:
+        """Say a command and take its reply."""
+        self._engine.command(verb, argument)
+        return self.reply()
+
+    def message_chunk(self, octets: bytes) -> None:
+        """A part of the message, canonical, into the buffer."""
+        self._engine.message_chunk(octets)
+
+    def end_message(self, recipients: int = 1) -> None:
+        """The end of the message, into the buffer; in LMTP each of its recipients gets an answer."""
+        self._engine.end_message(recipients if self.is_lmtp else 1)
+
+    def quit(self) -> None:
+        """Say goodbye; what the server makes of it changes nothing any more."""
+        with suppress(MailError):
+            self.ask("QUIT")
+        self._pump.close()
+
+    def leave(self) -> None:
+        """Say goodbye and go: what the server says to it is not waited for. May be called again."""
+        with suppress(MailError, OSError):
+            self._engine.command("QUIT")
+            self._pump.push()
+        self._pump.close()
+
+    def close(self) -> None:
+        """Leave without a word."""
+        self._pump.close()
+
+
+class Patience:
+    """Gives up a link that gets nowhere within its time-out, though it may say an octet now and then."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[Link, int] | None = None
+        self._since = 0.0
+
+    def left(self, link: Link) -> float:
+        """Seconds until *link* is given up. Raises TemporaryError when that is now."""
+        now = clock.monotonic()
+        seen = (link, link.progress)
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+        left = self._since + link.timeout - now
+        if left <= 0:
+            raise silence(link.timeout)
+        return left
+
+
+def _said(event: Replied) -> Reply:
+    if event.reply.code == 421 and event.command != "":
+        raise LostConnectionError(f"the server closes the connection: {event.reply}")
+    return event.reply
+
+
+def _lost(error: MailError) -> OpportunityLostError:
+    return OpportunityLostError(f"TLS did not come about: {error}")
+
+
+def _mechanisms(offered: dict[str, str]) -> list[str]:
+    """What AUTH offers; also in the form ``AUTH=PLAIN LOGIN`` of servers before RFC 2554."""
+    found: list[str] = []
+    for keyword, parameters in offered.items():
+        if keyword == "AUTH" or keyword.startswith("AUTH="):
+            found += [keyword[5:], *parameters.upper().split()]
+    return list(dict.fromkeys(name for name in found if name))
+
+
+def failure(command: str, reply: Reply) -> MailError:
+    """The error that a negative *reply* to *command* is: temporary, or for good and why."""
+    text = str(reply)
+    if reply.is_transient:
+        return TemporaryError(text)
+    if reply.code < 500:
+        return RemoteProtocolError(f"unexpected reply to {command or 'our connection'}: {text}")
+    if command == ".":
+        return BadDataError(text)
+    if reply.code in (530, 534, 535, 538) or reply.enhanced.startswith("5.7."):
+        return PolicyError(text)
+    if command == "RCPT":
+        return UnknownRecipientError(text)
+    if command == "MAIL" and reply.code == 552:
+        return BadDataError(text)
+    return RefusedError(text)

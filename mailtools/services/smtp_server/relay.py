@@ -1,0 +1,69 @@
+"""Mail for other servers that comes in over SMTP: who may hand it in, into the spool with it, and on.
+
+Nobody relays who is not told to: a client that logged in, or one in a network that the operator named.
+"""
+
+import ipaddress
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from mailtools.core.errors import ConfigurationError
+from mailtools.services.delivery.addressing import Addressing
+from mailtools.services.delivery.dispatch import Queue
+from mailtools.services.queue.service import Leaving, make_runner
+from mailtools.system.commit import Loop
+from mailtools.system.spool import Spool
+from mailtools.system.spooler import Spooler
+
+log = logging.getLogger("mailtools")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Relaying(NamedTuple):
+    """What the options say of mail for others."""
+
+    spool: str
+    networks: tuple[Network, ...] = ()
+    leaving: Leaving | None = None  # None: another process delivers
+
+    def lets(self, user: str, peer: str) -> bool:
+        """May this client hand in mail for others? *peer*: its address, "" for a unix socket."""
+        if user:
+            return True
+        if not self.networks or not peer:
+            return False
+        address = ipaddress.ip_address(peer.partition("%")[0])
+        return any(address in network for network in self.networks)
+
+
+def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
+    """``192.0.2.0/24``, ``2001:db8::1``. Raises ConfigurationError."""
+    try:
+        return tuple([ipaddress.ip_network(text) for text in texts])
+    except ValueError as error:
+        raise ConfigurationError(f"--relay-from: {error}; write it as 192.0.2.0/24") from None
+
+
+def open_queue(relaying: Relaying, addressing: Addressing, loop: Loop, workers: ExitStack) -> Queue:
+    """Start what keeps and delivers mail for others; what hands a message to it.
+
+    Raises ConfigurationError, CannotWriteError.
+    """
+    spool = Spool(relaying.spool, log.warning)
+    spool.make()
+    if relaying.leaving is None:
+        spooler = Spooler(spool, loop.post)
+    else:
+        runner = make_runner(spool, addressing, relaying.leaving, log.info, log.warning)
+        thread = threading.Thread(target=runner.run, name="queue", daemon=True)
+        thread.start()
+        workers.callback(thread.join, 40.0)
+        workers.callback(runner.stop)
+        spooler = Spooler(spool, loop.post, runner.wake)
+    workers.callback(spooler.stop)
+
+    return lambda queued, done: spooler.submit(queued.envelope, queued.blocks, done)

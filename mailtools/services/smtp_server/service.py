@@ -1,0 +1,258 @@
+"""An SMTP server put together: sessions, group commit behind them, what is printed of each message."""
+
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from mailtools.core.errors import CannotWriteError, ConfigurationError
+from mailtools.core.mbox import quoting
+from mailtools.core.message import header, words
+from mailtools.core.smtp.offer import Offer
+from mailtools.core.smtp.server import SmtpServer
+from mailtools.services.delivery.addressing import Addressing, check_catch_all, open_aliases
+from mailtools.services.delivery.dispatch import Carriers
+from mailtools.services.smtp_server.faults import Fault, Faults, FaultySession, World
+from mailtools.services.smtp_server.session import Accepted, Ports, ReceiveSession
+from mailtools.services.transit.received import message_blocks, stored_blocks
+from mailtools.services.users.login import LoginRules, Logins
+from mailtools.system import listeners, serve
+from mailtools.system.checker import Checker
+from mailtools.system.commit import Committer, Loop
+from mailtools.system.connection import Opening, OpenSession, Session
+from mailtools.system.mailroot import MailRoot
+from mailtools.system.programs import Programs
+from mailtools.system.users import Users
+
+if TYPE_CHECKING:
+    from mailtools.services.smtp_server.relay import Relaying
+
+log = logging.getLogger("mailtools")
+
+_IO_ERROR = 74  # EX_IOERR of sysexits.h
+_SHOWN_WHOLE = 1 << 20  # octets; a larger message is left out of the JSON line
+
+
+class Door(NamedTuple):
+    """Who shall get mail here and who may log in, as the options say it."""
+
+    root: str
+    mbox: str = ""
+    domains: Sequence[str] = ()
+    users: str | None = None  # the users file; None: ROOT/users if there is one
+    dev: bool = False  # any recipient, any login
+    aliases: str = ""
+    alias_commands: bool = False
+    catch_all: str = ""
+    plus_delimiter: str = ""
+    relays: bool = False
+
+
+def choose_addressing(door: Door, host: str, sockets: Sequence[socket.socket]) -> Addressing:
+    """Users and domains where they are named; everybody on loopback where not.
+
+    Raises ConfigurationError where strangers could leave mail for anybody, CannotWriteError where an mbox
+    could never be written.
+    """
+    root = MailRoot(door.root)
+    mbox = os.path.realpath(os.path.expanduser(door.mbox)) if door.mbox else ""
+    if mbox:
+        _check_mbox(mbox)
+    domains = frozenset(domain.lower().removesuffix(".") for domain in door.domains)
+    path = os.path.expanduser(door.users) if door.users else os.path.join(root.path, "users")
+    users = None
+    if door.dev:
+        _require_loopback(sockets, "--dev accepts any recipient; leave it out, or listen on 127.0.0.1")
+    elif door.users or os.path.exists(path):
+        users = Users(path, log.warning)
+        domains = domains or frozenset({host.lower(), "localhost"})
+    elif not (mbox and domains):
+        _require_loopback(sockets, "say who has mail here: mailtools user add NAME, or --mbox and --domain")
+    if door.relays and not domains:  # or nobody would be elsewhere
+        domains = frozenset({host.lower(), "localhost"})
+    root.make()
+    check_catch_all(door.catch_all, users)
+    aliases = open_aliases(door.aliases, log.warning) if door.aliases else None
+    return Addressing(
+        root,
+        mbox,
+        domains,
+        users,
+        aliases,
+        door.alias_commands,
+        door.catch_all,
+        door.plus_delimiter,
+        door.relays,
+    )
+
+
+def _check_mbox(path: str) -> None:
+    """Raises CannotWriteError where *path* could never be an mbox."""
+    if not os.path.isdir(os.path.dirname(path)):
+        raise CannotWriteError(f"{os.path.dirname(path)}: no such folder for the mbox")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise CannotWriteError(f"{path}: no regular file, so no mbox")
+
+
+def _require_loopback(sockets: Sequence[socket.socket], why: str) -> None:
+    for sock in sockets:
+        if not listeners.is_loopback(sock):
+            shown = listeners.shown_address(sock)
+            raise ConfigurationError(f"{shown} can be reached from other machines: {why}")
+
+
+class SmtpService(NamedTuple):
+    """What one server is told."""
+
+    offer: Offer
+    addressing: Addressing
+    login_rules: LoginRules
+    filter: str = ""
+    relaying: "Relaying | None" = None
+    faults: Sequence[Fault] = ()
+    seed: int | None = None
+    to_stdout: str = ""  # "", "raw", "mbox", "json"
+    exit_after: int = 0  # messages; 0: go on
+    told: Callable[[Accepted], None] = lambda _: None  # of each message
+
+    @property
+    def name(self) -> str:
+        """The protocol, for the line on stderr and for transcripts."""
+        return "lmtp" if self.offer.lmtp else "smtp"
+
+
+def run(
+    service: SmtpService,
+    sockets: Sequence[socket.socket],
+    settings: serve.Settings,
+    ready: Callable[[Callable[[], object]], None],
+) -> int:
+    """Serve until told to stop; return the exit code. *ready* gets what ends the server, from any thread."""
+    with ExitStack() as workers:
+
+        def prepare(server: serve.Server, loop: Loop) -> OpenSession:
+            return _sessions(service, server, loop, workers)
+
+        return serve.run(service.name, sockets, prepare, settings, ready)
+
+
+def _sessions(service: SmtpService, server: serve.Server, loop: Loop, workers: ExitStack) -> OpenSession:
+    """What opens a session; the threads behind all of them are ended by *workers*."""
+    committer, checker, programs = (
+        Committer(loop),
+        Checker(loop.post),
+        Programs(loop.post, max_output=max(100 << 20, 2 * service.offer.max_size)),
+    )
+    for worker in (committer, checker, programs):
+        workers.callback(worker.stop)
+    server.is_busy = lambda: committer.is_busy
+    logins = Logins(service.login_rules, checker, loop.later)
+    relaying = service.relaying
+    queue = None
+    if relaying is not None:
+        from mailtools.services.smtp_server import (
+            relay,  # half of the client's modules: only where they are needed
+        )
+
+        queue = relay.open_queue(relaying, service.addressing, loop, workers)
+    carriers = Carriers(committer.submit, programs.run, log.warning, queue)
+    ports = Ports(carriers, _Accepted(service, server.stop), log.info, service.filter, relaying)
+
+    faults = Faults(service.faults, service.seed)
+
+    def open_session(opening: Opening) -> tuple[SmtpServer, Session]:
+        engine = SmtpServer(service.offer)
+        session = ReceiveSession(engine, service.addressing, logins, opening.peer, ports, opening.resume)
+        if not service.faults:
+            return engine, session
+        return engine, FaultySession(session, engine, faults, World(loop.later, opening.resume, opening.drop))
+
+    return open_session
+
+
+class _Accepted:
+    """Tells of each durable message, and ends the server after enough of them."""
+
+    def __init__(self, service: SmtpService, stop: Callable[..., None]) -> None:
+        self._format = service.to_stdout
+        self._left = service.exit_after
+        self._told = service.told
+        self._stop = stop
+
+    def __call__(self, message: Accepted) -> None:
+        self._told(message)
+        if log.isEnabledFor(logging.INFO):
+            recipients = ", ".join(f"<{recipient.address}>" for recipient in message.envelope.recipients)
+            log.info(
+                "accepted %s from <%s> to %s, %d octets",
+                message.identity,
+                message.envelope.reverse_path,
+                recipients,
+                message.body.size,
+            )
+        if self._format:
+            try:
+                _print(message, self._format)
+            except BrokenPipeError:
+                self._format = ""
+                self._stop()
+            except OSError as error:  # the message is stored all the same
+                log.error("standard output: %s", error.strerror)
+                self._format = ""
+                self._stop(_IO_ERROR)
+        if self._left:
+            self._left -= 1
+            if not self._left:
+                self._stop()
+
+
+def _print(message: Accepted, form: str) -> None:
+    out = sys.stdout.buffer
+    if form == "json":
+        out.write(json.dumps(describe(message)).encode() + b"\n")
+        out.flush()
+        return
+    blocks = stored_blocks if form == "mbox" else message_blocks
+    for piece in blocks(message.envelope, message.head, message.body):
+        out.write(piece)
+    out.flush()
+
+
+def describe(message: Accepted) -> dict[str, object]:
+    """A message as the JSON line of ``--to-stdout json`` has it."""
+    whole = None
+    stored = b"".join(next(message.body.blocks(), b"").partition(b"\n\n")[:2])
+    head = quoting.unquote_state(quoting.unquote(stored))
+    if message.body.size <= _SHOWN_WHOLE:
+        rest = b"".join(message.body.blocks())[len(stored) :]
+        whole = (head + quoting.unquote(rest)).decode("utf-8", "replace")
+
+    def field(name: str) -> str:
+        value = header.value(head, name)
+        return words.decode(header.unfold(value)) if value is not None else ""
+
+    envelope = message.envelope
+    return {
+        "id": message.identity,
+        "reverse_path": envelope.reverse_path,
+        "recipients": [recipient.address for recipient in envelope.recipients],
+        "helo": envelope.helo,
+        "protocol": envelope.protocol,
+        "user": envelope.user,
+        "body": envelope.body,
+        "ret": envelope.ret,
+        "envid": envelope.envid,
+        "notify": {r.address: r.notify for r in envelope.recipients if r.notify},
+        "orcpt": {r.address: r.orcpt for r in envelope.recipients if r.orcpt},
+        "size": message.body.size,
+        "from": field("From"),
+        "to": field("To"),
+        "subject": field("Subject"),
+        "date": field("Date"),
+        "message_id": field("Message-ID"),
+        "message": whole,
+    }

@@ -1,0 +1,485 @@
+"""Drafts: the files that go into a message, and the form in which a person edits it.
+
+A draft's text form is a header, an empty line, the text, all in UTF-8 and decoded:
+
+    From: Bob <bob@example.org>
+    To: Ann <ann@example.org>,
+        carol@example.org
+    Subject: lunch
+    Attach: /home/bob/menu.pdf
+
+    Where?
+
+``Attach: FILE`` stands once for each attachment, ``HTML: FILE`` for a second form of the text; other fields
+go into the message as they are. A path that begins or ends with a space, or holds a control character, is
+written as JSON does, in quotes.
+
+Invariants: what `to_text` writes `from_text` reads the same; a mistake raises DraftError with its line and
+loses nothing; a draft that was kept (`keep`) is on disk, mode 0600, before anybody edits it, and only
+`KeptDraft.remove` takes it away.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from mailtools.core.errors import BadDataError, CannotWriteError, MailError, MissingInputError
+from mailtools.core.message import address, compose, date, encode, header, words
+from mailtools.core.message.address import Address
+from mailtools.core.message.compose import Attachment, Draft
+from mailtools.core.wire import eol
+from mailtools.system import atomic, clock, sources
+from mailtools.system.mboxfile import sync_folder
+
+MAX_FILE = 256 << 20  # octets of an attachment, and of a message that is forwarded: no server takes more
+_DRAFT = "draft.eml"  # editors know by the ending that it is mail
+_HTML = "alternative.html"
+_TAKEN = ("", ".", "..", _DRAFT, _HTML)  # no names for attachments in a draft's folder
+_WIDTH = 76
+_ADDRESS_FIELDS = {"from": "from_", "to": "to", "cc": "cc", "bcc": "bcc", "reply-to": "reply_to"}
+_PSEUDO = frozenset({"attach", "html"})
+_REFERENCE = re.compile(r"([^\0]+):([0-9]{1,18})")
+_FIELD = re.compile(r"([!-9;-~]+)[ \t]*:(.*)")
+_NOT_BARE = re.compile('^[\\s"]|[\x00-\x1f\x7f\ud800-\udfff]|\\s$')
+# The fields by which an mbox keeps its own state: of the message they are no part.
+_STATE = ("Status", "X-Status", "X-Keywords", "X-UID", "X-IMAPbase", "X-IMAP", "Content-Length")
+
+
+class DraftError(BadDataError):
+    """A line of a draft that cannot be; the sentence says which and why."""
+
+
+# -- what goes into a draft ----------------------------------------------------------------------------------
+
+
+def own_address() -> Address:
+    """Who writes where the options do not say: $EMAIL, else the user at this host, by their full name."""
+    import pwd
+
+    from mailtools.services.submission import prepare
+
+    spec = prepare.default_sender()
+    for entry in address.addresses(os.environ.get("EMAIL", "")):
+        if entry.spec == spec:
+            return Address(_name_or_none(entry.name), spec)
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_gecos.partition(",")[0]
+    except KeyError:
+        name = ""
+    return Address(_name_or_none(name), spec)
+
+
+def own_specs() -> list[str]:
+    """Addresses that are the writer's own, for a reply to all to leave them out."""
+    from mailtools.services.submission import prepare
+
+    return [prepare.default_sender(), *address.addr_specs(os.environ.get("EMAIL", ""))]
+
+
+def _name_or_none(name: str) -> str:
+    try:
+        return encode.plain("name", name)
+    except BadDataError:
+        return ""
+
+
+def body(octets: bytes) -> str:
+    """The text of a body: UTF-8, or what else it may be."""
+    return words.decode_raw(octets).removeprefix("\ufeff")
+
+
+def html(path: str) -> str:
+    """The HTML in a file, in the charset that it names. Raises MailError, OSError."""
+    from mailtools.core.message import mime
+
+    octets = read_file(path)
+    if octets.startswith(b"\xef\xbb\xbf"):
+        return octets[3:].decode("utf-8", "replace")
+    return mime.parse(b"Content-Type: text/html\n\n" + octets)[0].text()
+
+
+def text_of_html(page: str) -> str:
+    """What stands for *page* where HTML is not shown."""
+    from mailtools.core.message.html import to_text
+
+    return to_text(page)
+
+
+def read_file(path: str) -> bytes:
+    """The octets of *path*. Raises MissingInputError, BadDataError, OSError."""
+    try:
+        with open(os.path.expanduser(path), "rb") as file:
+            octets = file.read(MAX_FILE + 1)
+    except FileNotFoundError:
+        raise MissingInputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise BadDataError(f"{path}: a directory; name the files in it, or pack it") from None
+    except ValueError:
+        raise BadDataError(f"{path!r}: no file can have this name") from None
+    if len(octets) > MAX_FILE:
+        raise BadDataError(f"{path}: larger than {MAX_FILE >> 20} MiB, which no server takes; send a link")
+    return octets
+
+
+def attachment(path: str) -> Attachment:
+    """The file *path* as an attachment. Raises MissingInputError, BadDataError, OSError."""
+    octets = read_file(path)
+    full = os.path.abspath(os.path.expanduser(path))
+    name = os.path.basename(full)
+    kind, charset = content_type(name, octets)
+    if kind == "message/rfc822" and eol.is_canonical(octets):
+        octets = eol.to_lf(octets)
+    source = full if os.path.isfile(full) else ""  # a pipe can be read once
+    return Attachment(os.fsencode(name).decode(errors="replace"), kind, octets, charset, source)
+
+
+_PACKED = {
+    "gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz",
+    "compress": "application/x-compress", "br": "application/x-brotli",
+}  # fmt: skip
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"),
+    (b"%PDF-", "application/pdf"), (b"PK\x03\x04", "application/zip"), (b"\x1f\x8b", "application/gzip"),
+)  # fmt: skip
+_BINARY = re.compile(rb"[\x00-\x07\x0b\x0e-\x1a\x1c-\x1f\x7f]")
+_UNKNOWN = "application/octet-stream"
+
+
+def content_type(name: str, octets: bytes) -> tuple[str, str]:
+    """(type, charset or "") of a file: of its name, unless its content says that it is another thing."""
+    import mimetypes
+
+    # With a slash before it, no colon in a name makes it look like a URL.
+    kind, packed = mimetypes.guess_type("./" + name, strict=False)
+    if packed:
+        return _PACKED.get(packed, _UNKNOWN), ""
+    if kind is None:
+        kind = next((found for magic, found in _MAGIC if octets.startswith(magic)), "text/plain")
+    if kind.startswith(("message/", "multipart/")):
+        if kind == "message/rfc822" and _is_message(octets):
+            return kind, ""
+        kind = "text/plain"
+    if not kind.startswith("text/"):
+        return kind, ""
+    charset = _charset(octets)
+    return (kind, charset) if charset else (_UNKNOWN, "")
+
+
+def _is_message(octets: bytes) -> bool:
+    head = octets[: header.body_offset(octets)]
+    return not head.startswith((b"From ", b"\n", b"\r")) and any(True for _ in header.fields(head))
+
+
+def _charset(octets: bytes) -> str:
+    """The charset of a text; "" where it is none."""
+    if octets.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    if _BINARY.search(octets):
+        return ""
+    if octets.isascii():
+        return "us-ascii"
+    try:
+        octets.decode()
+    except UnicodeDecodeError:
+        return "unknown-8bit"  # RFC 1428 §3
+    return "utf-8"
+
+
+def message_of(reference: str) -> bytes:
+    """The message that ``MBOX:N`` names, LF, N as `mailtools mbox list MBOX` counts.
+
+    Raises MissingInputError where there is none, BadDataError, OSError.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if not match or match[1] == sources.STDIN:
+        raise BadDataError(f"not a message in an mbox: {reference!r}; write it as inbox.mbox:3")
+    from mailtools.core.mbox import scan
+
+    path, wanted = os.path.expanduser(match[1]), int(match[2])
+    count = 0
+    try:
+        with sources.Source(path) as source:
+            for record in scan.records(source.read):
+                count = record.number
+                if count == wanted:
+                    return _without_state(_limited(reference, record.message_chunks()))
+    except MailError as error:
+        raise type(error)(f"{path}: {error}") from error
+    raise MissingInputError(f"{path}: there is no message {wanted}; the mbox holds {count}")
+
+
+def _limited(reference: str, chunks: Iterator[bytes]) -> bytes:
+    pieces, size = [], 0
+    for chunk in chunks:
+        pieces.append(chunk)
+        size += len(chunk)
+        if size > MAX_FILE:
+            raise BadDataError(f"message {reference.rpartition(':')[2]}: larger than {MAX_FILE >> 20} MiB")
+    return b"".join(pieces)
+
+
+def _without_state(message: bytes) -> bytes:
+    at = header.body_offset(message)
+    return header.remove(message[:at], *_STATE) + message[at:]
+
+
+# -- the text form -------------------------------------------------------------------------------------------
+
+
+def to_text(draft: Draft) -> str:
+    """*draft* for an editor. Its attachments have a `source` each; its HTML is the caller's (see `keep`)."""
+    lines = [
+        f"From: {_people(draft.from_)}",
+        f"To: {_people(draft.to)}",
+        f"Cc: {_people(draft.cc)}",
+        f"Bcc: {_people(draft.bcc)}",
+    ]
+    if draft.reply_to:
+        lines.append(f"Reply-To: {_people(draft.reply_to)}")
+    lines.append(f"Subject: {draft.subject}")
+    lines += [f"{name}: {_folded(value)}" for name, value in draft.headers]
+    lines += [f"Attach: {path_text(one.source)}" for one in draft.attachments] or ["Attach:"]
+    return "\n".join(line.rstrip(" ") for line in lines) + "\n\n" + draft.text
+
+
+def _people(people: tuple[Address, ...]) -> str:
+    entries = [f"{encode.phrase(one.name)} <{one.spec}>" if one.name else one.spec for one in people]
+    line = ", ".join(entries)
+    return line if len(line) < _WIDTH else ",\n    ".join(entries)
+
+
+def _folded(value: str) -> str:
+    return value if len(value) < _WIDTH else value.replace("> <", ">\n    <")
+
+
+def path_text(path: str) -> str:
+    """*path* as a line of a draft holds it."""
+    if not _NOT_BARE.search(path):
+        return path
+    import json
+
+    return json.dumps(path)
+
+
+def _path(text: str) -> str:
+    if not text.startswith('"'):
+        return text
+    import json
+
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, str):
+        raise BadDataError(f"not a path in quotes: {text}; write the path as it is")
+    return found
+
+
+def from_text(text: str) -> Draft:
+    """The draft that a person wrote, its attachments read.
+
+    Raises DraftError, with the line, for whatever keeps it from being sent, but for recipients that are
+    missing (`octets_of` tells).
+    """
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    head, _, content = ("\n" + text).partition("\n\n")
+    reading = _Reading()
+    for number, line in _logical_lines(head[1:]):
+        match = _FIELD.fullmatch(line)
+        if not match:
+            raise DraftError(
+                f"line {number}: no header field: {line[:60]!r}; write it as Name: value, "
+                "or put an empty line before the text"
+            )
+        try:
+            reading.field(match[1], match[2].strip(" \t"))
+        except (MailError, OSError) as error:
+            what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            raise DraftError(f"line {number}: {what}") from error
+    return Draft(**reading.found, text=content)
+
+
+def _logical_lines(head: str) -> Iterator[tuple[int, str]]:
+    """(number of its first line, unfolded) of each field."""
+    first, folded = 0, [""]
+    for number, line in enumerate(head.split("\n"), 1):
+        if line[:1] in (" ", "\t") and first:
+            folded.append(line.strip(" \t"))
+            continue
+        if first and any(folded):
+            yield first, " ".join(folded)
+        first, folded = number, [line]
+    if first and any(folded):
+        yield first, " ".join(folded)
+
+
+class _Reading:
+    """The fields of a text form, gathered."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+
+    def field(self, name: str, value: str) -> None:
+        """Raises MailError, OSError."""
+        lower = name.lower()
+        if not value:
+            return
+        if lower == "attach":
+            self._add("attachments", (attachment(_path(value)),))
+        elif lower == "html":
+            self._once("html", name, html(_path(value)))
+        elif lower == "subject":
+            self._once("subject", name, encode.plain(name, value))
+        elif lower == "from":
+            people = compose.mailboxes(name, value)
+            if len(people) != 1:
+                raise BadDataError("From: a message has one writer; write one address")
+            self._once("from_", name, people)
+        elif lower in _ADDRESS_FIELDS:
+            self._add(_ADDRESS_FIELDS[lower], compose.mailboxes(name, value))
+        else:
+            compose.check_header(name, value)
+            self._add("headers", ((name, encode.plain(name, value)),))
+
+    def _add(self, key: str, values: tuple[Any, ...]) -> None:
+        self.found[key] = (*self.found.get(key, ()), *values)
+
+    def _once(self, key: str, name: str, value: Any) -> None:
+        if key in self.found:
+            raise BadDataError(f"{name}: stands twice; leave one out")
+        self.found[key] = value
+
+
+def with_header(draft: Draft, line: str) -> Draft:
+    """*draft* with the field ``Name: value`` as a person gave it. Raises BadDataError."""
+    name, colon, value = line.partition(":")
+    name = name.rstrip(" \t")
+    if not colon:
+        raise BadDataError(f"not a header field: {line[:80]!r}; write it as 'Name: value'")
+    lower = name.lower()
+    if lower in _ADDRESS_FIELDS and lower != "from":
+        key = _ADDRESS_FIELDS[lower]
+        return draft.plus(key, compose.mailboxes(name, value))
+    if lower in _PSEUDO:
+        raise BadDataError(f"{name}: names a file in a draft, not a field of a message; use its option")
+    compose.check_header(name, value)
+    return draft._replace(headers=(*draft.headers, (name, encode.plain(name, value))))
+
+
+def octets_of(draft: Draft) -> bytes:
+    """The message, dated now, from its writer's own address where it names none. Raises BadDataError."""
+    if not draft.has_recipients:
+        raise BadDataError("no recipients; name them in To, Cc or Bcc")
+    if not draft.from_:
+        draft = draft._replace(from_=(own_address(),))
+    now = clock.date_field(int(clock.now()))
+    identity = f"<{clock.identity()}@{clock.host_name()}>"
+    return compose.compose(draft, now, identity, os.urandom(12).hex())
+
+
+# -- drafts on disk ------------------------------------------------------------------------------------------
+
+
+class KeptDraft:
+    """A draft in a folder of its own, with what of its attachments lies nowhere else."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def read(self) -> Draft:
+        """What it says now, durable from here on. Raises DraftError, CannotWriteError, MissingInputError."""
+        try:
+            with open(self.path, "rb") as file:
+                octets = file.read(MAX_FILE)
+                os.fchmod(file.fileno(), 0o600)  # editors that write a new file give it their own mode
+                os.fsync(file.fileno())
+        except FileNotFoundError:
+            raise MissingInputError(f"{self.path}: the draft is gone") from None
+        except OSError as error:
+            raise CannotWriteError(f"{self.path}: {error.strerror}") from error
+        return from_text(words.decode_raw(octets))
+
+    def write(self, draft: Draft) -> None:
+        """Make it say *draft*, durably. Raises CannotWriteError."""
+        text = to_text(draft._replace(attachments=tuple(map(self._in_a_file, draft.attachments))))
+        if draft.html:
+            page = self._put(_HTML, b"\xef\xbb\xbf" + draft.html.encode("utf-8", "replace"))
+            text = text.replace("\n\n", f"\nHTML: {path_text(page)}\n\n", 1)
+        self._put(_DRAFT, text.encode("utf-8", "replace"))
+
+    def _in_a_file(self, one: Attachment) -> Attachment:
+        if one.source:
+            return one
+        name = os.path.basename(one.name)
+        while name in _TAKEN or os.path.lexists(os.path.join(os.path.dirname(self.path), name)):
+            name = f"_{name}"
+        return one._replace(source=self._put(name, one.octets))
+
+    def _put(self, name: str, octets: bytes) -> str:
+        path = os.path.join(os.path.dirname(self.path), name)
+        atomic.replace(path, octets)
+        return path
+
+    def remove(self) -> None:
+        """Take it away, with its folder."""
+        import shutil
+
+        shutil.rmtree(os.path.dirname(self.path), ignore_errors=True)
+
+
+def keep(draft: Draft) -> KeptDraft:
+    """Put *draft* on disk, durably, where only its writer can read it. Raises CannotWriteError."""
+    kept = KeptDraft(os.path.join(_new_folder(), _DRAFT))
+    kept.write(draft)
+    return kept
+
+
+def opened(path: str) -> Draft:
+    """The draft in the file *path*. Raises DraftError, MissingInputError, OSError."""
+    return from_text(words.decode_raw(read_file(path)))
+
+
+def kept_at(path: str) -> KeptDraft | None:
+    """The draft that was kept in the file *path*; None where that is a file of somebody's own."""
+    real = os.path.realpath(os.path.expanduser(path))
+    folder, name = os.path.split(real)
+    is_ours = os.path.dirname(folder) == os.path.realpath(folder_of_drafts()) and name == _DRAFT
+    return KeptDraft(real) if is_ours else None
+
+
+def copied(path: str) -> KeptDraft:
+    """A draft that says what the file *path* does, right or wrong. Raises MailError, OSError."""
+    octets = read_file(path)
+    kept = KeptDraft(os.path.join(_new_folder(), _DRAFT))
+    atomic.replace(kept.path, octets)
+    return kept
+
+
+def folder_of_drafts() -> str:
+    """Where drafts are kept."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(state):
+        state = os.path.expanduser("~/.local/state")
+    return os.path.join(state, "mailtools", "drafts")
+
+
+def _new_folder() -> str:
+    import tempfile
+
+    drafts = folder_of_drafts()
+    try:
+        os.makedirs(drafts, 0o700, exist_ok=True)
+        os.chmod(drafts, 0o700)
+        folder = tempfile.mkdtemp(prefix=_stamp(), dir=drafts)
+        sync_folder(drafts)
+    except OSError as error:
+        raise CannotWriteError(f"{drafts}: {error.strerror}: no draft can be kept there") from error
+    return folder
+
+
+def _stamp() -> str:
+    """The time as the name of a draft begins with it, for people to find the one they look for."""
+    fields = date.clock_fields(clock.date_field(int(clock.now())).encode())
+    assert fields is not None
+    return "{:04d}{:02d}{:02d}-{:02d}{:02d}{:02d}-".format(*fields)

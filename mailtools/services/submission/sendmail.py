@@ -1,0 +1,449 @@
+"""What becomes of a message that a program on this host hands in: into our mailboxes, or into the spool.
+
+The service behind `mailtools sendmail`. Octets and an envelope in; when `accept` returns, the message is on
+the disk for every recipient. Knows no option and no process.
+
+Recipients of ours get it at once; who cannot get it now, lives elsewhere, or does not exist while others do,
+is one entry of the spool: the queue run tries again, sends it on, or tells the sender.
+
+Start-up is most of the run time here, so the usual case, a plain mbox or the spool, imports nothing but what
+it takes (no sockets, no threads, no patterns); a program to run or a large message imports the rest.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+
+from mailtools.core.errors import (
+    BadDataError,
+    CannotWriteError,
+    ConfigurationError,
+    LockTimeoutError,
+    MailError,
+    RefusedError,
+    TemporaryError,
+    UnknownRecipientError,
+)
+from mailtools.core.lean import TYPE_CHECKING, NamedTuple
+from mailtools.core.mbox import quoting
+from mailtools.core.mbox.record import make_postmark
+from mailtools.core.message import submission, trace
+from mailtools.core.message.submission import Stamps
+from mailtools.services.transit.submitted import Message
+from mailtools.system import clock, mboxfile
+from mailtools.system.buffer import Buffer
+from mailtools.system.mailroot import MailRoot
+
+if TYPE_CHECKING:
+    from mailtools.services.delivery.addressing import Addressing, RefusedRecipientError
+    from mailtools.system.spool import Spool
+
+_LOCK_TIMEOUT = 30.0  # seconds; then the queue goes on trying
+_LOOK_AGAIN = 0.02  # seconds
+_MOST_NAMES = 1 << 20  # octets of a users file; in a larger one the users are looked for as a server does
+
+
+class Settings(NamedTuple):
+    """What the configuration says."""
+
+    root: str = "~/Mail"
+    spool: str = ""  # "": in the root
+    domains: tuple[str, ...] = ()  # none: this host's name, and localhost
+    users: str = ""  # "": ROOT/users if it is there
+    aliases: str = ""
+    alias_commands: bool = False
+    catch_all: str = ""
+    plus_delimiter: str = ""
+    origin: str = ""  # the domain of names without one; "": the host's name
+
+
+class Submission(NamedTuple):
+    """What is said of a message beside its octets."""
+
+    recipients: tuple[str, ...]  # local@domain, see `Post.address`
+    from_header: bool = False  # those of To, Cc and Bcc as well
+    sender: str | None = None  # None: the user who runs us; "": the null reverse-path
+    full_name: str = ""
+    notify: str = ""  # RFC 3461 §4.1
+    ret: str = ""
+    envid: str = ""  # in xtext
+
+
+class Accepted(NamedTuple):
+    """A message that is on the disk."""
+
+    identity: str
+    is_queued: bool  # something is left for the queue run
+    recipients: tuple[str, ...]
+
+
+class Places(NamedTuple):
+    """Where a recipient's mail goes."""
+
+    mboxes: tuple[str, ...]
+    elsewhere: tuple[str, ...] = ()  # addresses that an alias names
+    has_program: bool = False
+
+
+class _Way(NamedTuple):
+    """One message's way: its envelope, and who gets it how."""
+
+    message: Message
+    submission: Submission
+    reverse_path: str
+    identity: str
+    received: str
+
+
+class Post:
+    """Accepts messages. *warn* is told what an operator should see."""
+
+    def __init__(self, settings: Settings, warn: Callable[[str], None] = lambda _: None) -> None:
+        self.settings = settings
+        self.host = clock.host_name()
+        self.origin = settings.origin or self.host
+        self.root = os.path.abspath(os.path.expanduser(settings.root))
+        self._warn = warn
+        self._queued_by_alias = False  # beside a program that an alias names
+        domains = settings.domains or (self.host, "localhost")
+        self.domains = frozenset([domain.lower().removesuffix(".") for domain in domains])
+
+    @cached_property
+    def addressing(self) -> "Addressing":
+        """Whose mail is it. Raises ConfigurationError."""
+        return open_local(self.settings, self.root, self.domains, self._warn)
+
+    @cached_property
+    def spool(self) -> "Spool":
+        """Where mail waits for a queue run."""
+        from mailtools.system.spool import Spool
+
+        return Spool(self.settings.spool or os.path.join(self.root, ".spool"), self._warn)
+
+    # -- addresses -----------------------------------------------------------------------------------------
+
+    def address(self, text: str) -> str:
+        """*text* with its domain: a name alone is one of ours. Raises BadDataError."""
+        address = text if "@" in text else f"{text}@{self.origin}"
+        if not is_mailbox(address):
+            raise _no_address(text)
+        return address
+
+    def addresses(self, text: str) -> list[str]:
+        """Those of an argument: one, or several between commas or spaces. Raises BadDataError."""
+        if not text.isprintable():
+            raise _no_address(text)
+        if not any(char in text for char in '"():;<>'):
+            return [self.address(word) for word in text.replace(",", " ").split()]
+        if is_mailbox(text):
+            return [text]
+        from mailtools.core.message.address import addresses
+
+        # A header is read as best it can be; a recipient guessed out of an argument would be a stranger.
+        is_whole = not text.replace('\\"', "").count('"') % 2 and text.count("<") == text.count(">")
+        found = addresses(text) if is_whole else []
+        if not is_whole or any(not one.spec for one in found):
+            raise _no_address(text)
+        return [self.address(one.spec) for one in found]
+
+    def is_local(self, address: str) -> bool:
+        """Tell whether *address* is one of ours."""
+        domain = address.rpartition("@")[2].lower().removesuffix(".")
+        return domain in self.domains
+
+    def places(self, address: str) -> "Places":
+        """Where mail for one of ours goes. Raises RefusedRecipientError, MailError, OSError."""
+        local, _, domain = address.lower().rpartition("@")
+        if not self.settings.aliases and _is_word(local) and self._is_user(local, domain):
+            return Places((MailRoot(self.root).inbox(local),))
+        from mailtools.services.delivery.addressing import Mbox, Relay
+
+        found = self.addressing.places(address)
+        mboxes = tuple([place.path for place in found if isinstance(place, Mbox)])
+        elsewhere = tuple([place.address for place in found if isinstance(place, Relay)])
+        return Places(mboxes, elsewhere, len(found) > len(mboxes) + len(elsewhere))
+
+    def _is_user(self, local: str, domain: str) -> bool:
+        """Tell whether *local* is a user without a doubt; else `addressing`, which reads all, has to say."""
+        path = os.path.expanduser(self.settings.users) or os.path.join(self.root, "users")
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return not (self.settings.users or self.settings.plus_delimiter)
+        except OSError:
+            return False
+        with open(descriptor, "rb") as file:
+            names = b"\n" + file.read(_MOST_NAMES).lower()
+        return f"\n{local}:".encode() in names and f"\n{local}@{domain}:".encode() not in names
+
+    # -- one message ---------------------------------------------------------------------------------------
+
+    def accept(self, message: Message, given: Submission, user: "User") -> Accepted:
+        """Take *message*: when this returns it is durable, and *message* can be closed.
+
+        Raises BadDataError, RefusedError (a loop), UnknownRecipientError (nobody of them exists),
+        CannotWriteError.
+        """
+        if submission.hops(message.fields) > submission.MAX_HOPS:
+            raise RefusedError(f"a mail loop: more than {submission.MAX_HOPS} Received fields; not taken")
+        sender = f"{user.name}@{self.origin}"
+        reverse_path = sender if given.sender is None else given.sender
+        recipients = self._recipients(message.fields, given)
+        identity, now = clock.identity(), int(clock.now())
+        stamps = Stamps(
+            sender=reverse_path or sender,
+            full_name=given.full_name or user.full_name,
+            origin=self.origin,
+            date=clock.date_field(now),
+            message_id=f"<{identity}@{self.host}>",
+        )
+        message = message._replace(fields=submission.complete(message.fields, stamps))
+        received = trace.submitted(user.number, self.host, identity, stamps.date)
+        way = _Way(message, given, reverse_path, identity, received)
+        self._queued_by_alias = False
+        left = self._deliver(way, recipients)
+        if left:
+            self._queue(way, left, user)
+        return Accepted(identity, bool(left) or self._queued_by_alias, recipients)
+
+    def _recipients(self, fields: bytes, given: Submission) -> tuple[str, ...]:
+        found = list(given.recipients)
+        if given.from_header:
+            from mailtools.core.message import address, header
+
+            resent = any(header.value(fields, f"Resent-{name}") is not None for name in ("To", "Cc", "Bcc"))
+            for name in ("Resent-To", "Resent-Cc", "Resent-Bcc") if resent else ("To", "Cc", "Bcc"):
+                for value in header.values(fields, name):
+                    found += [self.address(spec) for spec in address.addr_specs(value)]
+        if not found:
+            raise BadDataError("no recipients in To, Cc or Bcc; name them there, or as arguments")
+        return tuple(dict.fromkeys(found))
+
+    # -- our mailboxes -------------------------------------------------------------------------------------
+
+    def _deliver(self, way: _Way, recipients: Sequence[str]) -> tuple[str, ...]:
+        """Deliver to those of ours; who is left for the spool. Raises as `accept`."""
+        local = [address for address in recipients if self.is_local(address)]
+        if not local or "SUCCESS" in way.submission.notify:  # who wants to hear of success is told by a run
+            return tuple(recipients)
+        places: dict[str, Places] = {}
+        failed: dict[str, MailError] = {}
+        for address in local:
+            found = self._found(address)
+            if isinstance(found, Places):
+                places[address] = found
+            else:
+                failed[address] = found
+        elsewhere: list[str] = []
+        if any(its.has_program for its in places.values()):
+            failed |= self._by_program(way, list(places))
+            self._queued_by_alias = any(its.elsewhere for its in places.values())
+        else:
+            elsewhere = [address for its in places.values() for address in its.elsewhere]
+            failed |= self._into_mboxes(way, places)
+        left = [a for a in recipients if a in failed or a not in local] + elsewhere
+        if failed.keys() == set(recipients):
+            raise_worst(failed)
+        return tuple(dict.fromkeys(left))
+
+    def _found(self, address: str) -> Places | MailError:
+        try:
+            return self.places(address)
+        except ConfigurationError:
+            raise
+        except MailError as error:
+            return error
+        except OSError as error:
+            return CannotWriteError(f"{address}: {error.filename}: {error.strerror}")
+        except Exception as error:
+            from mailtools.services.delivery.addressing import RefusedRecipientError
+
+            if not isinstance(error, RefusedRecipientError):
+                raise
+            return _refusal(address, error)
+
+    def _into_mboxes(self, way: _Way, places: dict[str, Places]) -> dict[str, MailError]:
+        """Append to each mbox once, whoever shares it; what went wrong, by recipient."""
+        shared: dict[str, list[str]] = {}
+        for address, its in places.items():
+            for path in its.mboxes:
+                shared.setdefault(path, []).append(address)
+        failed: dict[str, MailError] = {}
+        for path, addresses in shared.items():
+            body = quoted(way.message.body, path)
+            try:
+                _append(path, mboxfile.Record(self._head(way, addresses), body))
+            except MailError as error:
+                failed |= dict.fromkeys(addresses, error)
+            finally:
+                if body is not way.message.body:
+                    body.close()
+        return failed
+
+    def _head(self, way: _Way, addresses: Sequence[str]) -> bytes:
+        """Postmark and header, with the empty line behind it."""
+        postmark = make_postmark(way.reverse_path, clock.asctime(int(clock.now())))
+        ours = (trace.delivery_fields(way.reverse_path, addresses) + way.received).encode()
+        return postmark + ours + quoting.quote(quoting.quote_state(way.message.fields)) + b"\n"
+
+    def _by_program(self, way: _Way, addresses: Sequence[str]) -> dict[str, MailError]:
+        """The same with programs among the places; what aliases send elsewhere is queued on the way."""
+        from mailtools.core.smtp.events import Recipient
+        from mailtools.services.delivery.blocking import LocalMail
+        from mailtools.services.transit.outgoing import Outgoing
+
+        head = (way.received.encode() + way.message.fields + b"\n").replace(b"\n", b"\r\n")
+        outgoing = Outgoing(
+            name=way.identity,
+            reverse_path=way.reverse_path,
+            recipients=tuple([Recipient(address, way.submission.notify) for address in addresses]),
+            head=head,
+            body=way.message.body,
+            size=len(head) + way.message.body.size,
+            needs_8bit=True,
+            needs_utf8=not head.isascii(),
+            has_long_line=False,
+        )
+        outcomes = LocalMail(self.addressing, self.spool.add, self._warn).deliver(outgoing)
+        return {outcome.recipient: outcome.error for outcome in outcomes if outcome.error is not None}
+
+    # -- the spool -----------------------------------------------------------------------------------------
+
+    def _queue(self, way: _Way, addresses: Sequence[str], user: "User") -> None:
+        from mailtools.core.queue import envelope as queue
+
+        given = way.submission
+        waiting = tuple([queue.Recipient(address, given.notify) for address in addresses])
+        is_ascii = way.message.fields.isascii()
+        envelope = queue.Envelope(
+            way.identity,
+            clock.now(),
+            way.reverse_path,
+            waiting,
+            needs_utf8=not is_ascii and _is_utf8(way.message.fields),
+            ret=given.ret,
+            envid=given.envid,
+            origin=f"{user.name} (userid {user.number})",
+        )
+        head = way.received.encode() + way.message.fields + b"\n"
+        self.spool.add(envelope, _after(head, way.message.body))
+
+
+class User(NamedTuple):
+    """Who runs us."""
+
+    number: int
+    name: str
+    full_name: str = ""
+
+
+def open_local(
+    settings: Settings, root: str, domains: frozenset[str], warn: Callable[[str], None]
+) -> "Addressing":
+    """Whose mail is it: as `queue_service.open_local`, for one message. Raises ConfigurationError."""
+    from mailtools.services.delivery.addressing import Addressing
+
+    path = os.path.expanduser(settings.users) if settings.users else os.path.join(root, "users")
+    users = aliases = None
+    if settings.users or os.path.exists(path):
+        from mailtools.system.users import Users
+
+        users = Users(path, warn)
+    if settings.aliases:
+        from mailtools.services.delivery.addressing import open_aliases
+
+        aliases = open_aliases(settings.aliases, warn)
+    return Addressing(
+        MailRoot(root),
+        domains=domains,
+        users=users,
+        aliases=aliases,
+        commands=settings.alias_commands,
+        catch_all=settings.catch_all,
+        plus_delimiter=settings.plus_delimiter,
+        relays=True,
+    )
+
+
+def _no_address(text: str) -> BadDataError:
+    return BadDataError(f"not an address: {submission.readable(text)[:200]!r}; write local@domain")
+
+
+def is_mailbox(address: str) -> bool:
+    """Tell whether *address* is local@domain; of plain ones without a pattern."""
+    local, _, domain = address.rpartition("@")
+    if address.isascii() and all(map(_is_label, domain.split("."))) and all(map(_is_word, local.split("."))):
+        return True
+    from mailtools.core.queue import envelope as queue
+    from mailtools.core.smtp import grammar
+
+    return grammar.is_mailbox(address) and queue.is_safe(address)
+
+
+def _is_word(text: str) -> bool:
+    return text.replace("-", "").replace("_", "").replace("+", "").isalnum()
+
+
+def _is_label(text: str) -> bool:
+    return text.replace("-", "").isalnum() and text[0] != "-" != text[-1]
+
+
+def _refusal(address: str, refused: "RefusedRecipientError") -> MailError:
+    if refused.reply.is_transient:
+        return TemporaryError(f"{address}: {refused}")
+    return UnknownRecipientError(f"{address}: {refused}")
+
+
+def raise_worst(failed: dict[str, MailError]) -> None:
+    """Nobody got it: raise what says why, unless the queue may do better later."""
+    errors = list(failed.values())
+    for error in errors:
+        if isinstance(error, CannotWriteError):
+            raise error
+    if all(isinstance(error, UnknownRecipientError) for error in errors):
+        raise UnknownRecipientError("; ".join(map(str, dict.fromkeys(map(str, errors)))))
+
+
+def _append(path: str, record: mboxfile.Record) -> None:
+    """Raises CannotWriteError, LockTimeoutError."""
+    deadline = clock.monotonic() + _LOCK_TIMEOUT
+    while not mboxfile.append(path, [record]):
+        if clock.monotonic() > deadline:
+            raise LockTimeoutError(f"{path}: locked by another program")
+        time.sleep(_LOOK_AGAIN)
+
+
+def quoted(body: Buffer, beside: str) -> Buffer:
+    """*body* as an mbox holds it; the same one where nothing is to be quoted."""
+    if body.is_in_memory:
+        octets = b"".join(body.blocks())
+        lines = quoting.quote(octets)
+        if lines is octets:
+            return body
+        found = Buffer(beside)
+        found.append(lines)
+        return found
+    from mailtools.services.transit.outgoing import whole_lines
+
+    found = Buffer(beside)
+    try:
+        for lines in whole_lines(body.blocks()):
+            found.append(quoting.quote(lines))
+    except OSError as error:
+        found.close()
+        raise CannotWriteError(f"{beside}: {error.strerror}") from error
+    return found
+
+
+def _after(head: bytes, body: Buffer) -> Iterator[bytes]:
+    yield head
+    yield from body.blocks()
+
+
+def _is_utf8(octets: bytes) -> bool:
+    try:
+        octets.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,148 @@
+"""SMTP on a program's own pipes (``sendmail -bs``): a user of this host hands mail in, as with any option.
+
+The engine is that of the server; who may be written to, and where it goes, is as in services/submission/sendmail. Every
+recipient is taken but names of ours that nobody has. Octets come and go through two functions.
+"""
+
+from collections.abc import Callable
+
+from mailtools.core.errors import (
+    CannotWriteError,
+    DiskFullError,
+    MailError,
+    RefusedError,
+    UnknownRecipientError,
+)
+from mailtools.core.smtp import events
+from mailtools.core.smtp.events import Event
+from mailtools.core.smtp.offer import Offer
+from mailtools.core.smtp.reply import Reply
+from mailtools.core.smtp.server import SmtpServer
+from mailtools.core.wire import eol
+from mailtools.services.delivery.addressing import RefusedRecipientError
+from mailtools.services.submission.sendmail import Post, Submission, User
+from mailtools.services.transit.submitted import read_message
+from mailtools.system.buffer import Buffer
+
+_BLOCK = 64 << 10
+_OK = Reply(250, "2.1.0", "Ok")
+_RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
+_DISK_FULL = Reply(452, "4.3.1", "Insufficient system storage")
+
+
+class Session:
+    """One session. `queued` tells afterwards whether something waits for the queue run."""
+
+    def __init__(self, post: Post, user: User) -> None:
+        self._post = post
+        self._user = user
+        self._engine = SmtpServer(Offer(post.host))
+        self._envelope = events.Envelope("", (), "", "")
+        self._octets = Buffer()
+        self._problem: Reply | None = None
+        self.queued = False
+
+    def run(self, read: Callable[[int], bytes], write: Callable[[bytes], None]) -> None:
+        """Until QUIT, or the end of what *read* gives. Raises OSError."""
+        engine = self._engine
+        while True:
+            while (event := engine.next_event()) is not None:
+                if isinstance(event, events.Closed):
+                    write(engine.data_to_send())
+                    return
+                self._handle(event)
+            write(engine.data_to_send())
+            block = read(_BLOCK)
+            if block:
+                engine.receive_data(block)
+            else:
+                engine.receive_eof()
+
+    def _handle(self, event: Event) -> None:
+        engine = self._engine
+        if isinstance(event, events.Connected):
+            engine.reply(Reply(220, "", f"{engine.offer.host} ESMTP mailtools"))
+        elif isinstance(event, events.MailFrom):
+            engine.reply(_OK)
+        elif isinstance(event, events.RcptTo):
+            engine.reply(self._recipient(event.recipient))
+        elif isinstance(event, events.MessageStart):
+            self._envelope = event.envelope
+            self._forget()
+            engine.proceed()
+        elif isinstance(event, events.MessageChunk):
+            self._keep(event.octets)
+        elif isinstance(event, events.MessageEnd):
+            engine.reply(self._problem or self._accept())
+            self._forget()
+        elif isinstance(event, events.MessageAborted):
+            self._forget()
+        elif isinstance(event, events.Hello | events.Quit):
+            engine.proceed()
+
+    def _recipient(self, address: str) -> Reply:
+        try:
+            address = self._post.address(address)
+            if self._post.is_local(address):
+                self._post.places(address)
+        except RefusedRecipientError as refused:
+            return refused.reply
+        except (MailError, OSError) as error:
+            return _reply(error)
+        return _RECIPIENT_OK
+
+    def _keep(self, octets: bytes) -> None:
+        if self._problem is None:
+            try:
+                self._octets.append(eol.to_lf(octets))
+            except OSError:
+                self._problem = _DISK_FULL
+
+    def _forget(self) -> None:
+        self._octets.close()
+        self._octets = Buffer()
+        self._problem = None
+
+    def _accept(self) -> Reply:
+        envelope = self._envelope
+        address = self._post.address
+        try:
+            given = Submission(
+                tuple([address(recipient.address) for recipient in envelope.recipients]),
+                sender=envelope.reverse_path,
+                notify=_common([recipient.notify for recipient in envelope.recipients]),
+                ret=envelope.ret,
+                envid=envelope.envid,
+            )
+            message = read_message(self._octets.blocks())
+            try:
+                accepted = self._post.accept(message, given, self._user)
+            finally:
+                message.body.close()
+        except (MailError, OSError) as error:
+            return _reply(error)
+        self.queued |= accepted.is_queued
+        return Reply(250, "2.0.0", f"Ok: accepted as {accepted.identity}")
+
+
+def _common(wishes: list[str]) -> str:
+    """One NOTIFY for all: what anybody's asks for."""
+    words = [word for wish in wishes for word in wish.split(",") if word]
+    if "" in wishes or not words:  # who says nothing hears of failures
+        words = [word for word in words if word != "NEVER"]
+        words += ["FAILURE"] if words else []
+    elif any(word != "NEVER" for word in words):
+        words = [word for word in words if word != "NEVER"]
+    return ",".join(dict.fromkeys(words))
+
+
+def _reply(error: MailError | OSError) -> Reply:
+    if isinstance(error, OSError | DiskFullError):
+        return _DISK_FULL
+    if isinstance(error, CannotWriteError):
+        return Reply(451, "4.3.0", "Mailbox or spool cannot be written, try again later")
+    if isinstance(error, UnknownRecipientError):
+        return Reply(550, "5.1.1", "No such user here")
+    if isinstance(error, RefusedError):
+        return Reply(554, "5.4.6", "Mail loop: too many Received fields")
+    return Reply(554, "5.6.0", str(error).encode("ascii", "replace").decode())
