@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import pytest
 
     from mailtools.services.smtp_server.service import SmtpService
-    from mailtools.system.serve import Settings
-    from mailtools.system.users import Users
+    from mailtools.system.net.server import Settings
+    from mailtools.system.users.users_file import Users
 
 _START = 30.0  # seconds
 _WAIT = 10.0
@@ -104,10 +104,10 @@ def serve(
     from mailtools.services.smtp_server import faults as rules
     from mailtools.services.smtp_server.service import SmtpService
     from mailtools.services.users.login import LoginRules
-    from mailtools.system.certificates import Certificates, self_signed
-    from mailtools.system.listeners import open_listener
-    from mailtools.system.mailroot import MailRoot
-    from mailtools.system.serve import Limits, Settings
+    from mailtools.system.mbox.mailroot import MailRoot
+    from mailtools.system.net.listeners import open_listener
+    from mailtools.system.net.server import Limits, Settings
+    from mailtools.system.tls.certificates import Certificates, self_signed
 
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ def _users(root: Path, users: Mapping[str, str] | None) -> "Users | None":
     if not users:
         return None
     from mailtools.services.users import edit
-    from mailtools.system.users import Users
+    from mailtools.system.users.users_file import Users
 
     path = str(root / "users")
     for name, password in users.items():

@@ -17,7 +17,7 @@ from bench_tools import BIN, MAILTOOLS, Row, free_port, greets, interleaved, mis
 
 from mailtools.core.queue.envelope import Envelope, Recipient
 from mailtools.system import clock
-from mailtools.system.spool import Spool
+from mailtools.system.spool.spool import Spool
 
 SITES = 20
 TEXT = b"Subject: x\n\n" + b"text of usual length, again\n" * 146

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mailtools.services.mailbox.snapshot import Maildrop
 from mailtools.services.transit import mbox_form
-from mailtools.system import index, mboxfile
-from mailtools.system.buffer import Buffer
+from mailtools.system.files.buffer import Buffer
+from mailtools.system.mbox import appending, index
 
 
 def append(path: Path, *messages: bytes) -> None:
@@ -20,7 +20,7 @@ def append(path: Path, *messages: bytes) -> None:
         body.append(mbox_form.stored(message))
         records.append(mbox_form.record(body, 1029924000))
     if records:
-        mboxfile.append_waiting(str(path), records)
+        appending.append_waiting(str(path), records)
 
 
 def number(n: int, size: int = 100) -> bytes:

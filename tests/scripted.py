@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mailtools.system.certificates import self_signed
+from mailtools.system.tls.certificates import self_signed
 
 Rule = bytes | None | Callable[[bytes], bytes | None]
 

@@ -15,7 +15,7 @@ from mailtools.core.queue.envelope import Envelope, Recipient
 from mailtools.core.queue.journal import DEFERRED, SENT, Result
 from mailtools.core.queue.store import INCOMING
 from mailtools.system import clock
-from mailtools.system.spool import Spool
+from mailtools.system.spool.spool import Spool
 from tests.servers import mailtools
 
 MESSAGE = b"From: alice@example.org\nSubject: lunch\n\nHow about noon?\n"

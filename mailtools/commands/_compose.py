@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from mailtools.core.errors import BadDataError, ConfigurationError
-from mailtools.system import sources
+from mailtools.system.files import sources
 
 if TYPE_CHECKING:
     from mailtools.core.message.address import Address

@@ -165,7 +165,7 @@ def by_account(accounts: "Mapping[str, Account]") -> "dict[str, Callable[[], Dia
 def _digits(fingerprint: str) -> str:
     if not fingerprint:
         return ""
-    from mailtools.system.tls_client import fingerprint_digits
+    from mailtools.system.tls.client import fingerprint_digits
 
     return fingerprint_digits(fingerprint)
 
@@ -181,7 +181,8 @@ def carry(hop: "Hop", options: Mapping[str, Any]) -> "Carry":
     if hop.route.scheme != "mx":
         return send.over_links(lambda: connect.open_link(how), options["partial"])
     from mailtools.services.queue.router import first_host
-    from mailtools.system import clock, resolver
+    from mailtools.system import clock
+    from mailtools.system.dns import resolver
 
     hosts = resolver.Resolver(
         options["resolver"], own_names=[clock.host_name()], own_addresses=resolver.own_addresses()
@@ -229,7 +230,7 @@ def _secret_from(its: "Connection") -> str:
 
 def _hosts(recipients: list[str], options: Mapping[str, Any]) -> dict[str, Any]:
     from mailtools.core.errors import MailError
-    from mailtools.system.resolver import Resolver
+    from mailtools.system.dns.resolver import Resolver
 
     hosts = Resolver(options["resolver"])
     found: dict[str, Any] = {}

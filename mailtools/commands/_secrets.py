@@ -55,7 +55,7 @@ def secret(host: str, connection: "Connection", variable: str = "MAILTOOLS_SEND_
         return _written(os.path.expanduser(connection.password_file))
     if given := os.environ.get(variable):
         return given
-    from mailtools.system import netrc
+    from mailtools.system.users import netrc
 
     if found := netrc.password(host, connection.user):
         return found

@@ -11,8 +11,8 @@ from mailtools.commands._options import DURATION, root_option
 from mailtools.core.errors import CannotWriteError, ConfigurationError
 
 if TYPE_CHECKING:
-    from mailtools.system.certificates import Certificates
-    from mailtools.system.serve import Settings
+    from mailtools.system.net.server import Settings
+    from mailtools.system.tls.certificates import Certificates
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -111,7 +111,7 @@ def _all(options: Sequence[Callable[[F], F]], function: F) -> F:
 
 def open_sockets(host: str, port: int, listen: Sequence[str]) -> list[socket.socket]:
     """Listening sockets for the options. Raises ConfigurationError."""
-    from mailtools.system.listeners import open_listener
+    from mailtools.system.net.listeners import open_listener
 
     shown = f"[{host}]" if ":" in host else host
     return [open_listener(address) for address in listen or [f"{shown}:{port}"]]
@@ -128,8 +128,8 @@ def open_certificates(
                 "TLS needs a certificate: --tls-cert FILE --tls-key FILE, or --tls-self-signed"
             )
         return None
-    from mailtools.system import certificates
-    from mailtools.system.mailroot import MailRoot
+    from mailtools.system.mbox.mailroot import MailRoot
+    from mailtools.system.tls import certificates
 
     if not certificate:
         root = MailRoot(options["root"])
@@ -143,7 +143,7 @@ def open_certificates(
 
 def settings_of(options: Mapping[str, Any], certificates: "Certificates | None") -> "Settings":
     """What the options say to every server. Raises CannotWriteError."""
-    from mailtools.system.serve import Limits, Settings
+    from mailtools.system.net.server import Limits, Settings
 
     per_address = options["max_connections_per_ip"]
     limits = Limits(
@@ -163,8 +163,8 @@ def settings_of(options: Mapping[str, Any], certificates: "Certificates | None")
 
 def announce(name: str, sockets: Sequence[socket.socket], port_file: str | None) -> None:
     """One line a listener on stderr, and the port file, whole or not at all."""
-    from mailtools.system import atomic
-    from mailtools.system.listeners import shown_address
+    from mailtools.system.files import atomic
+    from mailtools.system.net.listeners import shown_address
 
     if port_file:
         ports = [str(s.getsockname()[1]) for s in sockets if s.family != socket.AF_UNIX]

@@ -210,7 +210,7 @@ def _fetch(source: Source, options: dict[str, Any], wishes: "Wishes", report: "R
 @cache
 def _until_stopped() -> Callable[[], bool]:
     """What tells that a signal asked for the end. Signals are the main thread's: ask there first."""
-    from mailtools.system.stopping import on_stop
+    from mailtools.system.process.signals import on_stop
 
     asked = threading.Event()
     on_stop(asked.set)
@@ -236,14 +236,14 @@ def _mbox(source: Source, options: dict[str, Any]) -> str:
         return os.path.realpath(os.path.expanduser(path))
     import getpass
 
-    from mailtools.system.mailroot import MailRoot
+    from mailtools.system.mbox.mailroot import MailRoot
 
     return MailRoot(options["root"]).inbox(getpass.getuser())
 
 
 def _mbox_in(folder: str, mailbox: str) -> str:
     """DIR/NAME.mbox; below it, for names with a hierarchy. Raises ConfigurationError."""
-    from mailtools.system.mailroot import file_name
+    from mailtools.system.mbox.mailroot import file_name
 
     name = mailbox or "INBOX"
     try:

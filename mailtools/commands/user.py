@@ -49,7 +49,7 @@ def add(name: str, root: str, users: str | None, scheme: str, **source: Any) -> 
       mailtools user add carol --password-command 'cat secret'
     """
     from mailtools.services.users import edit
-    from mailtools.system.mailroot import MailRoot
+    from mailtools.system.mbox.mailroot import MailRoot
 
     path = _path(root, users)
     edit.check_new_name(path, name)
@@ -87,7 +87,7 @@ def delete(name: str, root: str, users: str | None) -> None:
 @click.pass_context
 def list_users(ctx: click.Context, /, root: str, users: str | None, as_json: bool) -> None:
     """List the users and the schemes of their passwords."""
-    from mailtools.system.users import Users
+    from mailtools.system.users.users_file import Users
 
     path = _path(root, users)
     entries = list(Users(path).by_name().values()) if users or os.path.exists(path) else []

@@ -297,7 +297,7 @@ def test_odd_messages_come_as_they_are(protocol: str, tmp_path: Path) -> None:
     with server:
         assert fetch(server, tmp_path / "box").returncode == 0
     from mailtools.services.mailbox.snapshot import Maildrop
-    from mailtools.system import index
+    from mailtools.system.mbox import index
 
     drop = Maildrop(str(tmp_path / "box"), index.open_box(str(tmp_path / "box")))
     found = [re.sub(rb"(?m)^\.", b"", b"".join(drop.message(n) or ())) for n in range(len(drop))]
@@ -432,7 +432,7 @@ def test_a_server_that_says_nothing_is_given_up(protocol: str, at: str, tmp_path
 
 @BOTH
 def test_a_second_run_leaves(protocol: str, tmp_path: Path) -> None:
-    from mailtools.system.seen import Seen
+    from mailtools.system.mbox.fetch_state import Seen
 
     with make(protocol) as server:
         seen = Seen(str(tmp_path / "box"), f"{protocol}://bob@127.0.0.1:{server.port}")
@@ -493,7 +493,7 @@ def test_preauth_before_tls(tmp_path: Path) -> None:
 
 def test_no_password_in_the_clear_beyond_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     from mailtools.core.errors import PolicyError
-    from mailtools.system.pump import Pump
+    from mailtools.system.net.client_connection import Pump
 
     monkeypatch.setattr(Pump, "is_private", property(lambda _: False))
     for protocol in ("pop3", "imap"):

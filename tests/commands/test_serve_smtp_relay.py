@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mailtools.system.spool import Spool
+from mailtools.system.spool.spool import Spool
 from tests.servers import Server, eventually, mailtools
 from tests.sinks import Sink
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mailtools.services.users import edit
-from mailtools.system.certificates import self_signed
+from mailtools.system.tls.certificates import self_signed
 from tests.servers import DEADLINE, Dialogue, Server, eventually, mailtools
 
 
@@ -282,8 +282,8 @@ def test_unknown_names_take_the_time_of_known_ones(tmp_path: Path, monkeypatch: 
     """One hash for each, of a scheme in use: counted, for clocks lie."""
     from mailtools.core.auth.sasl import CheckPassword
     from mailtools.services.users.login import LoginRules, Logins
-    from mailtools.system.checker import Checker
-    from mailtools.system.users import Users
+    from mailtools.system.users.checker import Checker
+    from mailtools.system.users.users_file import Users
 
     house(tmp_path, "bob:{ARGON2ID}$argon2id$x\nann:{PLAIN}secret\nnone:\n")
     checked: list[str] = []
@@ -448,7 +448,7 @@ def test_who_is_not_in_a_file_that_is_being_written_may_come_again(tmp_path: Pat
 def test_servers_that_begin_together_share_one_certificate(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from mailtools.system.certificates import Certificates
+    from mailtools.system.tls.certificates import Certificates
 
     with ThreadPoolExecutor(8) as pool:
         found = list(

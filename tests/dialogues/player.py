@@ -28,10 +28,11 @@ from mailtools.services.pop3_server.session import MaildropSession
 from mailtools.services.pop3_server.session import Ports as Pop3Ports
 from mailtools.services.smtp_server.session import Ports, ReceiveSession
 from mailtools.services.users.login import LoginRules, Logins
-from mailtools.system import mboxfile, passwords
-from mailtools.system.commit import Delivery
-from mailtools.system.mailroot import MailRoot
-from mailtools.system.users import Users
+from mailtools.system.mbox import appending
+from mailtools.system.mbox.group_commit import Delivery
+from mailtools.system.mbox.mailroot import MailRoot
+from mailtools.system.users import passwords
+from mailtools.system.users.users_file import Users
 from tests.boxes import append
 
 MAIL = {
@@ -153,7 +154,7 @@ class InMemory:
         self.session = ReceiveSession(self.engine, addressing, logins, "127.0.0.1", ports, lambda: None)
 
     def deliver(self, delivery: Delivery) -> None:
-        assert mboxfile.append(delivery.path, [delivery.record])
+        assert appending.append(delivery.path, [delivery.record])
         delivery.done(None)
 
     def start_tls(self) -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from mailtools.core.errors import CannotWriteError, DiskFullError
 from mailtools.core.mbox.record import make_postmark
-from mailtools.system import mboxfile
-from mailtools.system.buffer import Buffer
-from mailtools.system.mboxfile import Record
+from mailtools.system.files.buffer import Buffer
+from mailtools.system.mbox import appending
+from mailtools.system.mbox.appending import Record
 from tests.servers import Server, eventually
 
 
@@ -104,7 +104,7 @@ def test_a_failing_sync_leaves_the_mbox_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
 ) -> None:
     path = tmp_path / "in.mbox"
-    assert mboxfile.append(str(path), [record(100)])
+    assert appending.append(str(path), [record(100)])
     before = path.read_bytes()
     calls = []
 
@@ -113,12 +113,12 @@ def test_a_failing_sync_leaves_the_mbox_as_it_was(
         if len(calls) == 1:
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(mboxfile.os, "fdatasync", failing)
+    monkeypatch.setattr(appending.os, "fdatasync", failing)
     with pytest.raises(kind):
-        mboxfile.append(str(path), [record(200)])
+        appending.append(str(path), [record(200)])
     assert path.read_bytes() == before
     assert not Path(f"{path}.lock").exists()
-    assert mboxfile.append(str(path), [record(300)])
+    assert appending.append(str(path), [record(300)])
 
 
 def test_250_comes_after_the_sync(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from mailtools.core.mbox import scan
 from mailtools.core.mbox.record import make_postmark
-from mailtools.system import mboxfile
-from mailtools.system.buffer import Buffer
-from mailtools.system.mboxfile import Append, Record
+from mailtools.system.files.buffer import Buffer
+from mailtools.system.mbox import appending
+from mailtools.system.mbox.appending import Append, Record
 from tests.servers import Server, eventually
 
 SIZES = (10, 3000, 60_000)  # lines; the last one is spilled to a file
@@ -87,11 +87,11 @@ def test_killed_between_any_two_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, moment: str
 ) -> None:
     path = str(tmp_path / "in.mbox")
-    assert mboxfile.append(path, [record(1)])
+    assert appending.append(path, [record(1)])
     child = os.fork()
     if not child:
-        owner = {"open_at": mboxfile._Note, "close": mboxfile._Note, "release": mboxfile.MboxLock}.get(
-            step, mboxfile.os if step == "fdatasync" else mboxfile
+        owner = {"open_at": appending._Note, "close": appending._Note, "release": appending.MboxLock}.get(
+            step, appending.os if step == "fdatasync" else appending
         )
         real = getattr(owner, step)
 
@@ -102,11 +102,11 @@ def test_killed_between_any_two_steps(
             return None
 
         setattr(owner, step, deadly)
-        mboxfile.append(path, [record(2), record(3)])
+        appending.append(path, [record(2), record(3)])
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
-    assert mboxfile.append(path, [record(4)])
+    assert appending.append(path, [record(4)])
     with open(path, "rb") as file:
         messages = [r.message() for r in scan.records(file.read)]
     numbers = [int(m.split(b"\n")[0].removeprefix(b"Subject: ")) for m in messages]
@@ -116,7 +116,7 @@ def test_killed_between_any_two_steps(
 
 def test_killed_in_the_middle_of_the_write(tmp_path: Path) -> None:
     path = str(tmp_path / "in.mbox")
-    assert mboxfile.append(path, [record(1)])
+    assert appending.append(path, [record(1)])
     whole = Path(path).read_bytes()
     for cut in (1, 40, 70, 20_000):
         batch = Append(path, [record(2), record(3)])
@@ -129,14 +129,14 @@ def test_killed_in_the_middle_of_the_write(tmp_path: Path) -> None:
         os.utime(f"{path}.lock", (0, 0))
         batch.descriptor = -1
         batch._lock = None
-        assert mboxfile.append(path, [record(4)])
+        assert appending.append(path, [record(4)])
         assert Path(path).read_bytes().startswith(whole + b"From a@b Thu Aug 22 12:00:00 2002\nSubject: 4\n")
         os.truncate(path, len(whole))
 
 
 def test_what_another_program_wrote_behind_a_torn_tail_stays(tmp_path: Path) -> None:
     path = str(tmp_path / "in.mbox")
-    assert mboxfile.append(path, [record(1)])
+    assert appending.append(path, [record(1)])
     batch = Append(path, [record(2)])
     assert batch.begin()
     foreign = b"From x@y Thu Aug 22 12:00:00 2002\nSubject: 9\n\nforeign\n\n"
@@ -144,16 +144,16 @@ def test_what_another_program_wrote_behind_a_torn_tail_stays(tmp_path: Path) -> 
         file.write(record(2).head + b"half a li\n\n" + foreign)
     os.close(batch.descriptor)
     os.unlink(f"{path}.lock")
-    assert mboxfile.append(path, [record(4)])
+    assert appending.append(path, [record(4)])
     assert foreign in Path(path).read_bytes()
 
 
 def test_a_note_of_another_boot_is_not_believed(tmp_path: Path) -> None:
     path = str(tmp_path / "in.mbox")
-    assert mboxfile.append(path, [record(1), record(2)])
+    assert appending.append(path, [record(1), record(2)])
     whole = Path(path).read_bytes()
     note = tmp_path / ".mailtools" / "in.mbox.append"
     fields = note.read_text().split(" ")
     note.write_text(" ".join(["+", "another-boot", *fields[2:]]))
-    assert mboxfile.append(path, [record(3)])
+    assert appending.append(path, [record(3)])
     assert Path(path).read_bytes().startswith(whole)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mailtools.core.queue.envelope import Envelope, Recipient
 from mailtools.system import clock
-from mailtools.system.spool import Spool
+from mailtools.system.spool.spool import Spool
 from tests.servers import Server, eventually
 from tests.sinks import Sink, but, usual
 

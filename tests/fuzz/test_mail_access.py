@@ -15,8 +15,8 @@ from mailtools.core.pop3.client import Pop3Client
 from mailtools.core.pop3.server import Offer, Pop3Server
 from mailtools.services.pop3_server.session import MaildropSession, Ports
 from mailtools.services.users.login import LoginRules, Logins
-from mailtools.system.mailroot import MailRoot
-from mailtools.system.users import Users
+from mailtools.system.mbox.mailroot import MailRoot
+from mailtools.system.users.users_file import Users
 from tests.boxes import append, number, subjects
 from tests.dialogues.player import Checker
 from tests.fuzz.mutate import SEED, chance_of, chunks, mutated, mutated_session

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mailtools.system import index
-from mailtools.system.certificates import self_signed
+from mailtools.system.mbox import index
+from mailtools.system.tls.certificates import self_signed
 from tests.boxes import append, number, subjects
 from tests.interop.test_servers import free_port
 from tests.servers import DEADLINE, eventually, mailtools

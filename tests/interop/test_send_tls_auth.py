@@ -17,7 +17,7 @@ from mailtools.services.smtp_client.connect import Dialling, open_link
 from mailtools.services.smtp_client.transaction import Outcome, transfer
 from mailtools.services.transit import outgoing
 from mailtools.services.transit.outgoing import Stamps, Wishes
-from mailtools.system.certificates import self_signed
+from mailtools.system.tls.certificates import self_signed
 from tests.interop.test_clients import MESSAGE
 from tests.interop.test_clients_tls_auth import Postfix
 from tests.interop.test_servers import free_port

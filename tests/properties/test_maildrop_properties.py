@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mailtools.core.mbox import catalog
 from mailtools.services.transit import mbox_form
-from mailtools.system import index
+from mailtools.system.mbox import index
 from tests.boxes import append, open_drop, rewrite_in_place, shown
 
 LINES = st.sampled_from(

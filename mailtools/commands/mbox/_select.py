@@ -10,7 +10,7 @@ import click
 from mailtools.commands import _exits
 from mailtools.commands._output import warn
 from mailtools.core.errors import MailError
-from mailtools.system import sources as sources_
+from mailtools.system.files import sources as sources_
 
 if TYPE_CHECKING:
     from mailtools.services.filters.query import Predicate

@@ -11,7 +11,7 @@ from mailtools.commands._options import DURATION, root_option, spool_option, spo
 from mailtools.commands._output import warn
 from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING, Listed
 from mailtools.services.queue.listing import Filter
-from mailtools.system.spool import Spool
+from mailtools.system.spool.spool import Spool
 
 F = TypeVar("F", bound=Callable[..., Any])
 

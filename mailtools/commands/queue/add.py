@@ -30,7 +30,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     from mailtools.services.queue.spooled import into_spool
     from mailtools.services.submission import prepare
     from mailtools.services.transit import outgoing
-    from mailtools.system.spool import Spool
+    from mailtools.system.spool.spool import Spool
 
     for recipient in options["recipients"]:
         if not grammar.is_mailbox(recipient):

@@ -43,8 +43,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     """
     from mailtools.commands._logging import set_up
     from mailtools.services.queue import service
-    from mailtools.system.spool import Spool
-    from mailtools.system.stopping import on_stop
+    from mailtools.system.process.signals import on_stop
+    from mailtools.system.spool.spool import Spool
 
     log = set_up(ctx.obj["verbosity"], ctx.obj["log_format"])
     spool = Spool(spool_path(options), log.warning)

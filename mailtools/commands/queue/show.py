@@ -13,7 +13,7 @@ from mailtools.commands.queue import _select
 from mailtools.core.errors import BadDataError
 from mailtools.core.queue.store import Listed
 from mailtools.services.queue import listing
-from mailtools.system.spool import Spool
+from mailtools.system.spool.spool import Spool
 
 
 @click.command("show")

@@ -1,7 +1,7 @@
 """The lines of a passwd-file: ``name:{SCHEME}hash:uid:gid:gecos:home:shell:extra``, as Dovecot reads them.
 
-Reads and edits text; checks the schemes for which the standard library is enough (system/passwords.py has the
-others). Knows no file. Owns the form of Dovecot's passwd-file and of its SCRAM entries.
+Reads and edits text; checks the schemes for which the standard library is enough (system/users/passwords.py
+has the others). Knows no file. Owns the form of Dovecot's passwd-file and of its SCRAM entries.
 
 Invariants: what an edit does not name stays as it was, octet for octet. Comparing secrets takes the same
 time wherever they differ.

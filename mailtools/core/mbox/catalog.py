@@ -1,7 +1,7 @@
 """What there is to know of an mbox without reading it again: a row for each record, in columns.
 
-A row: where the record begins, how many octets its message has on the wire, whether those need more than
-CRLF for LF, and the digest that tells the message from all others. Knows no file; the index (system/index)
+A row: where the record begins, how many octets its message has on the wire, whether those need more than CRLF
+for LF, and the digest that tells the message from all others. Knows no file; the index (system/mbox/index)
 keeps a catalog beside its mbox.
 
 On the wire a message is what its sender sent: without postmark, unquoted, without the mbox's own fields, with

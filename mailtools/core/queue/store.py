@@ -1,4 +1,4 @@
-"""What the queue needs of whatever keeps it: a directory here (system/spool), perhaps a database elsewhere.
+"""What the queue needs of its store: a directory (system/spool/spool), or a database.
 
 A lease is the right to deliver one message: while it is held nobody else gets one. It ends with `close` and
 with its holder: a store that cannot see its holders die lets leases expire.

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from mailtools.core.errors import ConfigurationError
 from mailtools.core.smtp import grammar
 from mailtools.core.smtp.reply import Reply
-from mailtools.system.mailroot import MailRoot
+from mailtools.system.mbox.mailroot import MailRoot
 
 if TYPE_CHECKING:  # a message to a user of a host without users file and aliases needs none of them
     from mailtools.core.message.aliases import Aliases, Target
-    from mailtools.system.users import Users
-    from mailtools.system.watched import Watched
+    from mailtools.system.files.watched import Watched
+    from mailtools.system.users.users_file import Users
 
 POSTMASTER = "postmaster"
 _MOST_PLACES = 1000  # of one recipient
@@ -200,7 +200,7 @@ class Addressing(NamedTuple):
     def _include(self, path: str, seen: tuple[str, ...], found: _Found) -> None:
         """Targets out of a file: who may write it may name addresses, but no files and programs of ours."""
         from mailtools.core.message.aliases import Command, File, parse_include
-        from mailtools.system.watched import read_text
+        from mailtools.system.files.watched import read_text
 
         mark = f":include:{path}"
         if mark in seen:
@@ -221,7 +221,7 @@ class Addressing(NamedTuple):
 def open_aliases(path: str, warn: Callable[[str], None]) -> "Watched[Aliases]":
     """Raises ConfigurationError."""
     from mailtools.core.message.aliases import parse
-    from mailtools.system.watched import Watched
+    from mailtools.system.files.watched import Watched
 
     return Watched(path, "aliases file", parse, warn)
 

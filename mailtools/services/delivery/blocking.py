@@ -1,6 +1,7 @@
 """Mail for our own mailboxes that does not come through the server: from `sendmail`, `queue run`, a DSN.
 
-The same places, records and outcomes as behind serve-smtp (services/delivery/dispatch), but waited for here and now.
+The same places, records and outcomes as behind serve-smtp (services/delivery/dispatch), but waited for here
+and now.
 """
 
 import threading
@@ -27,9 +28,10 @@ from mailtools.services.smtp_client.connection import failure as refusal
 from mailtools.services.smtp_client.transaction import Outcome
 from mailtools.services.transit.outgoing import Outgoing, whole_lines
 from mailtools.services.transit.received import Incoming
-from mailtools.system import clock, mboxfile
-from mailtools.system.commit import Delivery
-from mailtools.system.programs import Programs
+from mailtools.system import clock
+from mailtools.system.mbox import appending
+from mailtools.system.mbox.group_commit import Delivery
+from mailtools.system.process.programs import Programs
 
 _STORED = Reply(250, "2.0.0", "Ok: stored")
 
@@ -105,7 +107,7 @@ class LocalMail:
     def _store(self, delivery: Delivery) -> None:
         error: MailError | None = None
         try:
-            mboxfile.append_waiting(delivery.path, [delivery.record])
+            appending.append_waiting(delivery.path, [delivery.record])
         except MailError as problem:
             error = problem
         delivery.done(error)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from mailtools.core.smtp.events import Envelope
 from mailtools.core.smtp.reply import Reply
 from mailtools.services.transit.received import Incoming
-from mailtools.system.buffer import Buffer
-from mailtools.system.programs import Ran
+from mailtools.system.files.buffer import Buffer
+from mailtools.system.process.programs import Ran
 
 _OK, _UNAVAILABLE, _TEMP_FAIL, _NO_PERMISSION, _DROP = 0, 69, 75, 77, 99
 _TRY_AGAIN = Reply(451, "4.7.1", "Not now, try again later")

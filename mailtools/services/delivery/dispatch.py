@@ -18,9 +18,9 @@ from mailtools.services.delivery import content_filter
 from mailtools.services.delivery.addressing import Mbox, Pipe, Place, Relay
 from mailtools.services.transit.received import DISK_FULL, Incoming, message_blocks
 from mailtools.system import clock
-from mailtools.system.commit import Delivery
-from mailtools.system.mboxfile import NO_ROOM, Record
-from mailtools.system.programs import Job, Ran
+from mailtools.system.mbox.appending import NO_ROOM, Record
+from mailtools.system.mbox.group_commit import Delivery
+from mailtools.system.process.programs import Job, Ran
 
 _TEMP_FAIL = 75  # EX_TEMPFAIL of sysexits.h
 _COMMAND_REFUSED = Reply(554, "5.3.0", "The recipient's program refused the message")

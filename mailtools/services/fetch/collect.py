@@ -16,8 +16,9 @@ from mailtools.core.errors import CannotWriteError
 from mailtools.core.mbox.record import SEPARATOR
 from mailtools.services.fetch.remote import Fetched, Item, Remote, Wishes
 from mailtools.services.transit import mbox_form
-from mailtools.system import clock, index, mboxfile
-from mailtools.system.seen import Box, Seen
+from mailtools.system import clock
+from mailtools.system.mbox import appending, index
+from mailtools.system.mbox.fetch_state import Box, Seen
 
 _BATCH_OCTETS = 4 << 20
 _BATCH = 1000  # messages
@@ -52,7 +53,7 @@ class Mbox:
     def store(self, messages: Sequence[Fetched]) -> list[str]:
         """One lock, one write, one sync for all of them."""
         records = [mbox_form.record(message.body, message.arrived) for message in messages]
-        mboxfile.append_waiting(self.beside, records)
+        appending.append_waiting(self.beside, records)
         return [""] * len(messages)
 
     def mark(self, messages: Sequence[Fetched]) -> list[Any]:

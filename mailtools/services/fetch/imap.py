@@ -31,8 +31,8 @@ from mailtools.services.fetch.remote import (
 )
 from mailtools.services.transit import mbox_form
 from mailtools.system import clock
-from mailtools.system.buffer import Buffer
-from mailtools.system.pump import LostConnectionError
+from mailtools.system.files.buffer import Buffer
+from mailtools.system.net.client_connection import LostConnectionError
 
 _TOGETHER = 250  # messages in one FETCH
 _AHEAD = 2  # FETCHes under way

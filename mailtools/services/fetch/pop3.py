@@ -25,7 +25,7 @@ from mailtools.services.fetch.remote import (
 )
 from mailtools.services.transit import mbox_form
 from mailtools.system import clock
-from mailtools.system.buffer import Buffer
+from mailtools.system.files.buffer import Buffer
 
 _WINDOW = 500  # commands ahead
 _MOST = 1_000_000  # messages

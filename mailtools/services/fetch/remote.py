@@ -15,9 +15,10 @@ from mailtools.core.auth import client
 from mailtools.core.auth.client import Mechanism
 from mailtools.core.engine import Engine, RemoteProtocolError
 from mailtools.core.errors import PolicyError, ProtocolError
-from mailtools.system import clock, pump
-from mailtools.system.buffer import Buffer
-from mailtools.system.pump import Pump
+from mailtools.system import clock
+from mailtools.system.files.buffer import Buffer
+from mailtools.system.net import client_connection
+from mailtools.system.net.client_connection import Pump
 
 POP3, IMAP = "pop3", "imap"
 OFF, STARTTLS, IMPLICIT = "off", "starttls", "implicit"
@@ -122,7 +123,7 @@ class Wire:
     def __init__(self, target: Target, engine: Engine) -> None:
         """Raises UnknownHostError, TemporaryError."""
         self.target = target
-        sock = pump.connect(target.host, target.port, target.timeout)
+        sock = client_connection.connect(target.host, target.port, target.timeout)
         self.pump = Pump(engine, sock, target.timeout)
         self._since = 0
         self.renew()
@@ -140,7 +141,7 @@ class Wire:
 
     def start_tls(self) -> None:
         """Raises RemoteProtocolError where the server is not who it should be, and as `Pump.start_tls`."""
-        from mailtools.system.tls_client import ClientTls, Policy
+        from mailtools.system.tls.client import ClientTls, Policy
 
         target = self.target
         try:

@@ -11,7 +11,7 @@ from mailtools.core.errors import TemporaryError, UnknownHostError
 from mailtools.services.fetch.collect import Errand, Sink, Watch, collect
 from mailtools.services.fetch.remote import POP3, Remote, Target, Wishes
 from mailtools.system import clock
-from mailtools.system.seen import Seen
+from mailtools.system.mbox.fetch_state import Seen
 
 _FIRST_PAUSE = 5.0  # seconds
 _LONGEST_PAUSE = 300.0

@@ -14,7 +14,7 @@ from mailtools.core.errors import MailError
 from mailtools.core.mbox import scan, status
 from mailtools.core.message import date, words
 from mailtools.core.message.header import Picker
-from mailtools.system.sources import Source, spill
+from mailtools.system.files.sources import Source, spill
 
 Complain = Callable[[str, MailError | OSError], None]  # is told the source's name and what is wrong with it
 Clock = tuple[int, int, int, int, int, int, int]  # `date.clock_fields`

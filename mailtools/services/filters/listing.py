@@ -16,8 +16,8 @@ from mailtools.core.mbox import scan, status
 from mailtools.core.message import address, date, words
 from mailtools.services.filters import entries as entries_
 from mailtools.services.filters.entries import Clock, Complain, Entry
-from mailtools.system import parallel
-from mailtools.system.sources import Source
+from mailtools.system.files.sources import Source
+from mailtools.system.mbox import parallel
 
 if TYPE_CHECKING:
     from mailtools.services.filters.query import Predicate
@@ -75,7 +75,7 @@ def parallel_lines(
 ) -> Iterator[tuple[int, str]] | None:
     """(number, *line* of it) of each entry of one large mbox, made by several processes.
 
-    None where one process does as well (system/parallel). A line holds no LF.
+    None where one process does as well (system/mbox/parallel). A line holds no LF.
     """
     needed = _needed(fields, predicate)
 

@@ -19,8 +19,8 @@ from mailtools.core.mbox import catalog
 from mailtools.core.mbox.catalog import PLAIN, Catalog, Row
 from mailtools.core.pop3.events import Size
 from mailtools.core.wire import dots
-from mailtools.system import index, rewrite
-from mailtools.system.index import Box
+from mailtools.system.mbox import index, rewrite
+from mailtools.system.mbox.index import Box
 
 _AHEAD = 256 << 10  # octets read at once where a client asks for one message after another
 

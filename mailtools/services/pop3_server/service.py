@@ -11,12 +11,13 @@ from mailtools.core.errors import ConfigurationError
 from mailtools.core.pop3.server import Offer, Pop3Server
 from mailtools.services.pop3_server.session import MaildropSession, Ports
 from mailtools.services.users.login import LoginRules, Logins
-from mailtools.system import listeners, serve
-from mailtools.system.checker import Checker
-from mailtools.system.commit import Loop
-from mailtools.system.connection import Opening, OpenSession, Session
-from mailtools.system.mailroot import MailRoot
-from mailtools.system.users import Users
+from mailtools.system.mbox.group_commit import Loop
+from mailtools.system.mbox.mailroot import MailRoot
+from mailtools.system.net import listeners
+from mailtools.system.net.server import Server, Settings, serve
+from mailtools.system.net.server_connection import Opening, OpenSession, Session
+from mailtools.system.users.checker import Checker
+from mailtools.system.users.users_file import Users
 
 log = logging.getLogger("mailtools")
 
@@ -51,19 +52,19 @@ def choose_users(root: str, users: str | None, dev: bool, sockets: Sequence[sock
 def run(
     service: Pop3Service,
     sockets: Sequence[socket.socket],
-    settings: serve.Settings,
+    settings: Settings,
     ready: Callable[[Callable[[], object]], None],
 ) -> int:
     """Serve until told to stop; return the exit code. *ready* gets what ends the server, from any thread."""
     with ExitStack() as workers:
 
-        def prepare(server: serve.Server, loop: Loop) -> OpenSession:
+        def prepare(server: Server, loop: Loop) -> OpenSession:
             return _sessions(service, server, loop, workers)
 
-        return serve.run(NAME, sockets, prepare, settings, ready)
+        return serve(NAME, sockets, prepare, settings, ready)
 
 
-def _sessions(service: Pop3Service, server: serve.Server, loop: Loop, workers: ExitStack) -> OpenSession:
+def _sessions(service: Pop3Service, server: Server, loop: Loop, workers: ExitStack) -> OpenSession:
     """What opens a session; the threads behind all of them are ended by *workers*."""
     # Two sets of threads: a maildrop that takes seconds to open keeps no password waiting.
     checker, openers = Checker(loop.post), Checker(loop.post)

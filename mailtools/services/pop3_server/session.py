@@ -16,7 +16,7 @@ from mailtools.core.pop3.server import Pop3Server
 from mailtools.services.mailbox.snapshot import Maildrop, open_at_once, top
 from mailtools.services.users.login import Logins
 from mailtools.system import clock
-from mailtools.system.mailroot import MailRoot
+from mailtools.system.mbox.mailroot import MailRoot
 
 T = TypeVar("T")
 

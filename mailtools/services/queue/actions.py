@@ -17,7 +17,7 @@ from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING, Listed
 from mailtools.services.queue.dsn import Notices
 from mailtools.services.queue.job import Desk, Job
 from mailtools.system import clock
-from mailtools.system.spool import Spool, SpoolLease
+from mailtools.system.spool.spool import Spool, SpoolLease
 
 DONE, UNFIT, LATER = "done", "unfit", "later"  # what a change came to; LATER: the sender is told later
 BUSY, GONE = "busy", "gone"  # why there was none: being delivered; no longer in the queue

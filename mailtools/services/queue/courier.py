@@ -1,4 +1,4 @@
-"""A courier: one connection to a site, and over it one message after the other (services/smtp_client/transaction).
+"""A courier: one connection to a site, and then one message after the other (services/smtp_client/transaction).
 
 It belongs to the runner's thread; only connecting, which waits for names, handshakes and logins, has a thread
 of its own. At any time it waits for one thing, and what comes of others finds it deaf: an event of a
@@ -16,7 +16,7 @@ from mailtools.services.queue.sites import Site, Sites, Target, Task
 from mailtools.services.smtp_client.connection import Link, Patience
 from mailtools.services.smtp_client.transaction import Need, Outcome, session
 from mailtools.services.transit.outgoing import Outgoing
-from mailtools.system.turns import Turns
+from mailtools.system.net.poller import Turns
 
 _LINGER = 0.5  # seconds that a connection waits for more: fewer of them are made
 

@@ -17,7 +17,7 @@ from mailtools.core.queue.envelope import Envelope, Recipient
 from mailtools.core.queue.journal import DELAYED, FAILED, Entry
 from mailtools.core.queue.schedule import Schedule
 from mailtools.system import clock
-from mailtools.system.spool import SpoolLease
+from mailtools.system.spool.spool import SpoolLease
 
 _RETURNED_WHOLE = 50 << 10  # octets; of a larger message the header is returned, unless all was asked for
 _MOST_IN_AN_HOUR = 200  # to one address

@@ -15,7 +15,7 @@ from mailtools.core.queue.journal import DEFERRED, DELAYED, FAILED, SENT, Result
 from mailtools.core.queue.schedule import Schedule
 from mailtools.services.smtp_client.transaction import Outcome
 from mailtools.system import clock
-from mailtools.system.spool import SpoolLease
+from mailtools.system.spool.spool import SpoolLease
 
 _AGAIN = 60.0  # seconds, when the sender could not be told now
 

@@ -20,7 +20,7 @@ from mailtools.core.queue.envelope import Envelope
 from mailtools.core.queue.journal import DUE, Entry
 from mailtools.core.queue.store import ACTIVE, HOLD, Listed
 from mailtools.system import clock
-from mailtools.system.spool import Spool
+from mailtools.system.spool.spool import Spool
 
 Clean = Callable[[str], str]
 Render = Callable[[Listed], str]
@@ -95,11 +95,11 @@ def mapped(spool: Spool, work: Callable[[Iterable[tuple[str, str]]], str]) -> It
     """*work* on all places in the spool, some at a time."""
     places = spool.places()
     first = list(islice(places, _WORTH_IT))
-    from mailtools.system.parallel import workers
+    from mailtools.system.mbox.parallel import workers
 
     if len(first) < _WORTH_IT or workers() < 2:
         return map(work, _batches(chain(first, places)))
-    from mailtools.system.fanout import in_order
+    from mailtools.system.process.fanout import in_order
 
     def work_on(batch: bytes) -> bytes:
         names = batch.decode().split()

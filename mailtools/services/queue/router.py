@@ -15,7 +15,7 @@ from mailtools.services.smtp_client.connect import IMPLICIT, OPPORTUNISTIC, Dial
 from mailtools.services.smtp_client.connection import Link
 from mailtools.services.smtp_client.transaction import Outcome
 from mailtools.services.transit.outgoing import Outgoing
-from mailtools.system.resolver import Host, Resolver
+from mailtools.system.dns.resolver import Host, Resolver
 
 
 def first_host(hosts: Iterable[Host], dial: Callable[[str, tuple[str, ...]], Link]) -> Link:

@@ -1,9 +1,9 @@
 """One queue run: due messages out of the spool, to their sites.
 
 The runner looks through the spool, leases what is due and sorts its recipients by site; a courier has one
-connection and sends over it what waits for its site. One thread does all of it (system/turns), but for what
-waits for disks and names: connecting, our own mailboxes, and telling senders. Its memory does not depend on
-the size of the queue, and delivery begins with the first message found.
+connection and sends over it what waits for its site. One thread does all of it (system/net/poller), but for
+what waits for disks and names: connecting, our own mailboxes, and telling senders. Its memory does not depend
+on the size of the queue, and delivery begins with the first message found.
 """
 
 import math
@@ -25,8 +25,8 @@ from mailtools.services.smtp_client.connection import Link
 from mailtools.services.smtp_client.transaction import Outcome, failed_outcomes
 from mailtools.services.transit.outgoing import Outgoing
 from mailtools.system import clock
-from mailtools.system.spool import Spool, SpoolLease
-from mailtools.system.turns import Turns
+from mailtools.system.net.poller import Turns
+from mailtools.system.spool.spool import Spool, SpoolLease
 
 _WINDOW = 2000  # messages leased at a time
 _AT_ONCE = 20  # messages leased before the connections have a turn

@@ -18,10 +18,10 @@ from mailtools.services.queue.runner import Orders, Runner
 from mailtools.services.queue.sites import Target
 from mailtools.services.smtp_client.connect import Dialling
 from mailtools.system import clock
-from mailtools.system.mailroot import MailRoot
-from mailtools.system.resolver import Resolver, own_addresses
-from mailtools.system.spool import Spool
-from mailtools.system.users import Users
+from mailtools.system.dns.resolver import Resolver, own_addresses
+from mailtools.system.mbox.mailroot import MailRoot
+from mailtools.system.spool.spool import Spool
+from mailtools.system.users.users_file import Users
 
 _FILES = 8192  # descriptors; each leased message has one
 

@@ -13,8 +13,8 @@ from mailtools.core.queue.envelope import Recipient as Waiting
 from mailtools.core.smtp.events import Recipient
 from mailtools.services.transit.outgoing import Outgoing
 from mailtools.system import clock
-from mailtools.system.buffer import Buffer
-from mailtools.system.spool import Spool, SpoolLease
+from mailtools.system.files.buffer import Buffer
+from mailtools.system.spool.spool import Spool, SpoolLease
 
 _IN_MEMORY = 256 << 10  # octets; a larger message is read while it is sent
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from mailtools.core.queue.store import HOLD, Listed
 from mailtools.services.queue.listing import mapped, reasons, site_of, waiting
 from mailtools.system import clock
-from mailtools.system.spool import Spool
+from mailtools.system.spool.spool import Spool
 
 _MOST_NAMES = 100_000  # sites, or reasons; more are counted as one
 _OTHERS = "(others)"

@@ -16,11 +16,12 @@ from mailtools.core.errors import ConfigurationError
 from mailtools.core.smtp.client import SmtpClient
 from mailtools.core.smtp.route import Route
 from mailtools.services.smtp_client.connection import Link, Login, Opening, OpportunityLostError, Tls
-from mailtools.system import clock, pump
+from mailtools.system import clock
+from mailtools.system.net import client_connection
 
 if TYPE_CHECKING:
-    from mailtools.system.tls_client import ClientTls
-    from mailtools.system.transcript import Transcript
+    from mailtools.system.net.transcript import Transcript
+    from mailtools.system.tls.client import ClientTls
 
 OFF, OPPORTUNISTIC, STARTTLS, IMPLICIT = "off", "opportunistic", "starttls", "implicit"
 
@@ -60,15 +61,15 @@ def _linked(
     transcript = _transcript(dialling.transcript)
     try:
         if route.path:
-            sock = pump.connect_unix(route.path, dialling.timeout)
+            sock = client_connection.connect_unix(route.path, dialling.timeout)
         else:
-            sock = pump.connect(name or route.host, route.port, dialling.timeout, addresses)
+            sock = client_connection.connect(name or route.host, route.port, dialling.timeout, addresses)
     except BaseException:
         if transcript is not None:
             transcript.close()
         raise
     engine = SmtpClient()
-    connection = pump.Pump(engine, sock, dialling.timeout, transcript)
+    connection = client_connection.Pump(engine, sock, dialling.timeout, transcript)
     opening = Opening(route.scheme == "lmtp", bool(route.path), tls, login)
     try:
         helo = dialling.helo or clock.host_name()
@@ -99,7 +100,7 @@ def _tls(dialling: Dialling, host: str) -> Tls | None:
 
 
 def _layer(host: str, is_verified: bool, cafile: str, fingerprint: str) -> "ClientTls":
-    from mailtools.system.tls_client import ClientTls, Policy  # ssl: 10 ms, for those who need it
+    from mailtools.system.tls.client import ClientTls, Policy  # ssl: 10 ms, for those who need it
 
     return ClientTls(host, Policy(is_verified, cafile, fingerprint))
 
@@ -120,7 +121,7 @@ def _transcript(target: str) -> "Transcript | None":
     """Raises CannotWriteError."""
     if not target:
         return None
-    from mailtools.system.transcript import open_transcript
+    from mailtools.system.net.transcript import open_transcript
 
     mark = object()
     return open_transcript(target, "send", again=_begun.setdefault(target, mark) is not mark)

@@ -1,8 +1,8 @@
 """One open SMTP or LMTP connection: greeted, under TLS and logged in as told, and ready for transactions.
 
-Knows no message: what is said over it is services/smtp_client/transaction's affair. Owns RFC 5321 §3.1 and §3.2 (greeting,
-EHLO, the fall back to HELO), RFC 2033 §4.1 (LHLO), RFC 3207 §4 (STARTTLS), RFC 4954 §4 and §6 (AUTH), RFC
-7504 (521: no mail here), all from the client's side.
+Knows no message: what is said over it is services/smtp_client/transaction's affair. Owns RFC 5321 §3.1 and
+§3.2 (greeting, EHLO, the fall back to HELO), RFC 2033 §4.1 (LHLO), RFC 3207 §4 (STARTTLS), RFC 4954 §4 and §6
+(AUTH), RFC 7504 (521: no mail here), all from the client's side.
 
 Invariants: where TLS is required and does not come about, whatever the reason, neither login nor message is
 sent. No password or token goes where somebody else could hear it, or answer in the server's place. Opening
@@ -27,10 +27,10 @@ from mailtools.core.errors import (
 from mailtools.core.smtp.client import Replied, SmtpClient
 from mailtools.core.smtp.reply import Reply
 from mailtools.system import clock
-from mailtools.system.pump import LostConnectionError, Pump, silence
+from mailtools.system.net.client_connection import LostConnectionError, Pump, silence
 
 if TYPE_CHECKING:
-    from mailtools.system.tls_client import ClientTls
+    from mailtools.system.tls.client import ClientTls
 
 LEAST_PATIENCE = 60.0  # seconds
 _PIECE = 4096  # octets

@@ -6,7 +6,8 @@ before DATA fails the whole message (so that the caller may run it again without
 only for one recipient: after a 354 a message cannot be taken back.
 
 A `session` never waits: it yields what it needs, and whoever drives it waits, for one link (`transfer`) or
-for many (services/queue/runner). Knows no exit codes: each recipient's `Outcome` holds the reply or the error.
+for many (services/queue/runner). Knows no exit codes: each recipient's `Outcome` holds the reply or the
+error.
 """
 
 import re
@@ -20,7 +21,7 @@ from mailtools.core.smtp.events import Recipient
 from mailtools.core.smtp.reply import Reply
 from mailtools.services.smtp_client.connection import Link, Patience, failure
 from mailtools.services.transit.outgoing import Outgoing, to_7bit
-from mailtools.system.pump import LostConnectionError
+from mailtools.system.net.client_connection import LostConnectionError
 
 _FLUSH_AT = 128 << 10  # octets gathered before a write
 _END = object()

@@ -14,9 +14,9 @@ from mailtools.core.errors import ConfigurationError
 from mailtools.services.delivery.addressing import Addressing
 from mailtools.services.delivery.dispatch import Queue
 from mailtools.services.queue.service import Leaving, make_runner
-from mailtools.system.commit import Loop
-from mailtools.system.spool import Spool
-from mailtools.system.spooler import Spooler
+from mailtools.system.mbox.group_commit import Loop
+from mailtools.system.spool.spool import Spool
+from mailtools.system.spool.writers import Spooler
 
 log = logging.getLogger("mailtools")
 

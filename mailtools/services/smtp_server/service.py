@@ -20,13 +20,14 @@ from mailtools.services.smtp_server.faults import Fault, Faults, FaultySession, 
 from mailtools.services.smtp_server.session import Accepted, Ports, ReceiveSession
 from mailtools.services.transit.received import message_blocks, stored_blocks
 from mailtools.services.users.login import LoginRules, Logins
-from mailtools.system import listeners, serve
-from mailtools.system.checker import Checker
-from mailtools.system.commit import Committer, Loop
-from mailtools.system.connection import Opening, OpenSession, Session
-from mailtools.system.mailroot import MailRoot
-from mailtools.system.programs import Programs
-from mailtools.system.users import Users
+from mailtools.system.mbox.group_commit import Committer, Loop
+from mailtools.system.mbox.mailroot import MailRoot
+from mailtools.system.net import listeners
+from mailtools.system.net.server import Server, Settings, serve
+from mailtools.system.net.server_connection import Opening, OpenSession, Session
+from mailtools.system.process.programs import Programs
+from mailtools.system.users.checker import Checker
+from mailtools.system.users.users_file import Users
 
 if TYPE_CHECKING:
     from mailtools.services.smtp_server.relay import Relaying
@@ -128,19 +129,19 @@ class SmtpService(NamedTuple):
 def run(
     service: SmtpService,
     sockets: Sequence[socket.socket],
-    settings: serve.Settings,
+    settings: Settings,
     ready: Callable[[Callable[[], object]], None],
 ) -> int:
     """Serve until told to stop; return the exit code. *ready* gets what ends the server, from any thread."""
     with ExitStack() as workers:
 
-        def prepare(server: serve.Server, loop: Loop) -> OpenSession:
+        def prepare(server: Server, loop: Loop) -> OpenSession:
             return _sessions(service, server, loop, workers)
 
-        return serve.run(service.name, sockets, prepare, settings, ready)
+        return serve(service.name, sockets, prepare, settings, ready)
 
 
-def _sessions(service: SmtpService, server: serve.Server, loop: Loop, workers: ExitStack) -> OpenSession:
+def _sessions(service: SmtpService, server: Server, loop: Loop, workers: ExitStack) -> OpenSession:
     """What opens a session; the threads behind all of them are ended by *workers*."""
     committer, checker, programs = (
         Committer(loop),

@@ -22,8 +22,8 @@ from mailtools.services.delivery.dispatch import Carriers, Failures, Handover, f
 from mailtools.services.transit.received import Incoming, message_blocks
 from mailtools.services.users.login import Logins
 from mailtools.system import clock
-from mailtools.system.buffer import Buffer
-from mailtools.system.programs import Job, Ran
+from mailtools.system.files.buffer import Buffer
+from mailtools.system.process.programs import Job, Ran
 
 if TYPE_CHECKING:
     from mailtools.services.smtp_server.relay import Relaying

@@ -29,8 +29,9 @@ from mailtools.core.message import address, compose, date, encode, header, words
 from mailtools.core.message.address import Address
 from mailtools.core.message.compose import Attachment, Draft
 from mailtools.core.wire import eol
-from mailtools.system import atomic, clock, sources
-from mailtools.system.mboxfile import sync_folder
+from mailtools.system import clock
+from mailtools.system.files import atomic, sources
+from mailtools.system.mbox.appending import sync_folder
 
 MAX_FILE = 256 << 20  # octets of an attachment, and of a message that is forwarded: no server takes more
 _DRAFT = "draft.eml"  # editors know by the ending that it is mail

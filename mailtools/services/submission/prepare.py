@@ -10,7 +10,8 @@ from mailtools.core.message import address
 from mailtools.core.smtp import grammar
 from mailtools.services.transit import outgoing
 from mailtools.services.transit.outgoing import Outgoing, Stamps, Wishes
-from mailtools.system import clock, sources
+from mailtools.system import clock
+from mailtools.system.files import sources
 
 
 class Unsendable(NamedTuple):

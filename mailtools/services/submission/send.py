@@ -1,6 +1,7 @@
 """What `send` does with a message: to its next hop, else into the queue; and a copy for the sender.
 
-Knows how messages go, not where they come from (services/submission/prepare) and not how a connection is made.
+Knows how messages go, not where they come from (services/submission/prepare) and not how a connection is
+made.
 """
 
 import os
@@ -72,7 +73,7 @@ def into_mbox(path: str) -> Carry:
     """Carry into one mbox, as final delivery would."""
     from mailtools.services.delivery.addressing import Addressing
     from mailtools.services.delivery.blocking import LocalMail
-    from mailtools.system.mailroot import MailRoot
+    from mailtools.system.mbox.mailroot import MailRoot
 
     path = os.path.realpath(os.path.expanduser(path))
     mailboxes = LocalMail(Addressing(MailRoot(os.path.dirname(path)), path), None, lambda _: None)
@@ -142,7 +143,7 @@ def _because(queued: Outcome, first: Outcome) -> Outcome:
 
 def _queued(message: Outgoing, only: Sequence[str], queueing: Queueing) -> list[Outcome]:
     from mailtools.services.queue.spooled import into_spool
-    from mailtools.system.spool import Spool
+    from mailtools.system.spool.spool import Spool
 
     recipients = only or [recipient.address for recipient in message.recipients]
     if queueing.why_not:
@@ -171,7 +172,7 @@ def file_copy(path: str, message: Outgoing) -> None:
     """Append *message* to the mbox *path*, with the Bcc that nobody else sees. Raises CannotWriteError."""
     from mailtools.services.transit.mbox_form import Arriving
     from mailtools.system import clock
-    from mailtools.system.mboxfile import Record, append_waiting
+    from mailtools.system.mbox.appending import Record, append_waiting
 
     arriving = Arriving(path)
     arriving.take(message.head[:-2] + message.bcc + b"\r\n")

@@ -31,13 +31,14 @@ from mailtools.core.mbox.record import make_postmark
 from mailtools.core.message import submission, trace
 from mailtools.core.message.submission import Stamps
 from mailtools.services.transit.submitted import Message
-from mailtools.system import clock, mboxfile
-from mailtools.system.buffer import Buffer
-from mailtools.system.mailroot import MailRoot
+from mailtools.system import clock
+from mailtools.system.files.buffer import Buffer
+from mailtools.system.mbox import appending
+from mailtools.system.mbox.mailroot import MailRoot
 
 if TYPE_CHECKING:
     from mailtools.services.delivery.addressing import Addressing, RefusedRecipientError
-    from mailtools.system.spool import Spool
+    from mailtools.system.spool.spool import Spool
 
 _LOCK_TIMEOUT = 30.0  # seconds; then the queue goes on trying
 _LOOK_AGAIN = 0.02  # seconds
@@ -117,7 +118,7 @@ class Post:
     @cached_property
     def spool(self) -> "Spool":
         """Where mail waits for a queue run."""
-        from mailtools.system.spool import Spool
+        from mailtools.system.spool.spool import Spool
 
         return Spool(self.settings.spool or os.path.join(self.root, ".spool"), self._warn)
 
@@ -273,7 +274,7 @@ class Post:
         for path, addresses in shared.items():
             body = quoted(way.message.body, path)
             try:
-                _append(path, mboxfile.Record(self._head(way, addresses), body))
+                _append(path, appending.Record(self._head(way, addresses), body))
             except MailError as error:
                 failed |= dict.fromkeys(addresses, error)
             finally:
@@ -347,7 +348,7 @@ def open_local(
     path = os.path.expanduser(settings.users) if settings.users else os.path.join(root, "users")
     users = aliases = None
     if settings.users or os.path.exists(path):
-        from mailtools.system.users import Users
+        from mailtools.system.users.users_file import Users
 
         users = Users(path, warn)
     if settings.aliases:
@@ -405,10 +406,10 @@ def raise_worst(failed: dict[str, MailError]) -> None:
         raise UnknownRecipientError("; ".join(map(str, dict.fromkeys(map(str, errors)))))
 
 
-def _append(path: str, record: mboxfile.Record) -> None:
+def _append(path: str, record: appending.Record) -> None:
     """Raises CannotWriteError, LockTimeoutError."""
     deadline = clock.monotonic() + _LOCK_TIMEOUT
-    while not mboxfile.append(path, [record]):
+    while not appending.append(path, [record]):
         if clock.monotonic() > deadline:
             raise LockTimeoutError(f"{path}: locked by another program")
         time.sleep(_LOOK_AGAIN)

@@ -1,7 +1,8 @@
 """SMTP on a program's own pipes (``sendmail -bs``): a user of this host hands mail in, as with any option.
 
-The engine is that of the server; who may be written to, and where it goes, is as in services/submission/sendmail. Every
-recipient is taken but names of ours that nobody has. Octets come and go through two functions.
+The engine is that of the server; who may be written to, and where it goes, is as in
+services/submission/sendmail. Every recipient is taken but names of ours that nobody has. Octets come and go
+through two functions.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from mailtools.core.wire import eol
 from mailtools.services.delivery.addressing import RefusedRecipientError
 from mailtools.services.submission.sendmail import Post, Submission, User
 from mailtools.services.transit.submitted import read_message
-from mailtools.system.buffer import Buffer
+from mailtools.system.files.buffer import Buffer
 
 _BLOCK = 64 << 10
 _OK = Reply(250, "2.1.0", "Ok")

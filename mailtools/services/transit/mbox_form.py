@@ -13,8 +13,8 @@ from mailtools.core.message import address, header
 from mailtools.core.smtp import grammar
 from mailtools.core.wire import eol
 from mailtools.system import clock
-from mailtools.system.buffer import Buffer
-from mailtools.system.mboxfile import Record
+from mailtools.system.files.buffer import Buffer
+from mailtools.system.mbox.appending import Record
 
 _RETURN_PATH = re.compile(rb"Return-Path: <([a-zA-Z0-9.=_+-]{1,64}@[a-zA-Z0-9.-]{1,255})>\r?\n")
 _LONG_LINE = 64 << 10  # octets; a longer line goes on before its end is there

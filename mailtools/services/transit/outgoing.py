@@ -16,7 +16,7 @@ from mailtools.core.message import address, header
 from mailtools.core.smtp import grammar
 from mailtools.core.smtp.events import Recipient
 from mailtools.core.wire import eol
-from mailtools.system.buffer import Buffer
+from mailtools.system.files.buffer import Buffer
 
 MAX_HEADER = 1 << 20  # octets
 MAX_LINE = 998  # octets without CRLF (RFC 5321 §4.5.3.1.6)

@@ -13,7 +13,7 @@ from mailtools.core.smtp.events import Envelope
 from mailtools.core.smtp.reply import Reply
 from mailtools.core.wire import eol
 from mailtools.system import clock
-from mailtools.system.buffer import Buffer
+from mailtools.system.files.buffer import Buffer
 
 MAX_HEADER = 256 << 10  # octets; a message whose header is larger is refused
 MAX_HOPS = 100  # Received fields; RFC 5321 §6.3

@@ -1,6 +1,6 @@
 """A message read from a program on this host: octets of any kind in, header and body out, bounded in memory.
 
-Knows no envelope. A message of more than 256 KiB lies in a nameless file (system/buffer).
+Knows no envelope. A message of more than 256 KiB lies in a nameless file (system/files/buffer).
 """
 
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from mailtools.core.errors import BadDataError
 from mailtools.core.lean import NamedTuple
 from mailtools.core.message import submission
-from mailtools.system.buffer import Buffer
+from mailtools.system.files.buffer import Buffer
 
 MAX_HEADER = 256 << 10  # octets
 

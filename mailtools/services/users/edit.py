@@ -4,9 +4,9 @@ import os
 
 from mailtools.core.auth import passwd
 from mailtools.core.errors import BadDataError, ConfigurationError, UnknownRecipientError
-from mailtools.system import passwords
-from mailtools.system.atomic import edit
-from mailtools.system.users import Users
+from mailtools.system.files.atomic import edit
+from mailtools.system.users import passwords
+from mailtools.system.users.users_file import Users
 
 
 class UserExistsError(BadDataError):

@@ -13,9 +13,9 @@ from mailtools.core.auth import passwd
 from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, Found
 from mailtools.services.users.throttle import Guard
 from mailtools.system import clock
-from mailtools.system.checker import Checker
-from mailtools.system.listeners import is_local
-from mailtools.system.users import Users
+from mailtools.system.net.listeners import is_local
+from mailtools.system.users.checker import Checker
+from mailtools.system.users.users_file import Users
 
 _PLAIN = ("PLAIN", "LOGIN")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mailtools.cli import main
-from mailtools.system import parallel
+from mailtools.system.mbox import parallel
 
 Run = Callable[..., str]
 

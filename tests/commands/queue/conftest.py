@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mailtools.system.spool import Spool
+from mailtools.system.spool.spool import Spool
 from tests.spools import Queue
 
 

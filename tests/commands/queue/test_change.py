@@ -9,7 +9,7 @@ import pexpect
 import pytest
 
 from mailtools.core.queue.store import HOLD
-from mailtools.system.spool import Spool
+from mailtools.system.spool.spool import Spool
 from tests.spools import Queue, add
 
 VERBS = ("hold", "release", "retry", "bounce", "delete")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from mailtools.system.spool import Spool
+from mailtools.system.spool.spool import Spool
 from tests.spools import MESSAGE, Queue, add
 
 HEAD, BODY = b"From: alice@example.org\nSubject: lunch\n", b"How about noon?\n"

@@ -7,7 +7,7 @@ import sys
 import pexpect
 
 from mailtools.core.queue.store import HOLD
-from mailtools.system.spool import Spool
+from mailtools.system.spool.spool import Spool
 from tests.spools import Queue, add
 
 

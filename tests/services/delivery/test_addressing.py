@@ -13,8 +13,8 @@ from mailtools.services.delivery.addressing import (
     check_catch_all,
     open_aliases,
 )
-from mailtools.system.mailroot import MailRoot
-from mailtools.system.users import Users
+from mailtools.system.mbox.mailroot import MailRoot
+from mailtools.system.users.users_file import Users
 
 
 class House:

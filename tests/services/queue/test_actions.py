@@ -9,7 +9,7 @@ from mailtools.core.queue.journal import FAILED
 from mailtools.core.queue.store import DEFERRED, HOLD, INCOMING, Listed
 from mailtools.services.queue import actions
 from mailtools.services.queue.actions import BUSY, DONE, GONE, UNFIT, Action, Change
-from mailtools.system.spool import Spool
+from mailtools.system.spool.spool import Spool
 from tests.spools import add, killed_at
 
 

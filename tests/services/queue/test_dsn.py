@@ -16,7 +16,7 @@ from mailtools.core.queue.schedule import DAY, Schedule
 from mailtools.services.queue import dsn
 from mailtools.services.queue.dsn import Notices
 from mailtools.system import clock
-from mailtools.system.spool import Spool, SpoolLease
+from mailtools.system.spool.spool import Spool, SpoolLease
 
 SMALL = b"From: ann@example.com\nSubject: hi\nMessage-ID: <1@example.com>\n\nhello\n"
 LARGE = SMALL + b"0123456789\n" * 6000

@@ -9,7 +9,7 @@ from mailtools.services.queue.router import Router
 from mailtools.services.queue.service import parse_routes
 from mailtools.services.queue.sites import Target
 from mailtools.services.smtp_client.connect import Dialling
-from mailtools.system.resolver import Resolver
+from mailtools.system.dns.resolver import Resolver
 
 ACCOUNTS = {
     "work": lambda: Dialling(Route("smtp", "127.0.0.1", 1), timeout=5.0),

@@ -19,7 +19,7 @@ from mailtools.services.queue.courier import Courier
 from mailtools.services.queue.runner import Orders, Runner
 from mailtools.services.queue.service import Leaving, Local
 from mailtools.system import clock
-from mailtools.system.spool import Spool
+from mailtools.system.spool.spool import Spool
 from tests.servers import eventually
 from tests.sinks import EHLO, Sink, but, usual
 

@@ -18,8 +18,8 @@ from mailtools.services.smtp_client.connection import Link
 from mailtools.services.smtp_client.transaction import transfer
 from mailtools.services.transit import outgoing
 from mailtools.services.transit.outgoing import Outgoing, Stamps, Wishes
-from mailtools.system import pump
-from mailtools.system.pump import LostConnectionError
+from mailtools.system.net import client_connection
+from mailtools.system.net.client_connection import LostConnectionError
 from tests.servers import DEADLINE, Scripted, Server, mailtools
 
 PASSWORDS = {"bob": "secret & 100%", "zoë": "pässwörd, =2C"}
@@ -184,14 +184,14 @@ def test_addresses_are_tried_in_order() -> None:
 def test_no_address_takes_the_time_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     shares: list[float] = []
 
-    class Deaf(pump.socket.socket):  # type: ignore[name-defined, misc]
+    class Deaf(client_connection.socket.socket):  # type: ignore[name-defined, misc]
         def connect(self, _: object) -> None:
             shares.append(self.gettimeout())
             raise TimeoutError("timed out")
 
-    monkeypatch.setattr(pump.socket, "socket", Deaf)
+    monkeypatch.setattr(client_connection.socket, "socket", Deaf)
     with pytest.raises(TemporaryError, match="timed out"):
-        pump.connect("x", 25, 90.0, ("127.0.0.1", "127.0.0.2", "127.0.0.3"))
+        client_connection.connect("x", 25, 90.0, ("127.0.0.1", "127.0.0.2", "127.0.0.3"))
     assert [round(share) for share in shares] == [30, 45, 90], "what one did not use is there for the next"
 
 

@@ -24,9 +24,9 @@ from mailtools.core.smtp.route import Route
 from mailtools.services.smtp_client import connect, connection
 from mailtools.services.smtp_client.connect import Dialling, open_link
 from mailtools.services.smtp_client.connection import Link
-from mailtools.system import pump
-from mailtools.system.certificates import self_signed
-from mailtools.system.pump import LostConnectionError
+from mailtools.system.net import client_connection
+from mailtools.system.net.client_connection import LostConnectionError
+from mailtools.system.tls.certificates import self_signed
 from tests.servers import DEADLINE, Scripted
 
 SECRET = "Pa55word"
@@ -63,7 +63,7 @@ def challenge(octets: bytes) -> bytes:
 @pytest.fixture
 def stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server is on another machine, as far as the pump can tell."""
-    monkeypatch.setattr(pump.Pump, "is_private", property(lambda _: False))
+    monkeypatch.setattr(client_connection.Pump, "is_private", property(lambda _: False))
 
 
 def fails(asked: Dialling, kind: type[MailError], match: str | None = None) -> MailError:

@@ -1,0 +1,247 @@
+"""The hosts that take mail for a domain, with their addresses: the DNS asked, `core/smtp/mx` decides.
+
+Blocks; one `Resolver` serves many threads. Owns RFC 5321 §5.1 (MX, and the domain's own address where it has
+none), RFC 5891 (A-labels, by UTS 46). Knows no connection.
+
+Invariants: nothing but `ResolutionError` comes out of `Resolver.hosts`, whatever octets a nameserver sends.
+Every wait and list is bounded.
+"""
+
+import socket
+import time
+from collections.abc import Callable, Collection, Iterator
+from itertools import chain, groupby, zip_longest
+from typing import Any, NamedTuple
+
+from mailtools.core.smtp import mx
+from mailtools.core.smtp.mx import Mx, ResolutionError
+from mailtools.system.dns.lookup import Answer, Lookup, family, system_lines
+
+__all__ = ["Host", "ResolutionError", "Resolver", "own_addresses"]
+
+MAX_HOSTS = 10  # hosts tried for a domain
+MAX_ADDRESSES = 8  # addresses tried for a host
+_PATIENCE = 3  # time-outs that all the address lookups of a domain may take together
+
+_HOSTS = "/etc/hosts"
+_IPV6_ROUTES = "/proc/net/ipv6_route"
+_IPV6_ADDRESSES = "/proc/net/if_inet6"
+_IPV4_ADDRESSES = "/proc/net/fib_trie"
+
+
+class Host(NamedTuple):
+    """A host that takes mail. *name*: its MX name, or the address of an address literal; never empty."""
+
+    name: str
+    addresses: tuple[str, ...]  # IPv4 and IPv6, best first; one at least
+
+
+class Resolver:
+    """Asks *nameserver* ("ADDRESS[:PORT]"), or those of /etc/resolv.conf.
+
+    *timeout*: seconds for one question, all tries together. *own_names*, *own_addresses*: who we are, for
+    mail must not be sent to ourselves. Raises ConfigurationError where *nameserver* is no address.
+    """
+
+    def __init__(
+        self,
+        nameserver: str = "",
+        *,
+        timeout: float = 10.0,
+        own_names: Collection[str] = (),
+        own_addresses: Collection[str] = (),
+        shuffle: Callable[[list[Any]], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lookup = Lookup(nameserver, timeout, clock)
+        self._has_machine = not nameserver
+        self._timeout = timeout
+        self._own_names = frozenset(mx.normalized(name) for name in own_names)
+        self._own_addresses = frozenset(mx.plain_address(address) for address in own_addresses)
+        self._shuffle = shuffle or _shuffle
+        self._clock = clock
+
+    def hosts(self, domain: str) -> Iterator[Host]:
+        """The hosts for mail to *domain* (a name in any script, or an address literal), best first.
+
+        Addresses are looked up as the hosts are asked for. At least one host, or a ResolutionError:
+        LookupAgainError is a TemporaryError, UnknownDomainError an UnknownHostError, NoMailError a
+        RefusedError.
+        """
+        if mx.is_literal(domain):
+            address = mx.literal(domain)
+            if not mx.is_connectable(address):
+                raise mx.no_address(domain)
+            if not self._foreign([address]):
+                raise mx.loop(domain)
+            yield Host(address, (address,))
+            return
+        name = _a_labels(domain)
+        answer = self._lookup.ask(name, "MX")
+        if answer.records:
+            yield from self._of_records(name, answer.records)
+        else:
+            yield self._implicit(name, answer)
+
+    def _implicit(self, name: str, answer: Answer) -> Host:
+        """The domain itself, where it has no MX."""
+        if name in self._own_names:
+            raise mx.loop(name)
+        found = answer if answer.why or not answer.exists else self._addresses(name)
+        records = found.records
+        # A name without dots has no MX anywhere: there the machine's own word will do without a nameserver.
+        if not records and (not found.why or "." not in name):
+            records = self._by_the_machine(name).records
+        if not records:
+            if found.why:
+                raise mx.lookup_again(name, found.why)
+            raise mx.no_address(name) if answer.exists else mx.unknown(name)
+        usable = [address for address in records if mx.is_connectable(address)]
+        foreign = self._foreign(usable)
+        if not foreign:
+            raise mx.loop(name) if usable else mx.no_address(name)
+        return Host(name, self._in_order(foreign))
+
+    def _of_records(self, domain: str, records: tuple[Mx, ...]) -> Iterator[Host]:
+        """The hosts of MX records. Where one turns out to be ourselves, only better ones count."""
+        best = mx.order(domain, records, self._shuffle, self._own_names)[:MAX_HOSTS]
+        why = ""
+        is_given = False
+        deadline = self._clock() + _PATIENCE * self._timeout
+        for _, group in groupby(best, key=lambda record: record.preference):
+            lookups: Iterator[tuple[str, Answer]] = (
+                (record.exchange, self._addresses_until(deadline, record.exchange)) for record in group
+            )
+            if self._own_addresses:  # then all of one preference have to be known before one of them is used
+                known = list(lookups)
+                if any(self._is_ourselves(answer) for _, answer in known):
+                    if not is_given and not why:
+                        raise mx.loop(domain)
+                    break
+                lookups = iter(known)
+            for name, answer in lookups:
+                why = why or answer.why
+                foreign = self._foreign([each for each in answer.records if mx.is_connectable(each)])
+                if foreign:
+                    is_given = True
+                    used = self._clock()
+                    yield Host(name, self._in_order(foreign))
+                    deadline += self._clock() - used  # the caller's time, not ours
+        if not is_given:
+            raise mx.lookup_again(domain, why) if why else mx.no_address(domain)
+
+    def _addresses_until(self, deadline: float, name: str) -> Answer:
+        if self._clock() >= deadline:
+            return Answer(why="too many of its hosts cannot be looked up")
+        found = self._addresses(name)
+        if not found.records and not found.why:
+            found = self._by_the_machine(name)
+        return found
+
+    def _addresses(self, name: str) -> Answer:
+        """A and AAAA; that one of them cannot be asked matters only where the other gives nothing."""
+        four = self._lookup.ask(name, "A")
+        if not four.exists:
+            return four
+        six = self._lookup.ask(name, "AAAA")
+        records = four.records + six.records
+        return Answer(records, why="" if records else four.why or six.why)
+
+    def _foreign(self, addresses: list[str]) -> list[str]:
+        """Those that are not our own."""
+        return [each for each in addresses if mx.plain_address(each) not in self._own_addresses]
+
+    def _is_ourselves(self, answer: Answer) -> bool:
+        return bool(answer.records) and not self._foreign(list(answer.records))
+
+    def _in_order(self, addresses: list[str]) -> tuple[str, ...]:
+        """Both families in turn, IPv6 first, where the machine has a way out for it; else IPv4 before all."""
+        four = [address for address in addresses if ":" not in address]
+        six = [address for address in addresses if ":" in address]
+        self._shuffle(four)
+        self._shuffle(six)
+        if not six or not four or not _has_ipv6_route():
+            return tuple((four + six)[:MAX_ADDRESSES])
+        turns = chain.from_iterable(zip_longest(six, four))
+        return tuple([address for address in turns if address][:MAX_ADDRESSES])
+
+    def _by_the_machine(self, name: str) -> Answer:
+        """What the machine itself says where the DNS knows nothing: hosts of small sites."""
+        if not self._has_machine:
+            return Answer()
+        return Answer(tuple(_by_hosts_file(name) if "." in name else _by_getaddrinfo(name)))
+
+
+# -- names and addresses ------------------------------------------------------------------------------------
+
+
+def _a_labels(domain: str) -> str:
+    """*domain* as the DNS has it. Raises UnknownDomainError where it can be no name."""
+    if len(domain) > mx.MAX_DOMAIN + 1:  # in octets it is no shorter, and the library takes its time
+        raise mx.malformed(domain)
+    name = domain
+    if not domain.isascii():
+        import idna
+
+        try:
+            name = idna.encode(domain, uts46=True).decode()
+        except (idna.IDNAError, UnicodeError):
+            raise mx.malformed(domain) from None
+    name = mx.normalized(name)
+    if not mx.is_host_name(name):
+        raise mx.malformed(domain)
+    return name
+
+
+def _by_hosts_file(name: str) -> list[str]:
+    """getaddrinfo() would look in the search list too, and so find another domain's host."""
+    found = []
+    for line in system_lines(_HOSTS):
+        address, *names = line.partition("#")[0].split() or [""]
+        if name in (mx.normalized(each) for each in names) and family(address) and "%" not in address:
+            found.append(address)
+    return found
+
+
+def _by_getaddrinfo(name: str) -> list[str]:
+    try:
+        found = socket.getaddrinfo(name.encode(), 0, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+
+
+def _has_ipv6_route() -> bool:
+    """Tell whether there is a default route for IPv6; one over lo is the kernel's refusal."""
+    for line in system_lines(_IPV6_ROUTES):
+        words = line.split()
+        if len(words) == 10 and words[0] == "0" * 32 and words[1] == "00" and words[9] != "lo":
+            return True
+    return False
+
+
+def own_addresses() -> frozenset[str]:
+    """The addresses of this machine's interfaces, without loopback, as far as Linux tells; else none."""
+    import ipaddress
+
+    found = set()
+    last = ""
+    for line in system_lines(_IPV4_ADDRESSES):
+        words = line.split()
+        if words[0] == "|--":
+            last = words[-1]
+        elif words == ["/32", "host", "LOCAL"]:
+            found.add(last)
+    for line in system_lines(_IPV6_ADDRESSES):
+        found.add(str(ipaddress.IPv6Address(bytes.fromhex(line.split()[0]))))
+    return frozenset(address for address in found if family(address) and not _is_loopback(address))
+
+
+def _is_loopback(address: str) -> bool:
+    return address == "::1" or address.startswith("127.")
+
+
+def _shuffle(items: list[Any]) -> None:
+    import random
+
+    random.shuffle(items)

@@ -1,0 +1,359 @@
+"""Appending to an mbox on disk: locked, durable, all or nothing.
+
+`append` writes a whole batch under one lock with one fdatasync (group commit). Knows nothing of users or
+SMTP. What it promises:
+
+* When it returns True the batch and, for a new mbox, its folder are on the disk.
+* When it raises, the mbox is as it was before.
+* When the process is killed inside it, the next append cuts the torn tail back, under the lock. For that it
+  notes the length before it writes, in ``.mailtools/NAME.append`` beside the mbox. A note counts only in the
+  same run of the machine and while the tail is recognisably its own: after it lie our postmark and no
+  postmark of somebody else. A note is not synced, so after a power failure the tail is not cut; it is closed
+  with a blank line, so that what follows stands on its own.
+* It never writes through a symbolic link, into something that is no regular file, or behind something that
+  is no mbox.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+
+from mailtools.core.errors import CannotWriteError, DiskFullError, LockTimeoutError
+from mailtools.core.lean import NamedTuple
+from mailtools.core.mbox.record import SEPARATOR
+from mailtools.system.files.buffer import Buffer, write_all
+from mailtools.system.mbox.locks import MboxLock
+
+STATE_FOLDER = ".mailtools"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_JOIN_UP_TO = 4 << 20  # octets written with one call; more than a batch of usual mail
+_SCAN_BLOCK = 1 << 20
+_LOOK_AGAIN = 0.02  # seconds, while another program holds the lock
+_SCAN_OVERLAP = 512  # octets; more than a postmark has
+
+
+class Record(NamedTuple):
+    """One message to append, LF, quoted: the postmark and trace fields, then the rest."""
+
+    head: bytes
+    body: Buffer
+
+    @property
+    def size(self) -> int:
+        """Octets it takes in the mbox, with its blank line."""
+        return len(self.head) + self.body.size + len(SEPARATOR)
+
+
+def append(path: str, records: Sequence[Record]) -> bool:
+    """Append *records*; False where another program holds the lock: then nothing was done.
+
+    Raises DiskFullError and CannotWriteError.
+    """
+    batch = Append(path, records)
+    if not batch.begin():
+        return False
+    try:
+        batch.write()
+    finally:
+        batch.end()
+    return True
+
+
+def append_waiting(path: str, records: Sequence[Record], patience: float = 30.0) -> None:
+    """The same, waiting so many seconds for others' locks. Raises LockTimeoutError too."""
+    import time
+
+    deadline = time.monotonic() + patience
+    while not append(path, records):
+        if time.monotonic() > deadline:
+            raise LockTimeoutError(f"{path}: locked by another program")
+        time.sleep(_LOOK_AGAIN)
+
+
+class Append:
+    """One batch on its way into an mbox, in three steps: only the middle one takes as long as the disk does.
+
+    So `begin` and `end` can run where nobody may be kept waiting, and `write` in any thread. (Every system
+    call in a second thread hands the interpreter's lock to and fro: with all of the steps there the server
+    took half as many messages a second.)
+    """
+
+    def __init__(self, path: str, records: Sequence[Record]) -> None:
+        self.path = path
+        self.records = records
+        self._note = _Note(path)
+        self.descriptor = -1
+        self._lock: MboxLock | None = None
+        self._is_new = False
+        self._is_clean = True  # nothing half done lies in the mbox
+        self._gap = b""
+        self._length = 0
+
+    def begin(self) -> bool:
+        """Lock, repair, note. False where another program holds the lock. Raises as `append`."""
+        try:
+            if self._begin():
+                return True
+        except OSError as error:
+            self.end()
+            raise _explained(self.path, error) from error
+        except CannotWriteError:
+            self.end()
+            raise
+        self.end()
+        return False
+
+    def _begin(self) -> bool:
+        self.descriptor, self._is_new = _open(self.path)
+        lock = MboxLock(self.descriptor, self.path)
+        if not lock.acquire():
+            return False
+        self._lock = lock
+        if not is_still(self.path, self.descriptor):
+            return False  # replaced while we took the lock: the next try opens the new one
+        self._note.repair(self.descriptor)
+        self._length = os.fstat(self.descriptor).st_size
+        # Empty: made just now, perhaps by an attempt of ours that came no further than its name.
+        self._is_new = self._is_new or self._length == 0
+        self._gap = _gap_before(self.path, self.descriptor, self._length)
+        self._note.open_at(self.descriptor, self._length, self._gap, self.records)
+        return True
+
+    @property
+    def is_quick(self) -> bool:
+        """Tell whether `put` is a matter of microseconds: all in memory, and the mbox not new."""
+        return not self._is_new and all(r.body.is_in_memory for r in self.records)
+
+    def write(self) -> None:
+        """Write and sync all of it, or leave the mbox as it was. Raises as `append`."""
+        self.put()
+        try:
+            os.fdatasync(self.descriptor)
+            if self._is_new:
+                sync_folder(os.path.dirname(self.path) or ".")
+        except OSError as error:
+            raise self.undo(error) from error
+
+    def put(self) -> None:
+        """Write all of it, not yet durable, or leave the mbox as it was. Raises as `append`."""
+        self._is_clean = False
+        try:
+            _write(self.descriptor, self._gap, self.records)
+        except OSError as error:
+            raise self.undo(error) from error
+        self._is_clean = True
+
+    def undo(self, error: OSError) -> CannotWriteError:
+        """Leave the mbox as it was before `put`; what to raise."""
+        self._is_clean = False
+        with suppress(OSError):
+            os.ftruncate(self.descriptor, self._length)
+            os.fdatasync(self.descriptor)
+            self._is_clean = True
+        return _explained(self.path, error)
+
+    def end(self) -> None:
+        """Close the note, give back lock and descriptors."""
+        if self._is_clean and self._lock is not None:
+            self._note.close()
+        self._note.forget()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+def _explained(path: str, error: OSError) -> CannotWriteError:
+    kind = DiskFullError if error.errno in NO_ROOM else CannotWriteError
+    return kind(f"{path}: {error.strerror}")
+
+
+def _open(path: str) -> tuple[int, bool]:
+    flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    is_new = False
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        folder = os.path.dirname(path) or "."
+        with suppress(FileExistsError):
+            os.mkdir(folder, 0o700)  # a user's folder that went away while we ran
+            sync_folder(os.path.dirname(folder) or ".")
+        descriptor = os.open(path, flags | os.O_CREAT, 0o600)
+        is_new = True
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise CannotWriteError(f"{path}: not a regular file")
+    return descriptor, is_new
+
+
+def is_still(path: str, descriptor: int) -> bool:
+    """Tell whether *descriptor* is still the file at *path*: others replace it by rename."""
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    here = os.fstat(descriptor)
+    return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
+
+
+def _gap_before(path: str, descriptor: int, length: int) -> bytes:
+    """What is missing at the end of what others wrote: its line end, its blank line."""
+    if length == 0:
+        return b""
+    if os.pread(descriptor, 5, 0) != b"From ":
+        raise CannotWriteError(f"{path}: not an mbox: it does not begin with a postmark; nothing was written")
+    tail = os.pread(descriptor, 3, max(0, length - 3))
+    if tail.endswith((b"\n\n", b"\n\r\n")):
+        return b""
+    return b"\n" if tail.endswith(b"\n") else b"\n\n"
+
+
+def _write(descriptor: int, gap: bytes, records: Sequence[Record]) -> None:
+    """Everything, joined to as few writes as memory allows."""
+    waiting = [gap]
+    size = 0
+    for record in records:
+        waiting.append(record.head)
+        for block in record.body.blocks():
+            waiting.append(block)
+            size += len(block)
+            if size > _JOIN_UP_TO or not record.body.is_in_memory:
+                write_all(descriptor, b"".join(waiting))
+                waiting, size = [], 0
+        waiting.append(SEPARATOR)
+    write_all(descriptor, b"".join(waiting))
+
+
+def repair(path: str, descriptor: int) -> None:
+    """Cut back what a killed append left behind; the caller holds the lock. Raises OSError."""
+    note = _Note(path)
+    try:
+        note.repair(descriptor)
+    finally:
+        note.forget()
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Note:
+    """The note beside an mbox: "+ boot inode length gap sizes postmark" during a write, "-" after it."""
+
+    def __init__(self, path: str) -> None:
+        folder = os.path.join(os.path.dirname(path), STATE_FOLDER)
+        self._path = os.path.join(folder, f"{os.path.basename(path)}.append")
+        self._descriptor = -1
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return os.open(self._path, flags, 0o600)
+        except FileNotFoundError:
+            with suppress(PermissionError):
+                os.mkdir(os.path.dirname(self._path), 0o700)
+                return os.open(self._path, flags, 0o600)
+        except PermissionError:
+            pass
+        return -1  # a folder that is not ours: we append without a note
+
+    def forget(self) -> None:
+        """Give the descriptor back."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def open_at(self, mbox: int, length: int, gap: bytes, records: Sequence[Record]) -> None:
+        """Note that from *length* on a batch is being written."""
+        if self._descriptor < 0:
+            return
+        sizes = ",".join(str(record.size) for record in records)
+        postmark = (gap + records[0].head)[:64].hex()
+        line = f"+ {_boot_identity()} {os.fstat(mbox).st_ino} {length} {len(gap)} {sizes} {postmark}\n"
+        if os.pwrite(self._descriptor, line.encode(), 0) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # half a note repairs nothing
+
+    def close(self) -> None:
+        """Note that the batch stands."""
+        if self._descriptor >= 0:
+            try:
+                os.pwrite(self._descriptor, b"-", 0)
+            except OSError:  # no room even for this: an empty note says the same
+                os.ftruncate(self._descriptor, 0)
+
+    def repair(self, mbox: int) -> None:
+        """Cut back what a killed process left behind."""
+        self._descriptor = self._open()
+        if self._descriptor < 0 or os.pread(self._descriptor, 1, 0) != b"+":
+            return
+        note = os.pread(self._descriptor, 1 << 20, 0).split(b"\n", 1)[0].decode("ascii", "replace").split(" ")
+        length = _torn_at(mbox, note)
+        if length is not None:
+            os.ftruncate(mbox, length)
+            os.fdatasync(mbox)
+        self.close()
+
+
+def _torn_at(mbox: int, note: list[str]) -> int | None:
+    """The length to cut back to; None where the note does not fit the mbox."""
+    try:
+        _, boot, inode, length_text, gap, sizes_text, postmark = note
+        length, sizes = int(length_text), [int(size) for size in sizes_text.split(",")]
+        begin = bytes.fromhex(postmark)
+        status = os.fstat(mbox)
+        if boot != _boot_identity() or int(inode) != status.st_ino or min(length, int(gap), *sizes) < 0:
+            return None
+        start = length + int(gap)
+    except ValueError:
+        return None
+    tail = status.st_size - length
+    if not 0 < tail <= int(gap) + sum(sizes):
+        return None
+    found = os.pread(mbox, len(begin), length)
+    if found != begin[: min(len(begin), tail)]:
+        return None
+    ours = {start}
+    for size in sizes:
+        ours.add(start := start + size)
+    return length if _postmarks_within(mbox, length, status.st_size) <= ours else None
+
+
+def _postmarks_within(mbox: int, start: int, end: int) -> set[int]:
+    """Where postmarks may stand in a part of an mbox: "From " after a line end, or anywhere with a date.
+
+    Anywhere, for a program that does not look at the end of the mbox appends to half a line of ours.
+    """
+    import re
+
+    from mailtools.core.mbox.postmark import USUAL_DATE
+
+    candidates = re.compile(rb"(?<=\n)From |(?<!>)From (?=[^\n]{0,400} " + USUAL_DATE + b")")
+    found: set[int] = set()
+    position = max(0, start - 1)
+    while position < end:
+        block = os.pread(mbox, _SCAN_BLOCK, position)
+        found.update(position + hit.start() for hit in candidates.finditer(block))
+        if len(block) <= _SCAN_OVERLAP:
+            break
+        position += len(block) - _SCAN_OVERLAP
+    return found
+
+
+@cache
+def _boot_identity() -> str:
+    """This run of the machine, so that a note of before a crash is not believed."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return "unknown"

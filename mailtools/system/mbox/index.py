@@ -1,0 +1,248 @@
+"""The index beside an mbox: its catalog, kept in ``.mailtools/NAME.index``, so that opening it costs no scan.
+
+It may be deleted at any time, torn or stale: then the mbox is read again. Other programs append and rewrite,
+so it is believed whole only while inode, size and mtime are those it was made with. Where the mbox grew and
+the records that are known still stand where they stood (some of them are looked at), what is new is read.
+Nothing of this keeps a lock for longer than it takes to learn how long the mbox is: an append that is under
+way is waited for, and what a kill left torn is cut back, for half a message must not stand as one.
+
+Knows nothing of users and protocols.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from mailtools.core.errors import BadDataError, CannotWriteError, LockTimeoutError
+from mailtools.core.mbox import catalog, scan
+from mailtools.core.mbox.catalog import Catalog, Row
+from mailtools.core.mbox.scan import Record
+from mailtools.system.mbox import appending
+from mailtools.system.mbox.locks import MboxLock
+
+_SAMPLES = 16  # records looked at where an mbox has grown
+_TRIES = 3  # where another program rewrites it under our eyes
+_BLOCK = 1 << 20
+_LOOK_AGAIN = 0.01  # seconds, while another program holds the lock
+IN_MEMORY = 1 << 20  # octets of a record; a larger one is read in pieces
+
+
+class Box(NamedTuple):
+    """An open mbox and what is in it. *descriptor*: -1 where there is no mbox: it is empty."""
+
+    descriptor: int
+    catalog: Catalog
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+
+def open_box(path: str, patience: float = 10.0) -> Box:
+    """The mbox at *path* as it is now. *patience*: seconds to wait for another program's lock.
+
+    Raises BadDataError where it is no mbox, LockTimeoutError, CannotWriteError where it cannot be opened.
+    """
+    deadline = time.monotonic() + patience
+    for _ in range(_TRIES):
+        descriptor = _open(path)
+        if descriptor < 0:
+            return Box(-1, Catalog())
+        try:
+            found = _current(path, descriptor, deadline)
+        except BaseException as error:
+            os.close(descriptor)
+            if isinstance(error, OSError):
+                raise CannotWriteError(f"{path}: {error.strerror}") from error
+            raise
+        if found is not None:
+            return Box(descriptor, found)
+        os.close(descriptor)
+    raise LockTimeoutError(f"{path}: another program goes on rewriting it")
+
+
+def current(path: str, descriptor: int) -> Catalog:
+    """The catalog of an open mbox whose lock is held. Raises BadDataError, OSError."""
+    stamp, known = _load(path)
+    status = os.fstat(descriptor)
+    if known is not None and stamp == _stamp(status):
+        return known
+    return _read(descriptor, _still_fitting(descriptor, stamp, known), status.st_size)
+
+
+def save(path: str, descriptor: int, found: Catalog) -> None:
+    """Keep the catalog of an mbox as it is now; where that cannot be, nothing is lost but time."""
+    _save(path, _stamp(os.fstat(descriptor)), found)
+
+
+def _save(path: str, stamp: bytes, found: Catalog) -> None:
+    target = _path(path)
+    with suppress(OSError):
+        with suppress(FileExistsError):
+            os.mkdir(os.path.dirname(target), 0o700)
+        handle, temporary = tempfile.mkstemp(prefix=".index", dir=os.path.dirname(target))
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(found.octets(stamp))
+            os.replace(temporary, target)  # not synced: a torn one is told by its checksum
+        except OSError:
+            os.unlink(temporary)
+            raise
+
+
+def _path(path: str) -> str:
+    return os.path.join(os.path.dirname(path), appending.STATE_FOLDER, f"{os.path.basename(path)}.index")
+
+
+def _load(path: str) -> tuple[bytes, Catalog | None]:
+    try:
+        descriptor = os.open(_path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b"", None
+    with os.fdopen(descriptor, "rb") as file:
+        try:
+            return catalog.from_octets(file.read()) or (b"", None)
+        except OSError:
+            return b"", None
+
+
+def _open(path: str) -> int:
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        try:
+            return os.open(path, os.O_RDWR | flags)
+        except PermissionError:
+            return os.open(path, os.O_RDONLY | flags)
+    except FileNotFoundError:
+        return -1
+    except OSError as error:
+        raise CannotWriteError(f"{path}: {error.strerror}") from error
+
+
+def _current(path: str, descriptor: int, deadline: float) -> Catalog | None:
+    """None where the file was replaced or cut while we looked."""
+    stamp, known = _load(path)
+    if known is not None and stamp == _stamp(os.fstat(descriptor)):
+        return known
+    settled = _settled(path, descriptor, deadline)
+    if settled is None:
+        fitting = _still_fitting(descriptor, stamp, known)
+        if len(fitting):
+            return fitting  # what was whole before another program took the lock
+        raise LockTimeoutError(f"{path}: locked by another program")
+    found = _read(descriptor, _still_fitting(descriptor, stamp, known), settled.st_size)
+    if os.fstat(descriptor).st_size < settled.st_size or not appending.is_still(path, descriptor):
+        return None
+    _save(path, _stamp(settled), found)
+    return found
+
+
+def _settled(path: str, descriptor: int, deadline: float) -> os.stat_result | None:
+    """How the mbox is while nobody writes; None where another program does not let it go."""
+    lock = MboxLock(descriptor, path)
+    while True:
+        try:
+            is_locked = lock.acquire()
+        except OSError:  # opened for reading only, in a folder that is not ours: nothing can be locked
+            return os.fstat(descriptor)
+        if is_locked:
+            break
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(_LOOK_AGAIN)
+    try:
+        appending.repair(path, descriptor)
+        return os.fstat(descriptor)
+    finally:
+        lock.release()
+
+
+def holds(path: str, start: int, octets: bytes, patience: float = 10.0) -> bool:
+    """Tell whether *octets* stand in the mbox at or behind *start*, while nobody writes.
+
+    Raises LockTimeoutError, CannotWriteError.
+    """
+    descriptor = _open(path)
+    if descriptor < 0:
+        return False
+    try:
+        settled = _settled(path, descriptor, time.monotonic() + patience)
+        if settled is None:
+            raise LockTimeoutError(f"{path}: locked by another program")
+        at = min(start, settled.st_size)
+        while block := os.pread(descriptor, _BLOCK + len(octets), at):
+            if octets in block:
+                return True
+            at += _BLOCK
+        return False
+    except OSError as error:
+        raise CannotWriteError(f"{path}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+
+
+def _stamp(status: os.stat_result) -> bytes:
+    return b"%d %d %d %d" % (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _still_fitting(descriptor: int, stamp: bytes, known: Catalog | None) -> Catalog:
+    """Of *known* what still stands where it stood; its last record is read again, for it may have grown."""
+    status = os.fstat(descriptor)
+    if known is None or not len(known) or stamp.split(b" ")[:2] != _stamp(status).split(b" ")[:2]:
+        return Catalog()
+    count = len(known)
+    samples = {count * step // _SAMPLES for step in range(_SAMPLES)} | {count - 1}
+    if status.st_size < known.end or not all(stands(descriptor, known[n]) for n in samples):
+        return Catalog()
+    if stamp.split(b" ")[2] == b"%d" % status.st_size:
+        return Catalog()  # as long as before, and changed: no append
+    known.cut(count - 1)
+    return known
+
+
+def stands(descriptor: int, row: Row) -> bool:
+    """Tell whether the message of *row* still stands where it stood. Raises OSError."""
+    record = record_at(descriptor, row)
+    return record is not None and catalog.measured(record)[2] == row.digest
+
+
+def record_at(descriptor: int, row: Row) -> Record | None:
+    """The record at *row*'s place; None where none begins there. Raises OSError."""
+    if row.end - row.start <= IN_MEMORY:
+        return record_of(os.pread(descriptor, row.end - row.start, row.start))
+    try:
+        return next(scan.records(reader(descriptor, row.start, row.end)), None)
+    except BadDataError:
+        return None
+
+
+def record_of(octets: bytes) -> Record | None:
+    """A record that is all in memory; None where it is none."""
+    return Record(octets, 0, len(octets), 1, None) if octets.startswith(b"From ") else None
+
+
+def _read(descriptor: int, known: Catalog, end: int) -> Catalog:
+    try:
+        known.read_on(reader(descriptor, known.end, end), end)
+    except BadDataError:
+        if not known.end:
+            raise
+        known = Catalog()
+        known.read_on(reader(descriptor, 0, end), end)
+    return known
+
+
+def reader(descriptor: int, start: int, end: int) -> Callable[[int], bytes]:
+    """A function that reads the octets from *start* to *end*, at most so many at a time."""
+
+    def read(size: int) -> bytes:
+        nonlocal start
+        octets = os.pread(descriptor, min(size, end - start), start)
+        start += len(octets)
+        return octets
+
+    return read

@@ -1,0 +1,74 @@
+"""Where mailboxes lie below the mail root, and how any name becomes a file name that stays there.
+
+``ROOT/USER/INBOX.mbox``, ``ROOT/USER/NAME.mbox``, children ``ROOT/USER/NAME/CHILD.mbox``. Names are UTF-8;
+control octets, ``/``, a leading dot and ``%`` are percent-encoded, so that no name a peer chooses can be
+``..``, absolute, hidden, or another name's twin. Folders are made 0700 and never entered through a symbolic
+link.
+"""
+
+import os
+import stat
+
+from mailtools.core.errors import CannotWriteError, DiskFullError
+from mailtools.core.patterns import lazy
+from mailtools.system.mbox.appending import NO_ROOM, sync_folder
+
+INBOX = "INBOX"
+_USERS = "users"  # the users file has this name in the root
+_REMEMBERED = 10_000  # users whose folder is known to be there
+_ENCODED = lazy(r"[\x00-\x1f\x7f-\x9f/%\\\u2028\u2029]|^\.|[\ud800-\udfff]")
+_LONGEST = 255 - len(".mbox.append")  # what filesystems take, less the endings we add
+
+
+def file_name(name: str) -> str:
+    """*name* as one safe component. Raises ValueError where it is empty or too long for a file."""
+    if name.isascii() and name.isalnum():  # most are, and need no pattern
+        safe = name
+    else:
+        safe = _ENCODED.sub(
+            lambda m: "".join(f"%{octet:02X}" for octet in m.group().encode("utf-8", "surrogatepass")), name
+        )
+    if not safe or len(safe.encode()) > _LONGEST:
+        raise ValueError(f"not usable as a mailbox name: {name[:80]!r}")
+    return safe
+
+
+class MailRoot:
+    """One mail root."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(os.path.expanduser(path))
+        self._known: dict[str, str] = {}
+
+    def inbox(self, user: str) -> str:
+        """The path of *user*'s INBOX; makes its folders. Raises CannotWriteError, OSError, ValueError."""
+        path = self._known.get(user)
+        if path is None:
+            folder = os.path.join(self.path, "%75sers" if user == _USERS else file_name(user))
+            self.make()
+            _make_folder(folder)
+            path = os.path.join(folder, f"{INBOX}.mbox")
+            if len(self._known) < _REMEMBERED:
+                self._known[user] = path
+        return path
+
+    def make(self) -> None:
+        """Make the root itself, durably. Raises CannotWriteError."""
+        if not os.path.isdir(self.path):
+            try:
+                os.makedirs(self.path, 0o700, exist_ok=True)
+                sync_folder(os.path.dirname(self.path))
+            except OSError as error:
+                kind = DiskFullError if error.errno in NO_ROOM else CannotWriteError
+                raise kind(f"{self.path}: {error.strerror}: no mail root can be there") from error
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.mkdir(path, 0o700)
+        sync_folder(os.path.dirname(path))
+    except FileExistsError:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise CannotWriteError(
+                f"{path}: a symbolic link or file where a user's folder should be"
+            ) from None

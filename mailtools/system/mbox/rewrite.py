@@ -1,0 +1,154 @@
+"""Messages taken out of an mbox: the old file or the new one after a kill at any moment, never less.
+
+What is to stay is copied under the lock into a new file, synced, and put in the old one's place by one
+rename; owner and mode stay, and so does what other programs appended meanwhile. Whoever reads the old file
+goes on reading it.
+"""
+
+import os
+import re
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+
+from mailtools.core.errors import CannotWriteError, DiskFullError, LockTimeoutError
+from mailtools.core.mbox.catalog import OTHER, Catalog
+from mailtools.system.files.buffer import write_all
+from mailtools.system.mbox import appending, index
+from mailtools.system.mbox.locks import MboxLock
+
+_BLOCK = 1 << 20
+_LOOK_AGAIN = 0.01
+_HEADER = 64 << 10  # octets in which the first message's X-IMAPbase stands
+_IMAP_BASE = re.compile(rb"(?i)\n(X-IMAP(?:base)?:[^\n]*\n)")
+
+
+def remove(path: str, seen: Catalog, numbers: Collection[int], patience: float = 30.0) -> None:
+    """Take the records *numbers* (from 0) of the catalog *seen* out of the mbox at *path*, durably.
+
+    Each is found again by its digest, wherever another program moved it; what is gone is gone. Raises
+    LockTimeoutError, BadDataError, CannotWriteError: then the mbox is as it was.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise CannotWriteError(f"{path}: {error.strerror}") from error
+        try:
+            if _removed(path, descriptor, seen, numbers):
+                return
+        except OSError as error:
+            kind = DiskFullError if error.errno in appending.NO_ROOM else CannotWriteError
+            raise kind(f"{path}: {error.strerror}: nothing was removed") from error
+        finally:
+            os.close(descriptor)
+        if time.monotonic() > deadline:
+            raise LockTimeoutError(f"{path}: locked by another program")
+        time.sleep(_LOOK_AGAIN)
+
+
+def _removed(path: str, descriptor: int, seen: Catalog, numbers: Collection[int]) -> bool:
+    """False where it has to be tried again."""
+    lock = MboxLock(descriptor, path)
+    if not lock.acquire():
+        return False
+    try:
+        if not appending.is_still(path, descriptor):
+            return False
+        appending.repair(path, descriptor)
+        there = index.current(path, descriptor)
+        victims = _found_again(there, seen, numbers)
+        if victims:
+            _replace(path, descriptor, there, victims)
+    finally:
+        lock.release()
+    return True
+
+
+def _found_again(there: Catalog, seen: Catalog, numbers: Collection[int]) -> set[int]:
+    """Where the records stand now."""
+    count = len(seen)
+    if len(there) >= count and there.digests[: len(seen.digests)] == seen.digests:
+        return set(numbers)  # nothing but new mail
+    names = seen.names()
+    wanted = {names[number] for number in numbers}
+    return {number for number, name in enumerate(there.names()) if name in wanted}
+
+
+def _replace(path: str, descriptor: int, there: Catalog, victims: set[int]) -> None:
+    kept = [number for number in range(len(there)) if number not in victims]
+    base = _imap_base(descriptor, there) if 0 in victims and kept else b""
+    folder = os.path.join(os.path.dirname(path), appending.STATE_FOLDER)
+    temporary = os.path.join(folder, f"{os.path.basename(path)}.new")  # a killed one's is written over
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    new = os.open(temporary, flags, 0o600)
+    try:
+        _take_over(new, os.fstat(descriptor))
+        found = _copy(descriptor, new, there, kept, base)
+        os.fsync(new)
+        os.rename(temporary, path)
+        appending.sync_folder(os.path.dirname(path) or ".")
+        index.save(path, new, found)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    finally:
+        os.close(new)
+
+
+def _take_over(new: int, old: os.stat_result) -> None:
+    with suppress(PermissionError):
+        os.fchown(new, old.st_uid, old.st_gid)
+    os.fchmod(new, old.st_mode & 0o777)
+
+
+def _imap_base(descriptor: int, there: Catalog) -> bytes:
+    """The field by which others know the mbox again: it stands in the first message, and has to stay."""
+    row = there[0]
+    head = os.pread(descriptor, min(_HEADER, row.end - row.start), row.start).partition(b"\n\n")[0] + b"\n"
+    match = _IMAP_BASE.search(head)
+    return match[1] if match else b""
+
+
+def _copy(old: int, new: int, there: Catalog, kept: Sequence[int], base: bytes) -> Catalog:
+    """The records that stay, and their catalog; *base*: a field for the first one's header."""
+    found = Catalog()
+    position = 0
+    for number in kept:
+        row = there[number]
+        found.add(position, row.size, row.kind, row.digest)
+        position += row.end - row.start
+        if base and number == kept[0]:
+            found.kinds[0] = OTHER
+            position += len(base)
+    found.end = position
+    for start, end in _ranges(there, kept):
+        at = start
+        if base and start == there[kept[0]].start:
+            line = os.pread(old, _HEADER, start).partition(b"\n")[0] + b"\n"
+            write_all(new, line + base)
+            at += len(line)
+        while at < end and (block := os.pread(old, min(_BLOCK, end - at), at)):
+            write_all(new, block)
+            at += len(block)
+    return found
+
+
+def _ranges(there: Catalog, kept: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Octets of the old file, neighbours joined."""
+    begin = end = -1
+    for number in kept:
+        row = there[number]
+        if row.start != end:
+            if end > begin:
+                yield begin, end
+            begin = row.start
+        end = row.end
+    if end > begin:
+        yield begin, end

@@ -1,0 +1,339 @@
+"""One client's connection: octets to the engine, events to the session, octets back, TLS between.
+
+It knows neither listeners nor limits (system/net/server) and no protocol. A client that does not read is not
+read from either, so that neither the replies nor the octets it sends heap up.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol, cast
+
+from mailtools.core.engine import Engine, RemoteProtocolError
+from mailtools.core.errors import MailError
+from mailtools.system.net.listeners import is_local
+from mailtools.system.net.transcript import Transcript, open_transcript
+from mailtools.system.tls.certificates import Certificates
+from mailtools.system.tls.layer import TlsLayer
+
+log = logging.getLogger("mailtools")
+
+_PARTING = 0.5  # seconds an idle session has to say QUIT
+_READ_AHEAD = 256 << 10  # octets taken from a client while its question waits
+_TURN = 100  # events until other connections have a turn
+
+
+class ServerEngine(Engine, Protocol):
+    """What a server needs of an engine, beyond the common face."""
+
+    @property
+    def awaits_reply(self) -> bool:
+        """True while a question waits for our side: not the client's delay."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """True while something is under way that is worth waiting for at the end."""
+
+    @property
+    def wants_tls(self) -> bool:
+        """True where the client was told to begin TLS."""
+
+    @property
+    def has_more(self) -> bool:
+        """True where parsing was interrupted though octets wait."""
+
+    heard: list[bytes] | None  # what the client said, secrets masked; kept where it is a list
+
+    def secured(self, bindings: Mapping[str, bytes]) -> None:
+        """TLS is there, with these channel bindings."""
+
+    def close_with(self, code: int, enhanced: str, text: str) -> None:
+        """Say goodbye in the protocol's words and close."""
+
+
+class Session(Protocol):
+    """Whoever decides: takes events, calls the engine's reply methods."""
+
+    def handle(self, event: Any) -> None:
+        """Act on one event."""
+
+
+class Opening(NamedTuple):
+    """What a new connection is opened with."""
+
+    peer: str  # address, "" for a unix socket
+    resume: Callable[[], None]  # to be called when a question that had to wait was answered
+    drop: Callable[[], None]  # cut the connection without a word
+
+
+OpenSession = Callable[[Opening], tuple[ServerEngine, Session]]
+
+
+class Host(Protocol):
+    """The server that a connection belongs to."""
+
+    name: str
+    transcript: str
+    certificates: Certificates | None
+    implicit_tls: bool
+    open_session: OpenSession
+
+    def admit(self, connection: "Connection") -> str:
+        """Count it in; the reason where it has to go."""
+
+    def dismiss(self, connection: "Connection") -> None:
+        """Count it out."""
+
+
+class Connection(asyncio.Protocol):
+    """One client."""
+
+    __slots__ = (
+        "_engine",
+        "_host",
+        "_is_advancing",
+        "_is_due",
+        "_reading",
+        "_session",
+        "_tls",
+        "_transcript",
+        "_transport",
+        "_writable",
+        "last_progress",
+        "peer",
+    )
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._writable = True
+        self._reading = True
+        self._is_advancing = False
+        self._is_due = False  # to go on after others had a turn
+        self._transcript: Transcript | None = None
+        self._tls: TlsLayer | None = None
+        self.peer = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client is there: let it in or turn it away."""
+        self._transport = cast(asyncio.Transport, transport)
+        name = transport.get_extra_info("peername")
+        self.peer = name[0].removeprefix("::ffff:") if isinstance(name, tuple) else ""
+        self.last_progress = time.monotonic()
+        self._engine, self._session = self._host.open_session(Opening(self.peer, self.advance, self.drop))
+        if self._host.transcript:
+            self._start_transcript()
+        if self._host.implicit_tls:
+            self._start_tls()
+        reason = self._host.admit(self)
+        if reason:
+            log.warning("connection from %s refused: %s", self.shown, reason)
+            self._engine.close_with(421, "4.7.0", reason)
+            if not self._is_heard:
+                transport.abort()  # type: ignore[attr-defined]
+        self.advance()
+
+    @property
+    def shown(self) -> str:
+        """The client, for the log."""
+        return self.peer or "a local client"
+
+    def _start_transcript(self) -> None:
+        try:
+            self._transcript = open_transcript(self._host.transcript, self._host.name)
+            self._engine.heard = []
+        except MailError as error:
+            log.error("%s", error)
+
+    def _record(self, said: bytes, remark: str = "") -> None:
+        """Write on in the transcript; where that cannot be, mail goes on without."""
+        if self._transcript is None:
+            return
+        heard, self._engine.heard = b"".join(self._engine.heard or ()), []
+        try:
+            if heard:
+                self._transcript.client(heard)
+            if said:
+                self._transcript.server(said)
+            if remark:
+                self._transcript.remark(remark)
+        except OSError as error:
+            log.error("the transcript ends here: %s", error.strerror)
+            self._transcript = self._engine.heard = None
+
+    # -- octets that come ----------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Octets came."""
+        if self._tls is not None:
+            data = self._decrypted(self._tls, data)
+        if data:
+            self._engine.receive_data(data)
+        self.advance()
+
+    def _start_tls(self) -> None:
+        assert self._host.certificates is not None
+        self._tls = TlsLayer(self._host.certificates)
+
+    def _decrypted(self, tls: TlsLayer, data: bytes) -> bytes:
+        was_established = tls.is_established
+        try:
+            data = tls.receive(data)
+        except RemoteProtocolError as error:
+            log.info("%s: %s", self.shown, error)
+            self._transport.write(tls.data_to_send())
+            self._transport.close()
+            return b""
+        if handshake := tls.data_to_send():
+            self._transport.write(handshake)
+        if tls.is_established and not was_established:
+            self.last_progress = time.monotonic()
+            self._record(b"", tls.shown)
+            self._engine.secured(tls.bindings())
+        if tls.is_ended:
+            self._engine.receive_eof()
+        return data
+
+    def eof_received(self) -> bool:
+        """The client sends nothing more, but may still read: its replies are not lost on it."""
+        self._engine.receive_eof()
+        self.advance()
+        return self._is_heard and not self._engine.is_closed
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        if not self._writable or self._engine.has_more:
+            # It has not got the answers before: what it asked behind them, such as to delete, is not done.
+            self._engine.close_with(421, "4.4.2", "the client is gone")
+        self._engine.receive_eof()
+        self._writable = True  # nobody reads any more: run the engine to its end
+        self._tls = None
+        self.advance()
+        self._host.dismiss(self)
+        if self._transcript is not None:
+            with suppress(OSError):
+                self._transcript.close()
+            self._transcript = None
+
+    # -- what becomes of them ------------------------------------------------------------------------------
+
+    @property
+    def _is_heard(self) -> bool:
+        """False during a TLS handshake: nothing can be said or heard but that."""
+        return self._tls is None or self._tls.is_established
+
+    def advance(self) -> None:
+        """Move on: every event to the session, the replies in one write.
+
+        An answer that comes at once calls this inside of itself; the loop outside goes on with it.
+        """
+        if self._is_advancing or (self._tls is not None and not self._tls.is_established):
+            return
+        self._is_advancing = True
+        engine, handle, progress = self._engine, self._session.handle, 0
+        try:
+            while self._writable and progress < _TURN and (event := engine.next_event()) is not None:
+                handle(event)
+                progress += 1
+        except RemoteProtocolError as error:
+            log.info("%s: %s", self.shown, error)
+            self._transport.abort()
+            return
+        except Exception:  # a bug must not take the other sessions along
+            log.exception("a bug in the session of %s", self.shown)
+            engine.close_with(421, "4.3.0", "internal error, try again later")
+        finally:
+            self._is_advancing = False
+        if progress:
+            self.last_progress = time.monotonic()
+        self._flush()
+        if engine.wants_tls and self._tls is None and not self._transport.is_closing():
+            self._start_tls()
+        if (engine.has_more or progress == _TURN) and self._writable and not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+        if not self._reading or engine.buffered >= _READ_AHEAD or not self._writable or self._is_due:
+            self._set_reading(self._writable and engine.buffered < _READ_AHEAD and not self._is_due)
+
+    def _go_on(self) -> None:
+        self._is_due = False
+        self.advance()
+
+    def _flush(self) -> None:
+        octets = self._engine.data_to_send()
+        if self._transcript is not None:
+            self._record(octets)
+        if octets and not self._transport.is_closing():
+            self.last_progress = time.monotonic()  # it got an answer, so it said something whole
+            self._write(octets)
+        if self._engine.is_closed:
+            self._close()
+
+    def _write(self, octets: bytes) -> None:
+        if self._tls is not None:
+            self._tls.send(octets)
+            octets = self._tls.data_to_send()
+        self._transport.write(octets)
+
+    def _close(self) -> None:
+        if self._tls is not None and not self._transport.is_closing():
+            self._tls.close()
+            self._transport.write(self._tls.data_to_send())
+        self._transport.close()
+
+    # -- pace ----------------------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """The client does not read: do no more work for it."""
+        self._writable = False
+        self._set_reading(False)
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._writable = True
+        self.advance()
+
+    def _set_reading(self, wanted: bool) -> None:
+        if wanted is self._reading or self._transport.is_closing():
+            return
+        self._reading = wanted
+        if wanted:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    # -- ends ----------------------------------------------------------------------------------------------
+
+    def drop(self) -> None:
+        """Cut the connection without a word."""
+        self._transport.abort()
+
+    def time_out(self) -> None:
+        """The client made no progress for too long; where we are the slow ones it is not to blame."""
+        if self._engine.awaits_reply and self._is_heard:
+            return
+        log.info("%s timed out", self.shown)
+        hopeless = self._engine.is_closed or not self._writable or not self._is_heard
+        self._engine.close_with(421, "4.4.2", "timeout, closing")
+        if self._is_heard:
+            self._flush()
+        if hopeless:
+            self._transport.abort()
+
+    def finish(self, now: bool) -> None:
+        """The server ends: an idle session soon (its QUIT may come yet), one under way when it is done."""
+        idle = time.monotonic() - self.last_progress
+        if not now and (self._engine.in_transaction or idle < _PARTING):
+            return
+        if not self._engine.is_closed:
+            self._engine.close_with(421, "4.3.2", "shutting down")
+        if self._is_heard:
+            self._flush()
+        if now or not self._is_heard:
+            self._transport.abort()
+
+    @property
+    def is_local(self) -> bool:
+        """True for loopback and unix sockets."""
+        return is_local(self.peer)

@@ -1,0 +1,215 @@
+"""Locks on an mbox: both or neither, honoured by others, stale ones removed, never through a symbolic link."""
+
+import fcntl
+import mailbox
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mailtools.system.mbox import locks
+from mailtools.system.mbox.locks import MboxLock, make_dotlock
+
+
+def opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+
+@pytest.fixture
+def dead() -> int:
+    """The number of a process that ended."""
+    process = subprocess.Popen([sys.executable, "-I", "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def aged(path: Path, seconds: float) -> None:
+    when = time.time() - seconds
+    os.utime(path, (when, when), follow_symlinks=False)
+
+
+def test_both_locks_are_taken_and_given_back(tmp_path: Path) -> None:
+    path = tmp_path / "in.mbox"
+    lock = MboxLock(opened(path), str(path))
+    assert lock.acquire()
+    assert Path(f"{path}.lock").read_text() == f"{os.getpid()}\n"
+    assert not MboxLock(opened(path), str(path)).acquire()
+    lock.release()
+    assert not Path(f"{path}.lock").exists()
+    assert MboxLock(opened(path), str(path)).acquire()
+
+
+def test_another_descriptor_of_this_process_that_is_closed_drops_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "in.mbox"
+    assert MboxLock(opened(path), str(path)).acquire()
+    os.unlink(f"{path}.lock")
+    os.close(opened(path))
+    assert not MboxLock(opened(path), str(path)).acquire()
+
+
+def test_pythons_mailbox_and_ours_keep_each_other_out(tmp_path: Path) -> None:
+    path = tmp_path / "in.mbox"
+    theirs = mailbox.mbox(path)
+    ours = MboxLock(opened(path), str(path))
+    theirs.lock()
+    assert not ours.acquire()
+    theirs.unlock()
+    assert ours.acquire()
+    with pytest.raises(mailbox.ExternalClashError):
+        theirs.lock()
+    ours.release()
+    theirs.lock()
+    theirs.unlock()
+
+
+def test_the_fcntl_lock_alone_keeps_us_out_and_no_dotlock_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "in.mbox"
+    script = (
+        "import fcntl, sys\nfile = open(sys.argv[1], 'r+b')\nfcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "print('held', flush=True)\nsys.stdin.read()\n"
+    )
+    path.touch()
+    other = subprocess.Popen(
+        [sys.executable, "-I", "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert other.stdout and other.stdout.readline() == b"held\n"
+    ours = MboxLock(opened(path), str(path))
+    assert not ours.acquire()
+    assert not Path(f"{path}.lock").exists()
+    other.communicate()
+    assert ours.acquire()
+
+
+def test_the_dotlock_alone_keeps_us_out_and_no_fcntl_lock_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "in.mbox"
+    Path(f"{path}.lock").write_text(f"{os.getppid()}\n")
+    ours = MboxLock(opened(path), str(path))
+    assert not ours.acquire()
+    child = subprocess.run(
+        [sys.executable, "-I", "-c", "import fcntl, sys\nfcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)",
+         str(path)], check=False, capture_output=True,
+    )  # fmt: skip
+    assert child.returncode == 0, child.stderr
+
+
+def test_a_dotlock_that_cannot_be_made_leaves_no_fcntl_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "in.mbox"
+    ours = MboxLock(opened(path), str(path))
+
+    def full(_: str) -> bool:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(locks, "make_dotlock", full)
+        with pytest.raises(OSError, match="No space"):
+            ours.acquire()
+    assert MboxLock(opened(path), str(path)).acquire()
+
+
+@pytest.mark.parametrize(
+    ("content", "age", "stale"),
+    [
+        ("{dead}\n", 0, True),
+        ("{dead}", 0, True),
+        ("{dead}:{host}\n", 0, True),
+        ("{dead}:elsewhere\n", 0, False),
+        ("{dead}:elsewhere\n", 301, True),
+        ("{alive}\n", 0, False),
+        ("{alive}\n", 301, False),
+        ("{alive}:{host}\n", 301, False),
+        ("{alive}\n", 3601, True),
+        ("", 0, False),
+        ("", 290, False),
+        ("", 301, True),
+        ("0", 0, False),
+        ("0", 301, True),
+        ("-1\n", 0, False),
+        ("99999999999999999999\n", 0, False),
+        ("99999999999999999999\n", 301, True),
+        ("what?", 301, True),
+        ("\x00" * 500, 0, False),
+    ],
+)
+def test_stale_dotlocks(tmp_path: Path, dead: int, content: str, age: float, stale: bool) -> None:
+    path = tmp_path / "in.mbox.lock"
+    path.write_text(content.format(dead=dead, alive=os.getppid(), host=socket.gethostname()))
+    aged(path, age)
+    assert make_dotlock(str(path)) is stale
+    assert (path.read_text() == f"{os.getpid()}\n") is stale
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_dotlock_from_the_future_is_not_stale(tmp_path: Path) -> None:
+    path = tmp_path / "in.mbox.lock"
+    path.touch()
+    aged(path, -5000)
+    assert not make_dotlock(str(path))
+
+
+def test_a_symbolic_link_in_place_of_the_dotlock_is_never_followed(tmp_path: Path, dead: int) -> None:
+    target = tmp_path / "target"
+    path = tmp_path / "in.mbox.lock"
+    path.symlink_to(target)
+    assert not make_dotlock(str(path))
+    assert not target.exists(), "made through the link"
+    target.write_text(f"{dead}\n")
+    aged(target, 5000)
+    aged(path, 5000)
+    assert not make_dotlock(str(path))
+    assert target.read_text() == f"{dead}\n"
+    assert path.is_symlink()
+
+
+def test_a_folder_or_pipe_in_place_of_the_dotlock_keeps_us_out_without_waiting(tmp_path: Path) -> None:
+    folder, pipe = tmp_path / "a.lock", tmp_path / "b.lock"
+    folder.mkdir()
+    os.mkfifo(pipe)
+    assert not make_dotlock(str(folder))
+    assert not make_dotlock(str(pipe))
+
+
+def test_a_fresh_dotlock_that_took_the_place_of_a_stale_one_stays(
+    tmp_path: Path, dead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "in.mbox.lock"
+    path.write_text(f"{dead}\n")
+    aged(path, 100)
+    rename = os.rename
+
+    def late(source: str, target: str) -> None:
+        os.unlink(source)
+        Path(source).write_text(f"{os.getppid()}\n")  # another program was quicker
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    assert not make_dotlock(str(path))
+    assert path.read_text() == f"{os.getppid()}\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_not_ours_to_write_in_is_locked_with_fcntl_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "in.mbox"
+    descriptor = opened(path)
+    real = os.open
+
+    def refuse(name: str, flags: int, *rest: int) -> int:
+        if str(name).endswith(".lock"):
+            raise PermissionError(13, "Permission denied")
+        return real(name, flags, *rest)
+
+    monkeypatch.setattr(os, "open", refuse)
+    lock = MboxLock(descriptor, str(path))
+    assert lock.acquire()
+    assert not MboxLock(opened(path), str(path)).acquire()
+    lock.release()
+    monkeypatch.undo()
+    with open(path, "r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
