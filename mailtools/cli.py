@@ -15,8 +15,8 @@ gc.set_threshold(50_000, 20, 50)
 import click  # noqa: E402
 
 from mailtools import __version__  # noqa: E402
-from mailtools.commands import _exits  # noqa: E402
-from mailtools.commands._lazy import LazyGroup  # noqa: E402
+from mailtools.commands.lazy_group import LazyGroup  # noqa: E402
+from mailtools.commands.output import exits  # noqa: E402
 
 # command -> (module, short help). The help stands here so that `mailtools --help` imports nothing.
 COMMANDS = {
@@ -24,7 +24,7 @@ COMMANDS = {
     "mbox": ("mailtools.commands.mbox.group", "Read and filter mbox files."),
     "queue": ("mailtools.commands.queue.group", "Look at queued mail, change it, deliver it."),
     "send": ("mailtools.commands.send", "Send a message, or every message of an mbox, over SMTP."),
-    "sendmail": ("mailtools.commands.sendmail", "Take a message as /usr/sbin/sendmail does."),
+    "sendmail": ("mailtools.commands.sendmail.command", "Take a message as /usr/sbin/sendmail does."),
     "serve-pop3": ("mailtools.commands.serve_pop3", "Let mail programs read mbox files over POP3."),
     "serve-smtp": ("mailtools.commands.serve_smtp", "Receive mail over SMTP into mbox files."),
     "user": ("mailtools.commands.user", "Add, change, delete, list and check users."),
@@ -32,9 +32,9 @@ COMMANDS = {
 
 
 def _load_config(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    from mailtools.commands import _config
+    from mailtools.commands.options.config import load
 
-    ctx.default_map = _config.load(ctx, value)
+    ctx.default_map = load(ctx, value)
     return value
 
 
@@ -86,10 +86,10 @@ def main(args: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         code = _closed_pipe()
     except (KeyboardInterrupt, click.Abort):
-        code = _exits.INTERRUPTED
+        code = exits.INTERRUPTED
     except click.ClickException as error:
         error.show()
-        code = _exits.USAGE
+        code = exits.USAGE
     except Exception as error:
         code = _report(error, traceback="-vv" in argv)
     sys.exit(code)
@@ -111,7 +111,7 @@ def run() -> NoReturn:
     try:
         main()
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else _exits.OK
+        code = end.code if isinstance(end.code, int) else exits.OK
     with suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -127,13 +127,13 @@ def _run(argv: list[str]) -> int:
             command.invoke(ctx)
     except click.exceptions.Exit as end:
         return end.exit_code
-    return _exits.OK
+    return exits.OK
 
 
 def _closed_pipe() -> int:
     """A reader that has seen enough, as `head`, is no failure; nothing more is written to it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return _exits.OK
+    return exits.OK
 
 
 def _report(error: Exception, traceback: bool) -> int:
@@ -141,11 +141,11 @@ def _report(error: Exception, traceback: bool) -> int:
         import traceback as tb
 
         tb.print_exception(error)
-    from mailtools.commands._output import warn
+    from mailtools.commands.output.print import warn
 
-    code = _exits.code_for(error)
+    code = exits.code_for(error)
     if code is None:
         warn(f"a bug: {type(error).__name__}: {error} (run again with -vv for the traceback)")
-        return _exits.SOFTWARE
-    warn(_exits.sentence_for(error))
+        return exits.SOFTWARE
+    warn(exits.sentence_for(error))
     return code

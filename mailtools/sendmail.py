@@ -11,7 +11,7 @@ import sys
 def run() -> None:
     """One command line of sendmail(8); as `cli.run`, the interpreter is not taken down piece by piece."""
     gc.disable()  # a short life: what it would find is 5 % of it
-    from mailtools.commands._sendmail import main
+    from mailtools.commands.sendmail.main import main
 
     os._exit(main(sys.argv[1:], sys.argv[0]))
 

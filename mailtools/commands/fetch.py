@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mailtools.commands import _exits
-from mailtools.commands._options import DURATION, SIZE, json_option, root_option
-from mailtools.commands._output import warn
-from mailtools.commands._sources import Source, source_options, sources
+from mailtools.commands.options.common import DURATION, SIZE, json_option, root_option
+from mailtools.commands.options.source import Source, source_options, sources
+from mailtools.commands.output import exits
+from mailtools.commands.output.print import warn
 from mailtools.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from mailtools.commands._fetched import Report
+    from mailtools.commands.output.fetched import Report
     from mailtools.services.fetch.collect import Sink
     from mailtools.services.fetch.remote import Wishes
 
@@ -113,7 +113,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       mailtools fetch --pop3 --host 127.0.0.1 --port 1110 --user bob --password-file pw --to inbox.mbox
       mailtools fetch --pop3 --host 127.0.0.1 --port 1110 --user bob --password-file pw --to - --limit 1
     """
-    from mailtools.commands._fetched import Report
+    from mailtools.commands.output.fetched import Report
 
     _check(options)
     found = sources(ctx)
@@ -177,10 +177,10 @@ def _all_at_once(
         try:
             _fetch(source, options, wishes, report)
         except Exception as error:
-            code = _exits.code_for(error)
+            code = exits.code_for(error)
             if code is None:
                 raise
-            warn(f"{source.account}: {_exits.sentence_for(error)}")
+            warn(f"{source.account}: {exits.sentence_for(error)}")
             codes.append(code)
 
     threads = [threading.Thread(target=fetch, args=(source,)) for source in found]

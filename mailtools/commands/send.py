@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mailtools.commands import _config
-from mailtools.commands._compose import Composed, compose_options, composed
-from mailtools.commands._dial import carry, chooser, dial_options, explanation, shown_route, why_not_queued
-from mailtools.commands._options import json_option, root_option, spool_option, spool_path
-from mailtools.commands._outcomes import Report
-from mailtools.commands._output import json_line, visible
+from mailtools.commands.options import config
+from mailtools.commands.options.common import json_option, root_option, spool_option, spool_path
+from mailtools.commands.options.compose import Composed, compose_options, composed
+from mailtools.commands.options.dial import (
+    carry,
+    chooser,
+    dial_options,
+    explanation,
+    shown_route,
+    why_not_queued,
+)
+from mailtools.commands.output.outcomes import Report
+from mailtools.commands.output.print import json_line, visible
 from mailtools.core.errors import MailError
 from mailtools.services.submission import prepare
 from mailtools.services.submission.prepare import Unsendable
@@ -115,7 +122,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       mailtools send --route smtp://127.0.0.1:2525 --mbox archive.mbox bob@localhost
       echo hello | mailtools send --host 127.0.0.1 --port 2525 -s greetings bob@localhost
     """
-    accounts = _config.accounts(ctx)
+    accounts = config.accounts(ctx)
     choose = chooser(ctx, accounts)
     writes_as = _address(options, accounts)
     if writes_as and not options["from_"]:

@@ -5,8 +5,14 @@ from typing import Any
 
 import click
 
-from mailtools.commands._options import DURATION
-from mailtools.commands._server import announce, open_certificates, open_sockets, server_options, settings_of
+from mailtools.commands.options.common import DURATION
+from mailtools.commands.options.server import (
+    announce,
+    open_certificates,
+    open_sockets,
+    server_options,
+    settings_of,
+)
 
 
 class Days(click.ParamType[str]):
@@ -50,7 +56,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       mailtools serve-pop3 --port 1110
       mailtools serve-pop3 --dev --port 0 --port-file port --root Mail
     """
-    from mailtools.commands._logging import set_up
+    from mailtools.commands.output.logging import set_up
     from mailtools.core.pop3.server import Offer
     from mailtools.services.pop3_server import service
     from mailtools.services.users.login import LoginRules

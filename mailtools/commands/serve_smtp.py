@@ -5,9 +5,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mailtools.commands._leaving import leaving, leaving_options
-from mailtools.commands._options import DURATION, SIZE, spool_option, spool_path
-from mailtools.commands._server import announce, open_certificates, open_sockets, server_options, settings_of
+from mailtools.commands.options.common import DURATION, SIZE, spool_option, spool_path
+from mailtools.commands.options.leaving import leaving, leaving_options
+from mailtools.commands.options.server import (
+    announce,
+    open_certificates,
+    open_sockets,
+    server_options,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from mailtools.services.smtp_server.faults import Fault
@@ -158,7 +164,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       mailtools serve-smtp --mbox all.mbox --port 0 --port-file port --exit-after 1
       mailtools serve-smtp --dev --fault 'rcpt to=*@grey.test reply "451 4.7.1 Greylisted" times=1'
     """
-    from mailtools.commands._logging import set_up
+    from mailtools.commands.output.logging import set_up
     from mailtools.core.smtp.offer import Offer
     from mailtools.services.smtp_server import service
     from mailtools.services.users.login import LoginRules

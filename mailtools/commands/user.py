@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import click
 
-from mailtools.commands import _exits
-from mailtools.commands._options import json_option, root_option, scheme_option
-from mailtools.commands._output import json_line, print_rows
-from mailtools.commands._secrets import password_options, read_password
+from mailtools.commands.options.common import json_option, root_option, scheme_option
+from mailtools.commands.options.secrets import password_options, read_password
+from mailtools.commands.output import exits
+from mailtools.commands.output.print import json_line, print_rows
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -96,7 +96,7 @@ def list_users(ctx: click.Context, /, root: str, users: str | None, as_json: boo
             print(json_line({"name": entry.name, "scheme": entry.scheme}))
     else:
         print_rows(["name", "scheme"], [(entry.name, entry.scheme) for entry in entries])
-    ctx.exit(_exits.OK if entries else _exits.NOTHING)
+    ctx.exit(exits.OK if entries else exits.NOTHING)
 
 
 @command.command("check")
@@ -114,4 +114,4 @@ def check(ctx: click.Context, /, name: str, root: str, users: str | None, **sour
     if edit.is_right(_path(root, users), name, read_password(twice=False, **source)):
         return
     print("mailtools: wrong password", file=sys.stderr)
-    ctx.exit(_exits.NO_PERMISSION)
+    ctx.exit(exits.NO_PERMISSION)

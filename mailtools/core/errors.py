@@ -1,7 +1,7 @@
 """What can go wrong, in the field's words; one class for each way a caller can go on.
 
 Every message is one sentence for a person: what happened and what to do next. Which exit code a class
-becomes is the door's affair (``commands/_exits.py``), not known here.
+becomes is the door's affair (``commands/output/exits.py``), not known here.
 """
 
 from mailtools.core.lean import Self

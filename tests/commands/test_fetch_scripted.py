@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from mailtools.commands._fetched import Report
+from mailtools.commands.output.fetched import Report
 from mailtools.services.fetch import run
 from mailtools.services.fetch.collect import Mbox
 from mailtools.services.fetch.remote import Target, Wishes

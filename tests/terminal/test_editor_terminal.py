@@ -21,7 +21,7 @@ import pytest
 PROBE = """
 import sys, time
 import click
-from mailtools.commands._compose import compose_options, composed
+from mailtools.commands.options.compose import compose_options, composed
 from mailtools.core.errors import TemporaryError
 
 @click.command()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mailtools.commands import _exits
-from mailtools.commands._output import warn
+from mailtools.commands.output import exits
+from mailtools.commands.output.print import warn
 from mailtools.core.errors import MailError
 from mailtools.system.files import sources as sources_
 
@@ -81,8 +81,8 @@ class Complaints:
         self.codes: list[int] = []
 
     def __call__(self, source: str, error: MailError | OSError) -> None:
-        code = _exits.code_for(error)
-        self.codes.append(_exits.SOFTWARE if code is None else code)
+        code = exits.code_for(error)
+        self.codes.append(exits.SOFTWARE if code is None else code)
         name = "standard input" if source == sources_.STDIN else source
         sentence = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         sys.stdout.flush()
@@ -90,7 +90,7 @@ class Complaints:
 
     def exit(self, matched: bool) -> None:
         """Leave with the code that tells most: what went wrong, else whether anything was found."""
-        code = _exits.worst(self.codes) or (_exits.OK if matched else _exits.NOTHING)
+        code = exits.worst(self.codes) or (exits.OK if matched else exits.NOTHING)
         if code:
             sys.stdout.flush()
             raise SystemExit(code)

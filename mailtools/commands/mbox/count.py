@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from mailtools.commands._output import print_rows
 from mailtools.commands.mbox import _select
+from mailtools.commands.output.print import print_rows
 from mailtools.services.filters import listing
 
 

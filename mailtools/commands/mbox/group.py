@@ -2,7 +2,7 @@
 
 import click
 
-from mailtools.commands._lazy import LazyGroup
+from mailtools.commands.lazy_group import LazyGroup
 
 COMMANDS = {
     "cat": ("mailtools.commands.mbox.cat", "Copy selected messages, as an mbox."),

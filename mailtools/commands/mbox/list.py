@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from mailtools.commands._options import json_option
-from mailtools.commands._output import json_line
 from mailtools.commands.mbox import _select
 from mailtools.commands.mbox._text import clean, fit, write_lines
+from mailtools.commands.options.common import json_option
+from mailtools.commands.output.print import json_line
 from mailtools.services.filters import listing
 from mailtools.services.filters import threads as threads_
 from mailtools.services.filters.entries import Clock

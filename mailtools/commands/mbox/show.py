@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from mailtools.commands._options import json_option
-from mailtools.commands._output import json_line, visible_lines
 from mailtools.commands.mbox import _select
+from mailtools.commands.options.common import json_option
+from mailtools.commands.output.print import json_line, visible_lines
 from mailtools.services.filters import listing
 from mailtools.services.filters.entries import Entry
 

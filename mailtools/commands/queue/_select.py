@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from mailtools.commands import _exits
-from mailtools.commands._options import DURATION, root_option, spool_option, spool_path
-from mailtools.commands._output import warn
+from mailtools.commands.options.common import DURATION, root_option, spool_option, spool_path
+from mailtools.commands.output import exits
+from mailtools.commands.output.print import warn
 from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING, Listed
 from mailtools.services.queue.listing import Filter
 from mailtools.system.spool.spool import Spool
@@ -114,6 +114,6 @@ class Unknown:
 
     def exit(self, some: bool, *codes: int) -> None:
         """End the command. *some*: messages were found."""
-        unknown = _exits.NO_INPUT if self.count else _exits.OK
-        nothing = _exits.OK if some or self.count or any(codes) else _exits.NOTHING
-        click.get_current_context().exit(_exits.worst([*codes, unknown, nothing]))
+        unknown = exits.NO_INPUT if self.count else exits.OK
+        nothing = exits.OK if some or self.count or any(codes) else exits.NOTHING
+        click.get_current_context().exit(exits.worst([*codes, unknown, nothing]))

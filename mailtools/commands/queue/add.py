@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from mailtools.commands import _exits
-from mailtools.commands._options import root_option, spool_option, spool_path
-from mailtools.commands._output import json_line
+from mailtools.commands.options.common import root_option, spool_option, spool_path
+from mailtools.commands.output import exits
+from mailtools.commands.output.print import json_line
 from mailtools.core.smtp import grammar
 
 
@@ -48,4 +48,4 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         click.echo(json_line({"queue_id": kept.identity, "message_size": kept.size}))
     else:
         click.echo(kept.identity)
-    ctx.exit(_exits.OK)
+    ctx.exit(exits.OK)

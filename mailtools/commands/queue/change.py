@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from mailtools.commands import _exits
-from mailtools.commands._output import warn
+from mailtools.commands.output import exits
+from mailtools.commands.output.print import warn
 from mailtools.commands.queue import _select
 from mailtools.services.queue import actions
 from mailtools.services.queue.actions import Action, Change
@@ -86,7 +86,7 @@ def delete(yes: bool, **options: Any) -> None:
             raise click.UsageError("--all removes messages for good: add -y")
         which = "the messages selected" if selection.is_narrowed else "ALL messages"
         if not click.confirm(f"Remove {which} in {selection.spool.path} and tell nobody?", err=True):
-            click.get_current_context().exit(_exits.NOTHING)
+            click.get_current_context().exit(exits.NOTHING)
     _change(selection, actions.delete, "")
 
 
@@ -124,4 +124,4 @@ def _change(selection: _select.Selection, action: Action, unfit: str) -> None:
     chosen = [(listed.entry.envelope.identity, listed.state) for listed in selection.listed(unknown)]
     actions.apply(selection.spool, chosen, action, wanted, tell)
     late = outcomes.get(actions.BUSY, 0) + outcomes.get(actions.LATER, 0)
-    unknown.exit(bool(outcomes.get(actions.DONE)), *([_exits.TEMP_FAIL] if late else []))
+    unknown.exit(bool(outcomes.get(actions.DONE)), *([exits.TEMP_FAIL] if late else []))

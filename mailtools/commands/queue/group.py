@@ -2,7 +2,7 @@
 
 import click
 
-from mailtools.commands._lazy import LazyGroup
+from mailtools.commands.lazy_group import LazyGroup
 
 COMMANDS = {
     "add": ("mailtools.commands.queue.add", "Put a message into the queue."),

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from mailtools.commands._options import json_option
-from mailtools.commands._output import json_line, print_rows, visible
+from mailtools.commands.options.common import json_option
+from mailtools.commands.output.print import json_line, print_rows, visible
 from mailtools.commands.queue import _select
 from mailtools.core.queue.store import Listed
 from mailtools.services.queue import listing

@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from mailtools.commands import _exits
-from mailtools.commands._leaving import leaving, leaving_options
-from mailtools.commands._options import DURATION, root_option, spool_option, spool_path
+from mailtools.commands.options.common import DURATION, root_option, spool_option, spool_path
+from mailtools.commands.options.leaving import leaving, leaving_options
+from mailtools.commands.output import exits
 
 
 @click.command("run")
@@ -41,7 +41,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       mailtools queue run --once
       mailtools queue run --once --route smtp://127.0.0.1:2525
     """
-    from mailtools.commands._logging import set_up
+    from mailtools.commands.output.logging import set_up
     from mailtools.services.queue import service
     from mailtools.system.process.signals import on_stop
     from mailtools.system.spool.spool import Spool
@@ -65,4 +65,4 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     )
     on_stop(runner.stop)
     stays = runner.run(options["once"])
-    ctx.exit(_exits.TEMP_FAIL if stays and options["once"] else _exits.OK)
+    ctx.exit(exits.TEMP_FAIL if stays and options["once"] else exits.OK)

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from mailtools.commands import _exits
-from mailtools.commands._options import json_option, root_option, spool_option
-from mailtools.commands._output import json_line, print_rows, visible, visible_lines, warn
+from mailtools.commands.options.common import json_option, root_option, spool_option
+from mailtools.commands.output import exits
+from mailtools.commands.output.print import json_line, print_rows, visible, visible_lines, warn
 from mailtools.commands.queue import _select
 from mailtools.core.errors import BadDataError
 from mailtools.core.queue.store import Listed
@@ -34,7 +34,7 @@ def show(headers: bool, body: bool, envelope: bool, as_json: bool, **options: An
     some = headers or body or envelope
     spool = _select.spool_of(options)
     unknown = _select.Unknown()
-    code = _exits.OK
+    code = exits.OK
     for listed in _named(spool, options, unknown):
         if as_json:
             click.echo(json_line(listing.as_json(listed)))
@@ -46,7 +46,7 @@ def show(headers: bool, body: bool, envelope: bool, as_json: bool, **options: An
                 _write(listing.message(spool, listed, headers or not body, body or not headers))
         except BadDataError as error:
             warn(str(error))
-            code = _exits.DATA
+            code = exits.DATA
     unknown.exit(True, code)
 
 

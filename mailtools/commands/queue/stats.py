@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from mailtools.commands._options import json_option
-from mailtools.commands._output import json_line, print_rows
+from mailtools.commands.options.common import json_option
+from mailtools.commands.output.print import json_line, print_rows
 from mailtools.commands.queue import _select
 from mailtools.services.queue import statistics
 from mailtools.services.queue.listing import iso

@@ -1,4 +1,4 @@
-"""A courier: one connection to a site, and then one message after the other (services/smtp_client/transaction).
+"""A courier: one connection to a site, then message after message (services/smtp_client/transaction).
 
 It belongs to the runner's thread; only connecting, which waits for names, handshakes and logins, has a thread
 of its own. At any time it waits for one thing, and what comes of others finds it deaf: an event of a

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from mailtools.commands import _config
-from mailtools.commands._dial import MECHANISMS
-from mailtools.commands._options import DURATION
+from mailtools.commands.options import config
+from mailtools.commands.options.common import DURATION
+from mailtools.commands.options.dial import MECHANISMS
 from mailtools.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def source_options(function: F) -> F:
 def sources(ctx: click.Context) -> list[Source]:
     """What is to be fetched from. Raises ConfigurationError, UsageError."""
     options = ctx.params
-    accounts = {name: account for name, account in _config.accounts(ctx).items() if account.fetch}
+    accounts = {name: account for name, account in config.accounts(ctx).items() if account.fetch}
     if options["all_accounts"]:
         if options["account"] or options["host"]:
             raise click.UsageError("--all-accounts excludes --account and --host")
@@ -135,7 +135,7 @@ def _by_account(account: "Account", options: Mapping[str, Any]) -> Source:
 def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, account: str) -> "Target":
     import getpass
 
-    from mailtools.commands._secrets import once
+    from mailtools.commands.options.secrets import once
     from mailtools.services.fetch.remote import IMPLICIT, OFF, PORTS, Target
     from mailtools.services.submission.next_hop import Connection
 
@@ -174,7 +174,7 @@ def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, acc
 
 def _ask(host: str, its: "Connection") -> str:
     """One account's secret after the other: two questions on one terminal could not be told apart."""
-    from mailtools.commands._secrets import secret
+    from mailtools.commands.options.secrets import secret
 
     with _ASKING:
         return secret(host, its, "MAILTOOLS_FETCH_PASSWORD")

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from mailtools.commands import _exits
-from mailtools.commands._output import json_line, print_rows, warn
+from mailtools.commands.output import exits
+from mailtools.commands.output.print import json_line, print_rows, warn
 from mailtools.services.smtp_client.transaction import Outcome
 from mailtools.services.submission.prepare import Unsendable
 from mailtools.services.submission.send import Uncopied
@@ -47,7 +47,7 @@ class Report:
     def result(self, result: list[Outcome] | Unsendable | Uncopied) -> None:
         """A line a recipient."""
         if isinstance(result, Uncopied):
-            self.codes.append(_exits.code_for(result.error) or _exits.CANNOT_CREATE)
+            self.codes.append(exits.code_for(result.error) or exits.CANNOT_CREATE)
             warn(str(result.error))
             return
         if isinstance(result, Unsendable):
@@ -59,14 +59,14 @@ class Report:
             self.end()
 
     def _unsendable(self, message: Unsendable) -> None:
-        self.codes.append(_exits.code_for(message.error) or _exits.DATA)
+        self.codes.append(exits.code_for(message.error) or exits.DATA)
         warn(str(message.error))
         if self._as_json:
             click.echo(json_line({"status": "failed", "message": message.name, "text": str(message.error)}))
 
     def _outcome(self, outcome: Outcome) -> None:
         if outcome.error is not None:
-            self.codes.append(_exits.code_for(outcome.error) or _exits.UNAVAILABLE)
+            self.codes.append(exits.code_for(outcome.error) or exits.UNAVAILABLE)
         reply = outcome.reply
         status = "failed" if outcome.error else "queued" if outcome.queued else "sent"
         text = f"{reply.enhanced} {reply.text}".strip() if reply else str(outcome.error or "")
@@ -97,7 +97,7 @@ class Report:
     @property
     def code(self) -> int:
         """The exit code."""
-        return _exits.worst(self.codes)
+        return exits.worst(self.codes)
 
 
 def _note(outcome: Outcome) -> str:

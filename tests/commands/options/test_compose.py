@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from mailtools.commands._compose import Composed, compose_options, composed
+from mailtools.commands.options.compose import Composed, compose_options, composed
 from mailtools.system import clock
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from mailtools.commands import _exits
-from mailtools.commands._output import json_line, visible, warn
+from mailtools.commands.output import exits
+from mailtools.commands.output.print import json_line, visible, warn
 from mailtools.services.fetch.remote import Fetched, Item
 from mailtools.services.transit import mbox_form
 
@@ -95,8 +95,8 @@ class Report:
         if self._is_person and not self._is_dry and not (codes and not self.fetched):
             print(self._summary(), file=sys.stderr)
         if self.failed:
-            codes = [*codes, _exits.TEMP_FAIL]
-        return _exits.worst(codes) if codes else _exits.OK if self.fetched else _exits.NOTHING
+            codes = [*codes, exits.TEMP_FAIL]
+        return exits.worst(codes) if codes else exits.OK if self.fetched else exits.NOTHING
 
     def _summary(self) -> str:
         if not self.fetched and not self.deleted:

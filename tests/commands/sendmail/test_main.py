@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mailtools.commands import _sendmail_options
-from mailtools.commands._sendmail_options import UsageError
+from mailtools.commands.sendmail.options import Options, UsageError, parse
 from mailtools.core.mbox import scan
 from mailtools.core.queue import envelope as queue
 from mailtools.system import clock
@@ -146,20 +145,20 @@ def house(tmp_path: Path) -> House:
 def test_spellings(line: str, expected: dict[str, object]) -> None:
     if expected.get("error"):
         with pytest.raises(UsageError):
-            _run_modes(_sendmail_options.parse(line.split()))
+            _run_modes(parse(line.split()))
         return
-    found = _sendmail_options.parse(line.split())
+    found = parse(line.split())
     assert {name: getattr(found, name) for name in expected} == expected
 
 
-def _run_modes(options: _sendmail_options.Options) -> None:
+def _run_modes(options: Options) -> None:
     """What -bd and -q are together is told when they are run."""
     if options.mode in ("d", "q"):
         raise UsageError("a server")
 
 
 def test_an_empty_value_is_one() -> None:
-    assert _sendmail_options.parse(["-f", "", "bob"]).sender == ""
+    assert parse(["-f", "", "bob"]).sender == ""
 
 
 # -- where it goes ------------------------------------------------------------------------------------------
@@ -549,13 +548,13 @@ def test_a_session_that_is_cut_leaves_nothing(house: House) -> None:
 
 
 def test_names_of_the_program(house: House, tmp_path: Path) -> None:
-    from mailtools.commands import _sendmail
+    from mailtools.commands.sendmail import main
 
     for name in ("mailq", "newaliases"):
         (tmp_path / name).write_text("from mailtools.sendmail import run\nrun()\n")
     done = subprocess.run([sys.executable, tmp_path / "newaliases"], env=house.environment, check=False)
     assert done.returncode == 0
-    assert _sendmail._PERSONALITIES["mailq"] == "p"
+    assert main._PERSONALITIES["mailq"] == "p"
 
 
 def test_the_program_is_a_script_without_an_import_of_its_own(house: House) -> None:

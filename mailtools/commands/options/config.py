@@ -96,7 +96,7 @@ class _Reader:
         return {name: self._account(name, table) for name, table in tables.items()}
 
     def _account(self, name: str, table: dict[str, Any]) -> "Account":
-        from mailtools.commands._dial import account_keys
+        from mailtools.commands.options.dial import account_keys
         from mailtools.services.submission.next_hop import Account, Connection
 
         where = ("account", name)

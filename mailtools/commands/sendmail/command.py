@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from mailtools.commands._options import root_option, spool_option
+from mailtools.commands.options.common import root_option, spool_option
 
 
 class _AsSendmail(click.Command):
@@ -44,7 +44,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     Examples:
       printf 'Subject: hello\\n\\nHi\\n' | mailtools sendmail -i bob@localhost
     """
-    from mailtools.commands._sendmail import main
+    from mailtools.commands.sendmail.main import main
 
     configured = {name.replace("_", "-"): value for name, value in (ctx.default_map or {}).items()}
     if isinstance(configured.get("domain"), str):

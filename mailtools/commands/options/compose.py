@@ -87,9 +87,9 @@ class Composed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._kept is not None:
-            from mailtools.commands import _editor
+            from mailtools.commands.output import editor
 
-            _editor.tell(self._kept)
+            editor.tell(self._kept)
 
 
 def composed(options: dict[str, Any], ctx: click.Context) -> Composed | None:
@@ -253,7 +253,7 @@ def _retold(draft: "Draft", options: dict[str, Any]) -> "Draft":
 
 def _typed(draft: "Draft") -> Composed:
     """The text as a person types it; it is kept until it was sent."""
-    from mailtools.commands import _editor
+    from mailtools.commands.output import editor
     from mailtools.services.submission import drafts
 
     click.echo("Type the text; a line of one dot, or Ctrl-D, ends it.", err=True)
@@ -263,15 +263,15 @@ def _typed(draft: "Draft") -> Composed:
             lines.append(line)
     except KeyboardInterrupt:
         if lines:
-            _editor.tell(drafts.keep(_with_text(draft, drafts.body(b"".join(lines)))))
+            editor.tell(drafts.keep(_with_text(draft, drafts.body(b"".join(lines)))))
         raise
     kept = drafts.keep(_with_text(draft, drafts.body(b"".join(lines))))
-    with _editor.told(kept):
+    with editor.told(kept):
         return Composed(drafts.octets_of(kept.read()), kept)
 
 
 def _in_the_editor(options: dict[str, Any]) -> Composed:
-    from mailtools.commands import _editor
+    from mailtools.commands.output import editor
     from mailtools.services.submission import drafts
 
     if options["draft"] is None:
@@ -282,5 +282,5 @@ def _in_the_editor(options: dict[str, Any]) -> Composed:
         others = {*_MAKING, "recipients", "from_", "reply_to"} - {"draft", "edit"}
         if any(options[name] not in _ABSENT for name in others):
             kept.write(_retold(_draft(options), options))
-    with _editor.told(kept):
-        return Composed(_editor.edited(kept), kept)
+    with editor.told(kept):
+        return Composed(editor.edited(kept), kept)

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
-from mailtools.commands import _exits, _sendmail_options
-from mailtools.commands._sendmail_options import Options, UsageError
+from mailtools.commands.output import exits
+from mailtools.commands.sendmail.options import Options, UsageError, gathered, parse
 from mailtools.core.errors import BadDataError, MailError, MissingInputError
 from mailtools.core.lean import Any, NoReturn
 
@@ -27,24 +27,24 @@ def main(
     """
     has_stdin = _open_closed_streams()
     try:
-        options = _sendmail_options.parse(arguments)
+        options = parse(arguments)
         options.mode = _PERSONALITIES.get(os.path.basename(program), options.mode)
-        found = _sendmail_options.gathered(options, configured)
+        found = gathered(options, configured)
         options.config = options.config or config
         return _run(options, found, has_stdin)
     except UsageError as error:
         _say(str(error))
-        return _exits.USAGE
+        return exits.USAGE
     except KeyboardInterrupt:
-        return _exits.INTERRUPTED
+        return exits.INTERRUPTED
     except BrokenPipeError:
-        return _exits.IO_ERROR
+        return exits.IO_ERROR
     except Exception as error:
-        code = _exits.code_for(error)
+        code = exits.code_for(error)
         if code is None:
             _say(f"a bug: {type(error).__name__}: {error}")
-            return _exits.SOFTWARE
-        _say(_exits.sentence_for(error))
+            return exits.SOFTWARE
+        _say(exits.sentence_for(error))
         return code
 
 
@@ -71,7 +71,7 @@ def _run(options: Options, found: dict[str, Any], has_stdin: bool) -> int:
     if options.mode in ("d", "D"):
         raise UsageError("a server is another command: mailtools serve-smtp")
     if options.mode == "i":
-        return _exits.OK  # aliases are read as they stand
+        return exits.OK  # aliases are read as they stand
     from mailtools.services.submission.sendmail import Post, Settings
 
     settings = Settings(
@@ -124,7 +124,7 @@ def _submit(options: Options, post: Any, has_stdin: bool) -> int:
     accepted = post.accept(message, given, _user())
     if accepted.is_queued:
         _start_queue(options, post)
-    return _exits.OK
+    return exits.OK
 
 
 def _stdin() -> Iterator[bytes]:
@@ -177,7 +177,7 @@ def _session(options: Options, post: Any) -> int:
     finally:
         if session.queued:
             _start_queue(options, post)
-    return _exits.OK
+    return exits.OK
 
 
 def _write(octets: bytes) -> None:
@@ -189,7 +189,7 @@ def _verify(options: Options, post: Any) -> int:
     """-bv: where each address leads."""
     from mailtools.services.delivery.addressing import RefusedRecipientError
 
-    code = _exits.OK
+    code = exits.OK
     if not options.addresses:
         raise UsageError("-bv: name the addresses to look at")
     for text in options.addresses:
@@ -204,7 +204,7 @@ def _verify(options: Options, post: Any) -> int:
                 _write(_printable(line))
         except (RefusedRecipientError, MailError) as error:
             _write(_printable(f"{text}... undeliverable: {error}"))
-            code = _exits.NO_USER
+            code = exits.NO_USER
     return code
 
 

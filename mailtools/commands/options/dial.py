@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from mailtools.commands._options import DURATION
+from mailtools.commands.options.common import DURATION
 from mailtools.core.smtp import route as routes
 from mailtools.core.smtp.route import Route
 
@@ -133,7 +133,7 @@ def why_not_queued(hop: "Hop") -> str:
 
 def dialling(hop: "Hop", transcript: str) -> "Dialling":
     """How to dial *hop*."""
-    from mailtools.commands._secrets import once, secret
+    from mailtools.commands.options.secrets import once, secret
     from mailtools.services.smtp_client.connect import Dialling
 
     its = hop.connection
@@ -153,7 +153,7 @@ def dialling(hop: "Hop", transcript: str) -> "Dialling":
 
 def by_account(accounts: "Mapping[str, Account]") -> "dict[str, Callable[[], Dialling]]":
     """How each account is dialled, found out when it is needed."""
-    from mailtools.commands._secrets import once
+    from mailtools.commands.options.secrets import once
     from mailtools.services.submission import next_hop
 
     def maker(name: str) -> "Callable[[], Dialling]":

@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 
 import click
 
-from mailtools.commands import _exits
-from mailtools.commands._output import visible, warn
+from mailtools.commands.output import exits
+from mailtools.commands.output.print import visible, warn
 from mailtools.core.errors import BadDataError, ConfigurationError, MissingInputError
 from mailtools.core.message.compose import Draft
 from mailtools.services.submission import drafts
@@ -50,7 +50,7 @@ def edited(kept: KeptDraft) -> bytes:
             if choice == "d":
                 kept.remove()
                 _say("draft removed")
-            raise click.exceptions.Exit(_exits.NOTHING)
+            raise click.exceptions.Exit(exits.NOTHING)
 
 
 def _looked_at(kept: KeptDraft) -> tuple[Draft | None, bytes | None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mailtools.commands._options import DURATION, root_option
+from mailtools.commands.options.common import DURATION, root_option
 from mailtools.core.errors import CannotWriteError, ConfigurationError
 
 if TYPE_CHECKING:

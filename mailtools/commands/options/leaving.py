@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mailtools.commands._options import DURATION
+from mailtools.commands.options.common import DURATION
 
 if TYPE_CHECKING:
     from mailtools.services.queue.service import Leaving
@@ -88,8 +88,8 @@ def leaving_options(function: F) -> F:
 
 def leaving(ctx: click.Context, options: Mapping[str, Any], timeout: float = 300.0) -> "Leaving":
     """What the options, and the accounts of the configuration, say of how mail leaves."""
-    from mailtools.commands import _config
-    from mailtools.commands._dial import by_account
+    from mailtools.commands.options import config
+    from mailtools.commands.options.dial import by_account
     from mailtools.core.queue.schedule import Schedule
     from mailtools.services.queue.runner import Orders
     from mailtools.services.queue.service import Leaving
@@ -103,5 +103,5 @@ def leaving(ctx: click.Context, options: Mapping[str, Any], timeout: float = 300
         options["resolver"],
         timeout=timeout,
         orders=orders,
-        accounts=by_account(_config.accounts(ctx)),
+        accounts=by_account(config.accounts(ctx)),
     )
