@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mailtools.system.mbox import appending
+from mailtools.system.files import durable
 from tests.boxes import append, number, rewrite_in_place, subjects
 from tests.servers import DEADLINE, Pop3Server, eventually
 
@@ -341,4 +341,4 @@ def test_an_mbox_locked_by_another_program_is_a_temporary_failure(root: Path) ->
         client = Client(server)
         assert client.login == b"-ERR [SYS/PERM] the maildrop cannot be opened\r\n"
         client.close()
-    assert appending.STATE_FOLDER == ".mailtools"
+    assert durable.STATE_FOLDER == ".mailtools"

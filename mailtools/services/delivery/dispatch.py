@@ -18,7 +18,8 @@ from mailtools.services.delivery import content_filter
 from mailtools.services.delivery.addressing import Mbox, Pipe, Place, Relay
 from mailtools.services.transit.received import DISK_FULL, Incoming, message_blocks
 from mailtools.system import clock
-from mailtools.system.mbox.appending import NO_ROOM, Record
+from mailtools.system.files.durable import NO_ROOM
+from mailtools.system.mbox.appending import Record
 from mailtools.system.mbox.group_commit import Delivery
 from mailtools.system.process.programs import Job, Ran
 

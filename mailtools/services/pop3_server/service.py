@@ -11,11 +11,12 @@ from mailtools.core.errors import ConfigurationError
 from mailtools.core.pop3.server import Offer, Pop3Server
 from mailtools.services.pop3_server.session import MaildropSession, Ports
 from mailtools.services.users.login import LoginRules, Logins
-from mailtools.system.mbox.group_commit import Loop
 from mailtools.system.mbox.mailroot import MailRoot
 from mailtools.system.net import listeners
 from mailtools.system.net.server import Server, Settings, serve
 from mailtools.system.net.server_connection import Opening, OpenSession, Session
+from mailtools.system.process.loop import Loop
+from mailtools.system.process.pool import WorkerPool
 from mailtools.system.users.checker import Checker
 from mailtools.system.users.users_file import Users
 
@@ -67,7 +68,7 @@ def run(
 def _sessions(service: Pop3Service, server: Server, loop: Loop, workers: ExitStack) -> OpenSession:
     """What opens a session; the threads behind all of them are ended by *workers*."""
     # Two sets of threads: a maildrop that takes seconds to open keeps no password waiting.
-    checker, openers = Checker(loop.post), Checker(loop.post)
+    checker, openers = Checker(loop.post), WorkerPool("maildrop", loop.post)
     for worker in (checker, openers):
         workers.callback(worker.stop)
     logins = Logins(service.login_rules, checker, loop.later)

@@ -95,7 +95,7 @@ def mapped(spool: Spool, work: Callable[[Iterable[tuple[str, str]]], str]) -> It
     """*work* on all places in the spool, some at a time."""
     places = spool.places()
     first = list(islice(places, _WORTH_IT))
-    from mailtools.system.mbox.parallel import workers
+    from mailtools.system.process.pipes import workers
 
     if len(first) < _WORTH_IT or workers() < 2:
         return map(work, _batches(chain(first, places)))

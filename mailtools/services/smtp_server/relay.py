@@ -14,7 +14,7 @@ from mailtools.core.errors import ConfigurationError
 from mailtools.services.delivery.addressing import Addressing
 from mailtools.services.delivery.dispatch import Queue
 from mailtools.services.queue.service import Leaving, make_runner
-from mailtools.system.mbox.group_commit import Loop
+from mailtools.system.process.loop import Loop
 from mailtools.system.spool.spool import Spool
 from mailtools.system.spool.writers import Spooler
 

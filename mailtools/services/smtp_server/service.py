@@ -20,11 +20,12 @@ from mailtools.services.smtp_server.faults import Fault, Faults, FaultySession, 
 from mailtools.services.smtp_server.session import Accepted, Ports, ReceiveSession
 from mailtools.services.transit.received import message_blocks, stored_blocks
 from mailtools.services.users.login import LoginRules, Logins
-from mailtools.system.mbox.group_commit import Committer, Loop
+from mailtools.system.mbox.group_commit import Committer
 from mailtools.system.mbox.mailroot import MailRoot
 from mailtools.system.net import listeners
 from mailtools.system.net.server import Server, Settings, serve
 from mailtools.system.net.server_connection import Opening, OpenSession, Session
+from mailtools.system.process.loop import Loop
 from mailtools.system.process.programs import Programs
 from mailtools.system.users.checker import Checker
 from mailtools.system.users.users_file import Users

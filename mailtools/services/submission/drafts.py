@@ -31,7 +31,7 @@ from mailtools.core.message.compose import Attachment, Draft
 from mailtools.core.wire import eol
 from mailtools.system import clock
 from mailtools.system.files import atomic, sources
-from mailtools.system.mbox.appending import sync_folder
+from mailtools.system.files.durable import sync_folder
 
 MAX_FILE = 256 << 20  # octets of an attachment, and of a message that is forwarded: no server takes more
 _DRAFT = "draft.eml"  # editors know by the ending that it is mail

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from mailtools.core.errors import CannotWriteError
-from mailtools.system.mbox.appending import sync_folder
+from mailtools.system.files.durable import sync_folder
 
 
 def replace(path: str, octets: bytes, mode: int = 0o600) -> None:

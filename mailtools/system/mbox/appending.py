@@ -21,14 +21,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 
-from mailtools.core.errors import CannotWriteError, DiskFullError, LockTimeoutError
+from mailtools.core.errors import CannotWriteError, LockTimeoutError
 from mailtools.core.lean import NamedTuple
 from mailtools.core.mbox.record import SEPARATOR
 from mailtools.system.files.buffer import Buffer, write_all
+from mailtools.system.files.durable import STATE_FOLDER, is_still, sync_folder, write_error
 from mailtools.system.mbox.locks import MboxLock
 
-STATE_FOLDER = ".mailtools"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _JOIN_UP_TO = 4 << 20  # octets written with one call; more than a batch of usual mail
 _SCAN_BLOCK = 1 << 20
 _LOOK_AGAIN = 0.02  # seconds, while another program holds the lock
@@ -99,7 +98,7 @@ class Append:
                 return True
         except OSError as error:
             self.end()
-            raise _explained(self.path, error) from error
+            raise write_error(self.path, error) from error
         except CannotWriteError:
             self.end()
             raise
@@ -153,7 +152,7 @@ class Append:
             os.ftruncate(self.descriptor, self._length)
             os.fdatasync(self.descriptor)
             self._is_clean = True
-        return _explained(self.path, error)
+        return write_error(self.path, error)
 
     def end(self) -> None:
         """Close the note, give back lock and descriptors."""
@@ -166,11 +165,6 @@ class Append:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
-
-
-def _explained(path: str, error: OSError) -> CannotWriteError:
-    kind = DiskFullError if error.errno in NO_ROOM else CannotWriteError
-    return kind(f"{path}: {error.strerror}")
 
 
 def _open(path: str) -> tuple[int, bool]:
@@ -189,16 +183,6 @@ def _open(path: str) -> tuple[int, bool]:
         os.close(descriptor)
         raise CannotWriteError(f"{path}: not a regular file")
     return descriptor, is_new
-
-
-def is_still(path: str, descriptor: int) -> bool:
-    """Tell whether *descriptor* is still the file at *path*: others replace it by rename."""
-    try:
-        there = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    here = os.fstat(descriptor)
-    return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
 
 
 def _gap_before(path: str, descriptor: int, length: int) -> bytes:
@@ -236,15 +220,6 @@ def repair(path: str, descriptor: int) -> None:
         note.repair(descriptor)
     finally:
         note.forget()
-
-
-def sync_folder(path: str) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Note:

@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 
 from mailtools.core.errors import CannotWriteError, TemporaryError
 from mailtools.system import clock
-from mailtools.system.files import atomic
+from mailtools.system.files import atomic, lock
 from mailtools.system.files.buffer import write_all
-from mailtools.system.mbox import locks
-from mailtools.system.mbox.appending import STATE_FOLDER, sync_folder
+from mailtools.system.files.durable import STATE_FOLDER, sync_folder
 
 _WORTH_IT = 1000  # names that are gone before the file is written anew
 
@@ -50,7 +49,7 @@ class Seen:
             os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._lock = os.open(f"{self.path}.lock", flags, 0o600)
-            if not locks.take(self._lock):
+            if not lock.take(self._lock):
                 self.close()
                 raise TemporaryError(f"another fetch from {source} is under way")
             self._load(source)

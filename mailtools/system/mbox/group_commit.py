@@ -12,24 +12,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, NamedTuple
 
 from mailtools.core.errors import CannotWriteError, LockTimeoutError, MailError
 from mailtools.system.files.kernel_sync import Syncer
 from mailtools.system.mbox.appending import Append, Record
+from mailtools.system.process.loop import Loop
 
 _THREADS = 4  # mboxes synced at the same time
 _QUIET_TURNS = 8  # of the loop, after which a batch is gathered
 _FULL = 1000  # messages in a batch
 _RETRY = 0.02  # seconds until a locked mbox is tried again
-
-
-class Loop(NamedTuple):
-    """The thread that owns sessions and this committer: how to have something run there."""
-
-    post: Callable[[Callable[[], None]], Any]  # from any thread
-    later: Callable[[float, Callable[[], None]], Any]  # after so many seconds
-    watch: Callable[[int, Callable[[], None]], Any]  # whenever a descriptor is readable
 
 
 class Delivery:

@@ -20,6 +20,7 @@ from mailtools.core.errors import BadDataError, CannotWriteError, LockTimeoutErr
 from mailtools.core.mbox import catalog, scan
 from mailtools.core.mbox.catalog import Catalog, Row
 from mailtools.core.mbox.scan import Record
+from mailtools.system.files import durable
 from mailtools.system.mbox import appending
 from mailtools.system.mbox.locks import MboxLock
 
@@ -95,7 +96,7 @@ def _save(path: str, stamp: bytes, found: Catalog) -> None:
 
 
 def _path(path: str) -> str:
-    return os.path.join(os.path.dirname(path), appending.STATE_FOLDER, f"{os.path.basename(path)}.index")
+    return os.path.join(os.path.dirname(path), durable.STATE_FOLDER, f"{os.path.basename(path)}.index")
 
 
 def _load(path: str) -> tuple[bytes, Catalog | None]:
@@ -135,7 +136,7 @@ def _current(path: str, descriptor: int, deadline: float) -> Catalog | None:
             return fitting  # what was whole before another program took the lock
         raise LockTimeoutError(f"{path}: locked by another program")
     found = _read(descriptor, _still_fitting(descriptor, stamp, known), settled.st_size)
-    if os.fstat(descriptor).st_size < settled.st_size or not appending.is_still(path, descriptor):
+    if os.fstat(descriptor).st_size < settled.st_size or not durable.is_still(path, descriptor):
         return None
     _save(path, _stamp(settled), found)
     return found

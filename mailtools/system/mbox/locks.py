@@ -3,30 +3,20 @@
 Never waits: `MboxLock.acquire` takes both or neither, and the caller decides when to try again. So a lock
 that another program holds keeps nobody but that mbox's mail waiting.
 
-The fcntl lock is an open-file-description lock where there is one (Linux): it excludes POSIX lockers, but
-is not dropped when some other descriptor of the same file is closed in this process.
-
 A dotlock is stale when the process it names is dead; when it names none, or one on another host, and is old
 (5 minutes, as liblockfile has it); or when it is very old (an hour: its process died, the number was taken).
 While we judge it we hold the fcntl lock, so two of us never remove one together; and it is renamed before it
 is removed, so that a fresh lock which took its place meanwhile is put back.
 """
 
-import fcntl
 import os
-import sys
 import time
 from contextlib import suppress
 
+from mailtools.system.files import lock
+
 STALE_AFTER = 300.0  # seconds, for a dotlock that names no process here
 STALE_ANYHOW = 3600.0  # seconds
-_SETLK = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
-_GETLK = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
-# struct flock: l_type (short), l_whence, l_start, l_len (0: to the end), l_pid (0, as OFD locks demand).
-_REQUESTS = {
-    kind: kind.to_bytes(2, sys.byteorder) + bytes(30)
-    for kind in (fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK)
-}
 
 
 class MboxLock:
@@ -38,46 +28,22 @@ class MboxLock:
 
     def acquire(self) -> bool:
         """Take both locks, or neither. Raises OSError where the dotlock cannot be made."""
-        if not take(self._descriptor):
+        if not lock.take(self._descriptor):
             return False
         try:
             if make_dotlock(self._dotlock):
                 return True
         except OSError:
-            _set_fcntl(self._descriptor, fcntl.F_UNLCK)
+            lock.release(self._descriptor)
             raise
-        _set_fcntl(self._descriptor, fcntl.F_UNLCK)
+        lock.release(self._descriptor)
         return False
 
     def release(self) -> None:
         """Give both back."""
         with suppress(FileNotFoundError):
             os.unlink(self._dotlock)
-        _set_fcntl(self._descriptor, fcntl.F_UNLCK)
-
-
-def take(descriptor: int) -> bool:
-    """Lock an open file for us alone; False where another has it. It ends with the descriptor."""
-    return _set_fcntl(descriptor, fcntl.F_WRLCK)
-
-
-def share(descriptor: int) -> bool:
-    """Lock an open file together with others who share it; `is_taken` tells. It ends with the descriptor."""
-    return _set_fcntl(descriptor, fcntl.F_RDLCK)
-
-
-def is_taken(descriptor: int) -> bool:
-    """Tell whether another has locked the file; asking disturbs nobody."""
-    answer = fcntl.fcntl(descriptor, _GETLK, _REQUESTS[fcntl.F_WRLCK])
-    return int.from_bytes(answer[:2], sys.byteorder) != fcntl.F_UNLCK
-
-
-def _set_fcntl(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.fcntl(descriptor, _SETLK, _REQUESTS[kind])
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
+        lock.release(self._descriptor)
 
 
 def make_dotlock(path: str) -> bool:

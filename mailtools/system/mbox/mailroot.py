@@ -9,9 +9,9 @@ link.
 import os
 import stat
 
-from mailtools.core.errors import CannotWriteError, DiskFullError
+from mailtools.core.errors import CannotWriteError
 from mailtools.core.patterns import lazy
-from mailtools.system.mbox.appending import NO_ROOM, sync_folder
+from mailtools.system.files.durable import sync_folder, write_error
 
 INBOX = "INBOX"
 _USERS = "users"  # the users file has this name in the root
@@ -59,8 +59,7 @@ class MailRoot:
                 os.makedirs(self.path, 0o700, exist_ok=True)
                 sync_folder(os.path.dirname(self.path))
             except OSError as error:
-                kind = DiskFullError if error.errno in NO_ROOM else CannotWriteError
-                raise kind(f"{self.path}: {error.strerror}: no mail root can be there") from error
+                raise write_error(self.path, error, "no mail root can be there") from error
 
 
 def _make_folder(path: str) -> None:

@@ -15,10 +15,10 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from mailtools.core.mbox import scan
+from mailtools.system.process.pipes import receive_result, send_result, workers
 
 _WORTH_IT = 32 << 20  # octets; below, forking and joining take as long as they save
 _SHARE = 8 << 20
-_MOST = 8  # processes; more wait for the memory, not for a core
 _BEFORE = 8  # octets before a place that tell whether a postmark stands there
 
 Work = Callable[[scan.Read], bytes]
@@ -29,12 +29,6 @@ class Share(NamedTuple):
 
     start: int
     end: int
-
-
-def workers() -> int:
-    """How many processes may run at a time."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST)
 
 
 def map_shares(path: str, work: Work) -> Iterator[tuple[int, bytes]] | None:
@@ -115,27 +109,3 @@ def _fork(work_on: Callable[[int], bytes], numbers: range) -> tuple[int, int]:
     except BaseException:  # the parent, finding the pipe closed, does it again and meets the error itself
         os._exit(1)
     os._exit(0)
-
-
-def send_result(pipe: int, result: bytes) -> None:
-    """Write *result* into a pipe, its length before it. Raises OSError."""
-    view = memoryview(len(result).to_bytes(8, "big") + result)
-    while view:
-        view = view[os.write(pipe, view) :]
-
-
-def receive_result(pipe: int) -> bytes | None:
-    """What `send_result` wrote; None at the pipe's end."""
-    head = _read_exactly(pipe, 8)
-    return None if head is None else _read_exactly(pipe, int.from_bytes(head, "big"))
-
-
-def _read_exactly(pipe: int, size: int) -> bytes | None:
-    pieces = []
-    while size:
-        piece = os.read(pipe, min(size, 1 << 20))
-        if not piece:
-            return None
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)

@@ -11,8 +11,9 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
-from mailtools.core.errors import CannotWriteError, DiskFullError, LockTimeoutError
+from mailtools.core.errors import CannotWriteError, LockTimeoutError
 from mailtools.core.mbox.catalog import OTHER, Catalog
+from mailtools.system.files import durable
 from mailtools.system.files.buffer import write_all
 from mailtools.system.mbox import appending, index
 from mailtools.system.mbox.locks import MboxLock
@@ -41,8 +42,7 @@ def remove(path: str, seen: Catalog, numbers: Collection[int], patience: float =
             if _removed(path, descriptor, seen, numbers):
                 return
         except OSError as error:
-            kind = DiskFullError if error.errno in appending.NO_ROOM else CannotWriteError
-            raise kind(f"{path}: {error.strerror}: nothing was removed") from error
+            raise durable.write_error(path, error, "nothing was removed") from error
         finally:
             os.close(descriptor)
         if time.monotonic() > deadline:
@@ -56,7 +56,7 @@ def _removed(path: str, descriptor: int, seen: Catalog, numbers: Collection[int]
     if not lock.acquire():
         return False
     try:
-        if not appending.is_still(path, descriptor):
+        if not durable.is_still(path, descriptor):
             return False
         appending.repair(path, descriptor)
         there = index.current(path, descriptor)
@@ -81,7 +81,7 @@ def _found_again(there: Catalog, seen: Catalog, numbers: Collection[int]) -> set
 def _replace(path: str, descriptor: int, there: Catalog, victims: set[int]) -> None:
     kept = [number for number in range(len(there)) if number not in victims]
     base = _imap_base(descriptor, there) if 0 in victims and kept else b""
-    folder = os.path.join(os.path.dirname(path), appending.STATE_FOLDER)
+    folder = os.path.join(os.path.dirname(path), durable.STATE_FOLDER)
     temporary = os.path.join(folder, f"{os.path.basename(path)}.new")  # a killed one's is written over
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
@@ -92,7 +92,7 @@ def _replace(path: str, descriptor: int, there: Catalog, victims: set[int]) -> N
         found = _copy(descriptor, new, there, kept, base)
         os.fsync(new)
         os.rename(temporary, path)
-        appending.sync_folder(os.path.dirname(path) or ".")
+        durable.sync_folder(os.path.dirname(path) or ".")
         index.save(path, new, found)
     except OSError:
         with suppress(OSError):

@@ -22,9 +22,9 @@ from contextlib import suppress
 from typing import NamedTuple, cast
 
 from mailtools.core.errors import MailError
-from mailtools.system.mbox.group_commit import Loop
 from mailtools.system.net.listeners import BACKLOG
 from mailtools.system.net.server_connection import Connection, OpenSession
+from mailtools.system.process.loop import Loop
 from mailtools.system.tls.certificates import Certificates
 
 log = logging.getLogger("mailtools")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from mailtools.system.mbox.parallel import receive_result, send_result
+from mailtools.system.process.pipes import receive_result, send_result
 
 Work = Callable[[bytes], bytes]
 _AHEAD = 2  # batches that a process has

@@ -20,15 +20,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 
-from mailtools.core.errors import BadDataError, CannotWriteError, DiskFullError
+from mailtools.core.errors import BadDataError, CannotWriteError
 from mailtools.core.lean import TYPE_CHECKING, Any
 from mailtools.core.queue import envelope as envelopes
 from mailtools.core.queue.envelope import Envelope
 from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING, Listed
 from mailtools.system import clock
 from mailtools.system.files.buffer import Measured, write_all
-from mailtools.system.mbox.appending import NO_ROOM, sync_folder
-from mailtools.system.mbox.locks import is_taken, share, take
+from mailtools.system.files.durable import sync_folder, write_error
+from mailtools.system.files.lock import is_taken, share, take
 
 if TYPE_CHECKING:
     from mailtools.core.queue.journal import Entry
@@ -477,5 +477,4 @@ def _create(path: str, blocks: Iterable[bytes]) -> None:
 
 
 def _explained(path: str, error: OSError) -> CannotWriteError:
-    kind = DiskFullError if error.errno in NO_ROOM else CannotWriteError
-    return kind(f"{path}: {error.strerror}: the message is not in the spool")
+    return write_error(path, error, "the message is not in the spool")

@@ -259,7 +259,7 @@ def test_a_large_queue_by_several_processes_is_the_same(
     alone = queue.here("list", *form)
     monkeypatch.setattr(listing, "_WORTH_IT", 10)
     monkeypatch.setattr(listing, "_BATCH", 4)
-    monkeypatch.setattr("mailtools.system.mbox.parallel.workers", lambda: 3)
+    monkeypatch.setattr("mailtools.system.process.pipes.workers", lambda: 3)
     Path(spool.path, "incoming", "0bad-1.jsonl").write_bytes(b"")
     assert queue.here("list", *form)[:2] == alone[:2]
     assert not Path(spool.path, "incoming", "0bad-1.jsonl").exists()

@@ -558,7 +558,7 @@ def test_names_of_the_program(house: House, tmp_path: Path) -> None:
 
 
 def test_the_program_is_a_script_without_an_import_of_its_own(house: House) -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     script = root / "bin" / "mailtools-sendmail"
     lines = script.read_text().splitlines()
     assert lines[0] == "#!python"  # what pip replaces by the interpreter it installs for

@@ -55,6 +55,6 @@ def test_by_several_processes_it_is_the_same(spool: Spool, monkeypatch: pytest.M
     alone = statistics.of_spool(spool, lambda _: True)
     monkeypatch.setattr(listing, "_WORTH_IT", 1)
     monkeypatch.setattr(listing, "_BATCH", 3)
-    monkeypatch.setattr("mailtools.system.mbox.parallel.workers", lambda: 2)
+    monkeypatch.setattr("mailtools.system.process.pipes.workers", lambda: 2)
     assert statistics.of_spool(spool, lambda _: True) == alone
     assert alone.total.messages == 20

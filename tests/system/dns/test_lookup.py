@@ -329,7 +329,7 @@ def test_the_nameserver_as_a_program(tmp_path: Path) -> None:
     table.write_text(json.dumps(TABLE))
     program = subprocess.Popen(
         [sys.executable, "-m", "tests.nameserver", str(table), "--port-file", str(port_file)],
-        cwd=Path(__file__).parent.parent.parent, env=os.environ,
+        cwd=Path(__file__).parents[3], env=os.environ,
     )  # fmt: skip
     try:
         eventually(lambda: port_file.exists() or program.poll() is not None, "the port file")

@@ -17,7 +17,8 @@ from mailtools.core.mbox import scan
 from mailtools.system.files.buffer import SPILL_AT, Buffer
 from mailtools.system.mbox import group_commit
 from mailtools.system.mbox.appending import Record
-from mailtools.system.mbox.group_commit import Committer, Delivery, Loop
+from mailtools.system.mbox.group_commit import Committer, Delivery
+from mailtools.system.process.loop import Loop
 
 
 class Turns:

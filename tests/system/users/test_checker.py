@@ -7,7 +7,7 @@ import pytest
 
 from mailtools.core.auth.passwd import Entry
 from mailtools.core.errors import ConfigurationError
-from mailtools.system.users import checker, passwords
+from mailtools.system.users import passwords
 from mailtools.system.users.checker import Checker
 
 BOB = Entry("bob", "PLAIN", "secret")
@@ -79,7 +79,7 @@ def test_the_loop_goes_on_while_a_password_is_checked(loop: Loop, monkeypatch: p
 def test_a_queue_has_an_end(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     held = threading.Event()
     monkeypatch.setattr(passwords, "check", lambda *_: held.wait(20))
-    monkeypatch.setattr(checker, "_WAITING", 3)
+    monkeypatch.setattr(pool, "_WAITING", 3)
     one = Checker(loop.posted.put)
     answers: list[bool | None] = []
     for number in range(20):
