@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pytest
 
     from mailtools.services.smtp_server.service import SmtpService
-    from mailtools.system.net.server import Settings
+    from mailtools.system.net.server import ServerSettings
     from mailtools.system.users.users_file import Users
 
 _START = 30.0  # seconds
@@ -99,14 +99,14 @@ def serve(
     users: names and passwords for AUTH; without, any name and password is right. faults, seed: rules as
     ``mailtools serve-smtp --fault`` takes them; max_size in octets.
     """
-    from mailtools.core.smtp.offer import Offer
+    from mailtools.core.smtp.offer import SmtpOffer
     from mailtools.services.delivery.addressing import Addressing
     from mailtools.services.smtp_server import faults as rules
     from mailtools.services.smtp_server.service import SmtpService
     from mailtools.services.users.login import LoginRules
     from mailtools.system.mbox.mailroot import MailRoot
     from mailtools.system.net.listeners import open_listener
-    from mailtools.system.net.server import Limits, Settings
+    from mailtools.system.net.server import Limits, ServerSettings
     from mailtools.system.tls.certificates import Certificates, self_signed
 
     root = Path(folder)
@@ -120,14 +120,14 @@ def serve(
     server = SmtpServer(address, port, root / "all.mbox", certificate, root / "transcripts")
     server.transcripts.mkdir(exist_ok=True)
     service = SmtpService(
-        Offer("localhost", lmtp=lmtp, starttls=tls, max_size=max_size),
+        SmtpOffer("localhost", lmtp=lmtp, starttls=tls, max_size=max_size),
         Addressing(MailRoot(str(root)), mbox=str(server.mbox)),
         LoginRules(_users(root, users), anybody=not users),
         faults=[rules.parse(text) for text in faults],
         seed=seed,
         told=server._tell,
     )
-    settings = Settings(
+    settings = ServerSettings(
         Limits(), str(server.transcripts), certificates=certificates, implicit_tls=implicit_tls
     )
     with _running(service, listener, settings):
@@ -135,7 +135,7 @@ def serve(
 
 
 @contextmanager
-def _running(smtp: "SmtpService", listener: Any, settings: "Settings") -> Iterator[None]:
+def _running(smtp: "SmtpService", listener: Any, settings: "ServerSettings") -> Iterator[None]:
     """The server in a thread, until the block ends."""
     from mailtools.services.smtp_server import service
 

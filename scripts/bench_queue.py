@@ -15,7 +15,8 @@ from pathlib import Path
 
 from bench_tools import BIN, MAILTOOLS, Row, free_port, greets, interleaved, missing, timed, wait_for
 
-from mailtools.core.queue.envelope import Envelope, Recipient
+from mailtools.core.message.recipient import Recipient
+from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.system import clock
 from mailtools.system.spool.spool import Spool
 
@@ -83,7 +84,7 @@ def fill(spool: Spool, count: int) -> None:
     def some(first: int) -> None:
         for number in range(first, count, 4):
             recipient = Recipient(f"u{number}@site{number % SITES}.test")
-            envelope = Envelope(clock.identity(), clock.now(), "a@bench.test", (recipient,))
+            envelope = QueueEnvelope(clock.identity(), clock.now(), "a@bench.test", (recipient,))
             spool.add(envelope, [TEXT])
 
     threads = [threading.Thread(target=some, args=(first,)) for first in range(4)]

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from click.testing import CliRunner
 
 from mailtools.cli import command
+from mailtools.core.message.recipient import Recipient
 from mailtools.core.queue import journal
-from mailtools.core.queue.envelope import Envelope, Recipient
+from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.journal import DEFERRED, SENT, Result
 from mailtools.core.queue.store import INCOMING
 from mailtools.system import clock
@@ -35,7 +36,7 @@ def add(
 ) -> str:
     """Queue a message; its id. *reply*: an attempt failed with it, for all but the first *sent* recipients."""
     waiting = tuple(Recipient(address) for address in recipients or ("bob@example.com",))
-    envelope = Envelope(clock.identity(), clock.now() - age, sender, waiting, **fields)  # type: ignore[arg-type]
+    envelope = QueueEnvelope(clock.identity(), clock.now() - age, sender, waiting, **fields)  # type: ignore[arg-type]
     identity = spool.add(envelope, [message]).identity
     lease = spool.claim(identity)
     assert lease

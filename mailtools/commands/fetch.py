@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mailtools.commands.options.common import DURATION, SIZE, json_option, root_option
-from mailtools.commands.options.source import Source, source_options, sources
+from mailtools.commands.options.source import FetchSource, source_options, sources
 from mailtools.commands.output import exits
 from mailtools.commands.output.print import warn
 from mailtools.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from mailtools.commands.output.fetched import Report
+    from mailtools.commands.output.fetched import FetchReport
     from mailtools.services.fetch.collect import Sink
-    from mailtools.services.fetch.remote import Wishes
+    from mailtools.services.fetch.remote import FetchWishes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -113,12 +113,12 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       mailtools fetch --pop3 --host 127.0.0.1 --port 1110 --user bob --password-file pw --to inbox.mbox
       mailtools fetch --pop3 --host 127.0.0.1 --port 1110 --user bob --password-file pw --to - --limit 1
     """
-    from mailtools.commands.output.fetched import Report
+    from mailtools.commands.output.fetched import FetchReport
 
     _check(options)
     found = sources(ctx)
     _check_sources(options, found)
-    report = Report(options, ctx.obj["verbosity"], several=len(found) > 1)
+    report = FetchReport(options, ctx.obj["verbosity"], several=len(found) > 1)
     wishes = _wishes(options)
     if options["idle"]:
         _until_stopped()
@@ -141,7 +141,7 @@ def _check(options: dict[str, Any]) -> None:
         raise click.UsageError("--idle and --dry-run exclude each other")
 
 
-def _check_sources(options: dict[str, Any], found: list[Source]) -> None:
+def _check_sources(options: dict[str, Any], found: list[FetchSource]) -> None:
     if any(source.target.protocol == "pop3" for source in found):
         for name in ("patterns", "idle", "mark_seen"):
             if options[name]:
@@ -154,10 +154,10 @@ def _check_sources(options: dict[str, Any], found: list[Source]) -> None:
         raise click.UsageError("several mailboxes: give --to-dir DIR, for an mbox each, or --to FILE")
 
 
-def _wishes(options: dict[str, Any]) -> "Wishes":
-    from mailtools.services.fetch.remote import Wishes
+def _wishes(options: dict[str, Any]) -> "FetchWishes":
+    from mailtools.services.fetch.remote import FetchWishes
 
-    return Wishes(
+    return FetchWishes(
         since=options["since"] or 0.0,
         max_size=options["max_size"] or 0,
         limit=options["limit"] or 0,
@@ -168,12 +168,12 @@ def _wishes(options: dict[str, Any]) -> "Wishes":
 
 
 def _all_at_once(
-    found: list[Source], options: dict[str, Any], wishes: "Wishes", report: "Report"
+    found: list[FetchSource], options: dict[str, Any], wishes: "FetchWishes", report: "FetchReport"
 ) -> list[int]:
     """A thread for each; the exit codes of those that failed."""
     codes: list[int] = []
 
-    def fetch(source: Source) -> None:
+    def fetch(source: FetchSource) -> None:
         try:
             _fetch(source, options, wishes, report)
         except Exception as error:
@@ -191,7 +191,9 @@ def _all_at_once(
     return codes
 
 
-def _fetch(source: Source, options: dict[str, Any], wishes: "Wishes", report: "Report") -> None:
+def _fetch(
+    source: FetchSource, options: dict[str, Any], wishes: "FetchWishes", report: "FetchReport"
+) -> None:
     """One server. Raises MailError, OSError."""
     from mailtools.services.fetch import run
 
@@ -217,19 +219,19 @@ def _until_stopped() -> Callable[[], bool]:
     return asked.is_set
 
 
-def _sink(source: Source, options: dict[str, Any], mailbox: str) -> "Sink":
+def _sink(source: FetchSource, options: dict[str, Any], mailbox: str) -> "Sink":
     from mailtools.services.fetch import collect
 
     if options["pipe"]:
-        return collect.Pipe(options["pipe"])
+        return collect.PipeSink(options["pipe"])
     if options["to"] == "-":
-        return collect.Stream(sys.stdout.buffer.write, sys.stdout.buffer.flush)
+        return collect.StreamSink(sys.stdout.buffer.write, sys.stdout.buffer.flush)
     if options["to_dir"]:
-        return collect.Mbox(collect.beside(_mbox_in(options["to_dir"], mailbox)))
-    return collect.Mbox(collect.beside(_mbox(source, options)))
+        return collect.MboxSink(collect.beside(_mbox_in(options["to_dir"], mailbox)))
+    return collect.MboxSink(collect.beside(_mbox(source, options)))
 
 
-def _mbox(source: Source, options: dict[str, Any]) -> str:
+def _mbox(source: FetchSource, options: dict[str, Any]) -> str:
     """The one mbox of a source. Raises MailError."""
     path = options["to"] or source.to
     if path:
@@ -253,7 +255,7 @@ def _mbox_in(folder: str, mailbox: str) -> str:
     return os.path.join(os.path.realpath(os.path.expanduser(folder)), *parts) + ".mbox"
 
 
-def _state_target(source: Source, options: dict[str, Any]) -> str:
+def _state_target(source: FetchSource, options: dict[str, Any]) -> str:
     """What the state is beside. Raises MailError."""
     from mailtools.services.fetch.collect import beside
 

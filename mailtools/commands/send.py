@@ -18,7 +18,7 @@ from mailtools.commands.options.dial import (
     shown_route,
     why_not_queued,
 )
-from mailtools.commands.output.outcomes import Report
+from mailtools.commands.output.outcomes import SendReport
 from mailtools.commands.output.print import json_line, visible
 from mailtools.core.errors import MailError
 from mailtools.services.submission import prepare
@@ -132,7 +132,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         for recipient in options["recipients"]:
             if not is_address(recipient):
                 raise click.UsageError(f"not an address: {recipient!r}; write local@domain")
-    report = Report(options["as_json"], quiet=ctx.obj["verbosity"] < 0)
+    report = SendReport(options["as_json"], quiet=ctx.obj["verbosity"] < 0)
     with _messages(options, composition, writes_as) as messages:
         if options["dry_run"] or options["explain"]:
             for message in messages:
@@ -158,7 +158,7 @@ def _send(
     messages: Iterator[Outgoing | Unsendable],
     choose: "Callable[[str], Hop]",
     options: dict[str, Any],
-    report: Report,
+    report: SendReport,
 ) -> None:
     """Send to the next hop of each message; those of one hop that follow each other share connections."""
     from itertools import groupby

@@ -57,7 +57,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       mailtools serve-pop3 --dev --port 0 --port-file port --root Mail
     """
     from mailtools.commands.output.logging import set_up
-    from mailtools.core.pop3.server import Offer
+    from mailtools.core.pop3.server import Pop3Offer
     from mailtools.services.pop3_server import service
     from mailtools.services.users.login import LoginRules
     from mailtools.system import clock
@@ -68,7 +68,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     users = service.choose_users(options["root"], options["users"], options["dev"], sockets)
     certificates = open_certificates(options, (service.NAME,), host)
     pop3 = service.Pop3Service(
-        offer=Offer(
+        offer=Pop3Offer(
             host,
             stls=certificates is not None and not options["implicit_tls"],
             expire=options["expire"],

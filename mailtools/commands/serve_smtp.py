@@ -165,7 +165,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       mailtools serve-smtp --dev --fault 'rcpt to=*@grey.test reply "451 4.7.1 Greylisted" times=1'
     """
     from mailtools.commands.output.logging import set_up
-    from mailtools.core.smtp.offer import Offer
+    from mailtools.core.smtp.offer import SmtpOffer
     from mailtools.services.smtp_server import service
     from mailtools.services.users.login import LoginRules
     from mailtools.system import clock
@@ -188,7 +188,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     addressing = service.choose_addressing(door, host, sockets)
     certificates = open_certificates(options, ("lmtp",) if options["lmtp"] else ("smtp",), host)
     smtp = service.SmtpService(
-        offer=Offer(
+        offer=SmtpOffer(
             host,
             lmtp=options["lmtp"],
             starttls=certificates is not None and not options["implicit_tls"],

@@ -9,10 +9,10 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from mailtools.commands.output.fetched import Report
+from mailtools.commands.output.fetched import FetchReport
 from mailtools.services.fetch import run
-from mailtools.services.fetch.collect import Mbox
-from mailtools.services.fetch.remote import Target, Wishes
+from mailtools.services.fetch.collect import MboxSink
+from mailtools.services.fetch.remote import FetchTarget, FetchWishes
 from tests.boxes import number, subjects
 from tests.scripted import Rule, ScriptedImap, ScriptedPop3, ScriptedServer
 from tests.servers import eventually, mailtools
@@ -310,16 +310,18 @@ def test_a_connection_that_ends_while_we_wait_is_made_anew(
     monkeypatch.setattr(run, "_FIRST_PAUSE", 0.05)
     stop = threading.Event()
     with ScriptedImap({"INBOX": MESSAGES[:2]}, {"IDLE": None}) as server:
-        target = Target("imap", "127.0.0.1", server.port, "off", "bob", lambda: "secret", timeout=5)
+        target = FetchTarget("imap", "127.0.0.1", server.port, "off", "bob", lambda: "secret", timeout=5)
         options = {"as_json": False, "dry_run": False}
         order = run.Order(
             target,
             str(tmp_path / "box"),
-            Wishes(),
-            lambda _: Mbox(str(tmp_path / "box")),
+            FetchWishes(),
+            lambda _: MboxSink(str(tmp_path / "box")),
             is_stopping=stop.is_set,
         )
-        thread = threading.Thread(target=run.fetch, args=(order, Report(options, 0, several=False).watch("")))
+        thread = threading.Thread(
+            target=run.fetch, args=(order, FetchReport(options, 0, several=False).watch(""))
+        )
         thread.start()
         eventually(lambda: server.connections >= 2, "another connection")
         server.mailboxes["INBOX"][3] = MESSAGES[2]
@@ -498,7 +500,9 @@ def test_no_password_in_the_clear_beyond_loopback(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Pump, "is_private", property(lambda _: False))
     for protocol in ("pop3", "imap"):
         with make(protocol) as server:
-            target = Target(protocol, "127.0.0.1", server.port, "off", "bob", lambda: "secret", timeout=5)
+            target = FetchTarget(
+                protocol, "127.0.0.1", server.port, "off", "bob", lambda: "secret", timeout=5
+            )
             if protocol == "pop3":  # a digest tells nobody the password
                 run.open_remote(target).leave()
                 assert [line[:8] for line in server.commands if line.startswith("APOP")] == ["APOP bob"]

@@ -17,16 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mailtools.core.auth.passwd import Entry
-from mailtools.core.pop3.server import Offer as Pop3Offer
-from mailtools.core.pop3.server import Pop3Server
-from mailtools.core.smtp.offer import Offer
-from mailtools.core.smtp.server import SmtpServer
+from mailtools.core.auth.passwd import UserEntry
+from mailtools.core.pop3.server import Pop3ServerEngine
+from mailtools.core.pop3.server import SmtpOffer as Pop3Offer
+from mailtools.core.smtp.offer import SmtpOffer
+from mailtools.core.smtp.server import SmtpServerEngine
 from mailtools.services.delivery.addressing import Addressing, open_aliases
 from mailtools.services.delivery.dispatch import Carriers
-from mailtools.services.pop3_server.session import MaildropSession
-from mailtools.services.pop3_server.session import Ports as Pop3Ports
-from mailtools.services.smtp_server.session import Ports, ReceiveSession
+from mailtools.services.pop3_server.session import MaildropSession, Pop3Ports
+from mailtools.services.smtp_server.session import ReceiveSession, SmtpPorts
 from mailtools.services.users.login import LoginRules, Logins
 from mailtools.system.mbox import appending
 from mailtools.system.mbox.group_commit import Delivery
@@ -95,16 +94,16 @@ def octets(text: str) -> bytes:
 class Checker:
     """Checks passwords at once."""
 
-    def check(self, entry: Entry, password: str, done: Callable[[bool | None], None]) -> None:
+    def check(self, entry: UserEntry, password: str, done: Callable[[bool | None], None]) -> None:
         done(passwords.check(entry, password))
 
     def run(self, task: Callable[[], object], done: Callable[[object], None]) -> None:
         done(task())
 
 
-def offer_of(head: dict[str, str]) -> Offer:
+def offer_of(head: dict[str, str]) -> SmtpOffer:
     limits = {key.replace("-", "_"): int(head[key]) for key in ("max-size", "max-recipients") if key in head}
-    return Offer("host", lmtp="lmtp" in head, starttls="tls" in head, **limits)  # type: ignore[arg-type]
+    return SmtpOffer("host", lmtp="lmtp" in head, starttls="tls" in head, **limits)  # type: ignore[arg-type]
 
 
 def files_of(head: dict[str, str], folder: Path) -> dict[str, Path]:
@@ -139,7 +138,7 @@ class InMemory:
     def open(self, script: Script, root: Path) -> None:
         head = script.head
         files = files_of(head, root.parent / f"{root.name}-files")
-        self.engine = SmtpServer(offer_of(head))
+        self.engine = SmtpServerEngine(offer_of(head))
         users = Users(str(files["users"])) if "users" in files else None
         addressing = Addressing(
             MailRoot(str(root)),
@@ -150,7 +149,7 @@ class InMemory:
             plus_delimiter=head.get("plus-delimiter", ""),
         )
         logins = Logins(LoginRules(users), Checker(), lambda _, call: call())  # type: ignore[arg-type]
-        ports = Ports(Carriers(self.deliver, lambda _: None, print), lambda _: None, lambda _: None)
+        ports = SmtpPorts(Carriers(self.deliver, lambda _: None, print), lambda _: None, lambda _: None)
         self.session = ReceiveSession(self.engine, addressing, logins, "127.0.0.1", ports, lambda: None)
 
     def deliver(self, delivery: Delivery) -> None:
@@ -190,7 +189,7 @@ class Pop3InMemory(InMemory):
     def open(self, script: Script, root: Path) -> None:
         files = files_of(script.head, root.parent / f"{root.name}-files")
         put_mail(script.head, root)
-        self.engine = Pop3Server(Pop3Offer("host", stls="tls" in script.head))
+        self.engine = Pop3ServerEngine(Pop3Offer("host", stls="tls" in script.head))
         users = Users(str(files["users"]))
         logins = Logins(LoginRules(users), Checker(), lambda _, call: call())  # type: ignore[arg-type]
         run = Checker().run

@@ -14,14 +14,14 @@ from mailtools.core.errors import CannotWriteError, DiskFullError
 from mailtools.core.mbox.record import make_postmark
 from mailtools.system.files.buffer import Buffer
 from mailtools.system.mbox import appending
-from mailtools.system.mbox.appending import Record
+from mailtools.system.mbox.appending import NewRecord
 from tests.servers import Server, eventually
 
 
-def record(octets: int) -> Record:
+def record(octets: int) -> NewRecord:
     body = Buffer()
     body.append(b"x" * (octets - 1) + b"\n")
-    return Record(make_postmark("a@b", "Thu Aug 22 12:00:00 2002") + b"\n", body)
+    return NewRecord(make_postmark("a@b", "Thu Aug 22 12:00:00 2002") + b"\n", body)
 
 
 def message(octets: int) -> bytes:

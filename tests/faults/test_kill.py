@@ -14,7 +14,7 @@ from mailtools.core.mbox import scan
 from mailtools.core.mbox.record import make_postmark
 from mailtools.system.files.buffer import Buffer
 from mailtools.system.mbox import appending
-from mailtools.system.mbox.appending import Append, Record
+from mailtools.system.mbox.appending import Append, NewRecord
 from tests.servers import Server, eventually
 
 SIZES = (10, 3000, 60_000)  # lines; the last one is spilled to a file
@@ -75,10 +75,10 @@ def test_nothing_answered_is_lost_and_nothing_torn_stands(tmp_path: Path) -> Non
 STEPS = ("open_at", "_write", "fdatasync", "close", "release")
 
 
-def record(number: int) -> Record:
+def record(number: int) -> NewRecord:
     body = Buffer()
     body.append(b"body %d\n" % number * 5000)
-    return Record(make_postmark("a@b", "Thu Aug 22 12:00:00 2002") + b"Subject: %d\n\n" % number, body)
+    return NewRecord(make_postmark("a@b", "Thu Aug 22 12:00:00 2002") + b"Subject: %d\n\n" % number, body)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

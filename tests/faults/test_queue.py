@@ -12,7 +12,8 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from mailtools.core.queue.envelope import Envelope, Recipient
+from mailtools.core.message.recipient import Recipient
+from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.system import clock
 from mailtools.system.spool.spool import Spool
 from tests.servers import Server, eventually
@@ -22,7 +23,9 @@ from tests.sinks import Sink, but, usual
 def fill(root: Path, number: int, sites: int = 3, sender: str = "alice@here.test") -> Spool:
     spool = Spool(str(root / ".spool"))
     for n in range(number):
-        envelope = Envelope(clock.identity(), clock.now(), sender, (Recipient(f"u{n}@b{n % sites}.test"),))
+        envelope = QueueEnvelope(
+            clock.identity(), clock.now(), sender, (Recipient(f"u{n}@b{n % sites}.test"),)
+        )
         spool.add(envelope, [b"Subject: %04d\n\nhello\n" % n])
     return spool
 

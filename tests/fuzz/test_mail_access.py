@@ -12,8 +12,8 @@ from mailtools.core.auth import client as sasl
 from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.imap.client import ImapClient
 from mailtools.core.pop3.client import Pop3Client
-from mailtools.core.pop3.server import Offer, Pop3Server
-from mailtools.services.pop3_server.session import MaildropSession, Ports
+from mailtools.core.pop3.server import Pop3Offer, Pop3ServerEngine
+from mailtools.services.pop3_server.session import MaildropSession, Pop3Ports
 from mailtools.services.users.login import LoginRules, Logins
 from mailtools.system.mbox.mailroot import MailRoot
 from mailtools.system.users.users_file import Users
@@ -52,14 +52,14 @@ COMMANDS = ("CAPA", "AUTH", "UIDL", "RETR 1", "RETR 2", "LIST", "DELE 1", "QUIT"
 ANSWER_LINE = re.compile(rb"(?:\+OK|-ERR|\+)(?: [^\r\n]*)?\Z")
 
 
-def play(root: Path, pieces: list[bytes]) -> tuple[bytes, Pop3Server]:
-    engine = Pop3Server(Offer("host", stls=True))
+def play(root: Path, pieces: list[bytes]) -> tuple[bytes, Pop3ServerEngine]:
+    engine = Pop3ServerEngine(Pop3Offer("host", stls=True))
     logins = Logins(LoginRules(Users(str(root / "users"))), Checker(), lambda _, call: call())  # type: ignore[arg-type]
 
     def run(task: object, done: object) -> None:
         done(task())  # type: ignore[operator]
 
-    ports = Ports(MailRoot(str(root)), run, lambda _: None, lambda _: None)  # type: ignore[arg-type]
+    ports = Pop3Ports(MailRoot(str(root)), run, lambda _: None, lambda _: None)  # type: ignore[arg-type]
     session = MaildropSession(engine, logins, "127.0.0.1", ports, lambda: None)
     said = b""
 

@@ -26,9 +26,9 @@ from mailtools.core.mbox import scan
 from mailtools.core.mbox.postmark import is_postmark
 from mailtools.core.message import aliases
 from mailtools.core.smtp import events
-from mailtools.core.smtp.offer import Offer
+from mailtools.core.smtp.offer import SmtpOffer
 from mailtools.core.smtp.reply import Reply
-from mailtools.core.smtp.server import SmtpServer
+from mailtools.core.smtp.server import SmtpServerEngine
 from mailtools.core.wire.client_hello import wanted_protocols
 from mailtools.services.smtp_server import faults
 from tests.fuzz import mutate
@@ -305,11 +305,11 @@ class Driver:
     def __init__(self, chance: random.Random, lmtp: bool, is_friendly: bool = False) -> None:
         self.chance = chance
         self.is_friendly = is_friendly
-        self.offer = Offer(
+        self.offer = SmtpOffer(
             "h", lmtp=lmtp, starttls=True, max_size=2000, max_recipients=4, max_line=200, max_command=100,
             max_errors=8,
         )  # fmt: skip
-        self.engine = SmtpServer(self.offer)
+        self.engine = SmtpServerEngine(self.offer)
         self.said = b""
         self.waiting: events.Event | None = None
         self.message: int | None = None  # octets of the message under way

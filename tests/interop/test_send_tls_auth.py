@@ -14,8 +14,9 @@ import pytest
 from mailtools.core.errors import MailError, PolicyError, ProtocolError
 from mailtools.core.smtp.route import Route
 from mailtools.services.smtp_client.connect import Dialling, open_link
-from mailtools.services.smtp_client.transaction import Outcome, transfer
+from mailtools.services.smtp_client.transaction import transfer
 from mailtools.services.transit import outgoing
+from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Stamps, Wishes
 from mailtools.system.tls.certificates import self_signed
 from tests.interop.test_clients import MESSAGE

@@ -10,9 +10,9 @@ from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.mbox import quoting
 from mailtools.core.smtp import events
 from mailtools.core.smtp.client import SmtpClient
-from mailtools.core.smtp.offer import Offer
+from mailtools.core.smtp.offer import SmtpOffer
 from mailtools.core.smtp.reply import Reply
-from mailtools.core.smtp.server import SmtpServer
+from mailtools.core.smtp.server import SmtpServerEngine
 from mailtools.core.wire import dots, eol
 from mailtools.core.wire.reader import Reader
 
@@ -36,7 +36,9 @@ LINES = st.lists(
 
 def run(data: bytes, cuts: list[int]) -> tuple[list[object], bytes]:
     """All that an engine says of *data*, cut at *cuts*. Neighbouring chunks count as one."""
-    engine = SmtpServer(Offer("h", starttls=True, max_line=200, max_command=100, max_size=2000, max_errors=8))
+    engine = SmtpServerEngine(
+        SmtpOffer("h", starttls=True, max_line=200, max_command=100, max_size=2000, max_errors=8)
+    )
     found: list[object] = []
     said = b""
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})

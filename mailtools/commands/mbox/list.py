@@ -15,7 +15,7 @@ from mailtools.commands.output.print import json_line
 from mailtools.services.filters import listing
 from mailtools.services.filters import threads as threads_
 from mailtools.services.filters.entries import Clock
-from mailtools.services.filters.listing import Row
+from mailtools.services.filters.listing import ListRow
 
 _LETTERS = (("answered", "A"), ("flagged", "F"), ("deleted", "D"), ("draft", "T"))
 _FIXED = (6, 16, 5, 6)  # cells of number, date, flags, size
@@ -70,7 +70,7 @@ def command(
             return
     found = listing.selected(names, predicate, fields, complaints, progress.watch)
     make = listing.full_row if as_json else listing.row
-    rows: Iterable[Row]
+    rows: Iterable[ListRow]
     if threads:
         rows = threads_.in_threads(found, make, sort, reverse)
     elif sort or reverse:
@@ -97,11 +97,11 @@ def _parallel(source: str, predicate: Any, as_json: bool, progress: listing.Prog
     return (f"{number}\t{line.partition(TAB)[2]}" for number, line in made)
 
 
-def _json(row: Row) -> str:
+def _json(row: ListRow) -> str:
     return json_line(listing.as_json(row))
 
 
-def _lines(rows: Iterable[Row], as_json: bool) -> Iterator[str]:
+def _lines(rows: Iterable[ListRow], as_json: bool) -> Iterator[str]:
     if as_json:
         return map(_json, rows)
     if sys.stdout.isatty():
@@ -109,7 +109,7 @@ def _lines(rows: Iterable[Row], as_json: bool) -> Iterator[str]:
     return map(_tabbed, rows)
 
 
-def _tabbed(row: Row) -> str:
+def _tabbed(row: ListRow) -> str:
     number, clock, flags, sender, subject, size, depth, _ = row
     if depth:
         subject = "  " * min(depth, _MAX_INDENT) + subject
@@ -119,7 +119,7 @@ def _tabbed(row: Row) -> str:
     return f"{number}\t{written}\t{_flags(flags) if flags else 'N'}\t{sender}\t{subject}\t{size}"
 
 
-def _table(rows: Iterable[Row], width: int) -> Iterator[str]:
+def _table(rows: Iterable[ListRow], width: int) -> Iterator[str]:
     """Lines that fit a terminal of *width* cells, with a headline."""
     room = max(width - sum(_FIXED) - 2 * 5, 16)
     senders = min(max(room // 3, 8), 24)

@@ -12,7 +12,7 @@ from mailtools.commands.mbox import _select
 from mailtools.commands.options.common import json_option
 from mailtools.commands.output.print import json_line, visible_lines
 from mailtools.services.filters import listing
-from mailtools.services.filters.entries import Entry
+from mailtools.services.filters.entries import MboxEntry
 
 _NUMBERS = re.compile(r"[0-9]{1,18}(?:-[0-9]{1,18})?")
 _WHOLE = 1 << 62  # octets: no limit
@@ -73,17 +73,17 @@ def _is_number(argument: str) -> bool:
 class _Counter:
     """Passes entries on and counts them."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[MboxEntry]) -> None:
         self.entries = entries
         self.count = 0
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[MboxEntry]:
         for entry in self.entries:
             self.count += 1
             yield entry
 
 
-def _numbered(found: Iterable[Entry], numbers: list[str]) -> Iterator[Entry]:
+def _numbered(found: Iterable[MboxEntry], numbers: list[str]) -> Iterator[MboxEntry]:
     """Those of *found* whose number is in *numbers* ("3", "3-5"); all if none is given."""
     if not numbers:
         yield from found
@@ -98,7 +98,7 @@ def _numbered(found: Iterable[Entry], numbers: list[str]) -> Iterator[Entry]:
             return
 
 
-def _octets_of(raw: bool, part: str | None) -> Callable[[Entry], Iterable[bytes]]:
+def _octets_of(raw: bool, part: str | None) -> Callable[[MboxEntry], Iterable[bytes]]:
     from mailtools.services.filters import render
 
     if raw:
@@ -108,7 +108,7 @@ def _octets_of(raw: bool, part: str | None) -> Callable[[Entry], Iterable[bytes]
     return lambda entry: [render.html_of(entry.message()) or b""]
 
 
-def _write_octets(found: Iterable[Entry], octets_of: Callable[[Entry], Iterable[bytes]]) -> None:
+def _write_octets(found: Iterable[MboxEntry], octets_of: Callable[[MboxEntry], Iterable[bytes]]) -> None:
     """To a pipe or a file the octets themselves; to a terminal nothing that could drive it."""
     if sys.stdout.isatty():
         from mailtools.core.message.words import decode_raw
@@ -121,7 +121,7 @@ def _write_octets(found: Iterable[Entry], octets_of: Callable[[Entry], Iterable[
     sys.stdout.buffer.flush()
 
 
-def _texts(found: Iterable[Entry], headers: bool) -> Iterator[str]:
+def _texts(found: Iterable[MboxEntry], headers: bool) -> Iterator[str]:
     from mailtools.services.filters import render
 
     first = True

@@ -13,7 +13,7 @@ _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _OCTETS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-class Duration(click.ParamType[float]):
+class DurationType(click.ParamType[float]):
     """``30s 5m 4h 5d`` to seconds, more than 0; a bare number is seconds."""
 
     name = "duration"
@@ -30,7 +30,7 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
-class Size(click.ParamType[int]):
+class SizeType(click.ParamType[int]):
     """``10M`` to octets; a bare number is octets."""
 
     name = "size"
@@ -44,8 +44,8 @@ class Size(click.ParamType[int]):
         return int(match[1]) * _OCTETS[match[2].upper()]
 
 
-DURATION = Duration()
-SIZE = Size()
+DURATION = DurationType()
+SIZE = SizeType()
 
 
 def root_option(function: F) -> F:

@@ -97,7 +97,7 @@ class _Reader:
 
     def _account(self, name: str, table: dict[str, Any]) -> "Account":
         from mailtools.commands.options.dial import account_keys
-        from mailtools.services.submission.next_hop import Account, Connection
+        from mailtools.services.submission.next_hop import Account, HopSettings
 
         where = ("account", name)
         kinds = account_keys()
@@ -119,7 +119,7 @@ class _Reader:
                         f"{self.path}: line {line}: account.{name}.{key}: {why}"
                     ) from None
         fetching = [keys.pop(key, "") for key in ("fetch", "fetch_to")]
-        return Account(name, tuple(senders), Connection(**keys), *fetching)
+        return Account(name, tuple(senders), HopSettings(**keys), *fetching)
 
     def _check(self, key: str, known: set[str], where: tuple[str, ...], table: bool = False) -> None:
         if key in known:

@@ -12,7 +12,7 @@ from mailtools.core.smtp.route import Route
 
 if TYPE_CHECKING:
     from mailtools.services.smtp_client.connect import Dialling
-    from mailtools.services.submission.next_hop import Account, Connection, Hop
+    from mailtools.services.submission.next_hop import Account, Hop, HopSettings
     from mailtools.services.submission.send import Carry
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -96,12 +96,12 @@ def account_keys() -> dict[str, click.ParamType[Any]]:
     }  # fmt: skip
 
 
-def connection(options: Mapping[str, Any]) -> "Connection":
+def connection(options: Mapping[str, Any]) -> "HopSettings":
     """What *options* say, of which any may be missing."""
-    from mailtools.services.submission.next_hop import Connection
+    from mailtools.services.submission.next_hop import HopSettings
 
-    values = {key: options[key] for key in Connection._fields if options.get(key)}
-    return Connection(**values)
+    values = {key: options[key] for key in HopSettings._fields if options.get(key)}
+    return HopSettings(**values)
 
 
 def chooser(ctx: click.Context, accounts: "Mapping[str, Account]") -> "Callable[[str], Hop]":
@@ -220,7 +220,7 @@ def _verified(hop: "Hop") -> str:
     return "not"
 
 
-def _secret_from(its: "Connection") -> str:
+def _secret_from(its: "HopSettings") -> str:
     if its.token_command:
         return "a token of --token-command"
     if its.password_command:

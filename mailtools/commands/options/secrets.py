@@ -11,7 +11,7 @@ import click
 from mailtools.core.errors import BadDataError, MissingInputError, PolicyError
 
 if TYPE_CHECKING:
-    from mailtools.services.submission.next_hop import Connection
+    from mailtools.services.submission.next_hop import HopSettings
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,7 +45,7 @@ def read_password(*, twice: bool, password_command: str | None, password_file: s
     return _first_line(octets)
 
 
-def secret(host: str, connection: "Connection", variable: str = "MAILTOOLS_SEND_PASSWORD") -> str:
+def secret(host: str, connection: "HopSettings", variable: str = "MAILTOOLS_SEND_PASSWORD") -> str:
     """The password or token for a login at *host*. Raises PolicyError, BadDataError, OSError."""
     if connection.token_command:
         return _printed(connection.token_command, "token")

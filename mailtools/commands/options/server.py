@@ -11,7 +11,7 @@ from mailtools.commands.options.common import DURATION, root_option
 from mailtools.core.errors import CannotWriteError, ConfigurationError
 
 if TYPE_CHECKING:
-    from mailtools.system.net.server import Settings
+    from mailtools.system.net.server import ServerSettings
     from mailtools.system.tls.certificates import Certificates
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -141,9 +141,9 @@ def open_certificates(
     return found
 
 
-def settings_of(options: Mapping[str, Any], certificates: "Certificates | None") -> "Settings":
+def settings_of(options: Mapping[str, Any], certificates: "Certificates | None") -> "ServerSettings":
     """What the options say to every server. Raises CannotWriteError."""
-    from mailtools.system.net.server import Limits, Settings
+    from mailtools.system.net.server import Limits, ServerSettings
 
     per_address = options["max_connections_per_ip"]
     limits = Limits(
@@ -158,7 +158,7 @@ def settings_of(options: Mapping[str, Any], certificates: "Certificates | None")
             os.makedirs(transcript, exist_ok=True)
         except OSError as error:
             raise CannotWriteError(f"{transcript}: {error.strerror}: no folder for transcripts") from error
-    return Settings(limits, transcript, certificates=certificates, implicit_tls=options["implicit_tls"])
+    return ServerSettings(limits, transcript, certificates=certificates, implicit_tls=options["implicit_tls"])
 
 
 def announce(name: str, sockets: Sequence[socket.socket], port_file: str | None) -> None:

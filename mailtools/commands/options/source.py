@@ -12,17 +12,17 @@ from mailtools.commands.options.dial import MECHANISMS
 from mailtools.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from mailtools.services.fetch.remote import Target
-    from mailtools.services.submission.next_hop import Account, Connection
+    from mailtools.services.fetch.remote import FetchTarget
+    from mailtools.services.submission.next_hop import Account, HopSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ASKING = threading.Lock()
 
 
-class Source(NamedTuple):
+class FetchSource(NamedTuple):
     """A target, and the name and the mbox of its account ("" where there is none)."""
 
-    target: "Target"
+    target: "FetchTarget"
     account: str = ""
     to: str = ""
 
@@ -78,7 +78,7 @@ def source_options(function: F) -> F:
     return function
 
 
-def sources(ctx: click.Context) -> list[Source]:
+def sources(ctx: click.Context) -> list[FetchSource]:
     """What is to be fetched from. Raises ConfigurationError, UsageError."""
     options = ctx.params
     accounts = {name: account for name, account in config.accounts(ctx).items() if account.fetch}
@@ -90,7 +90,9 @@ def sources(ctx: click.Context) -> list[Source]:
         return [_by_account(account, options) for account in accounts.values()]
     if options["host"] and not options["account"]:
         return [
-            Source(_target(options["protocol"] or "", options, options["host"], options["port"] or 0, ""))
+            FetchSource(
+                _target(options["protocol"] or "", options, options["host"], options["port"] or 0, "")
+            )
         ]
     if name := options["account"]:
         if name not in accounts:
@@ -103,7 +105,7 @@ def sources(ctx: click.Context) -> list[Source]:
     raise click.UsageError("fetch from where? give --pop3 or --imap with --host HOST")
 
 
-def _by_account(account: "Account", options: Mapping[str, Any]) -> Source:
+def _by_account(account: "Account", options: Mapping[str, Any]) -> FetchSource:
     from urllib.parse import urlsplit
 
     try:
@@ -129,15 +131,15 @@ def _by_account(account: "Account", options: Mapping[str, Any]) -> Source:
         for key in ("password_command", "password_file", "token_command"):
             merged[key] = getattr(account.connection, key)
     target = _target(protocol, merged, options["host"] or host, options["port"] or port, account.name)
-    return Source(target, account.name, account.fetch_to)
+    return FetchSource(target, account.name, account.fetch_to)
 
 
-def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, account: str) -> "Target":
+def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, account: str) -> "FetchTarget":
     import getpass
 
     from mailtools.commands.options.secrets import once
-    from mailtools.services.fetch.remote import IMPLICIT, OFF, PORTS, Target
-    from mailtools.services.submission.next_hop import Connection
+    from mailtools.services.fetch.remote import IMPLICIT, OFF, PORTS, FetchTarget
+    from mailtools.services.submission.next_hop import HopSettings
 
     if not protocol:
         raise click.UsageError("which protocol? give --pop3 or --imap")
@@ -150,14 +152,14 @@ def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, acc
             "TLS is off, but authorities or a fingerprint ask for it; leave one of them out"
         )
     user = options["user"] or getpass.getuser()
-    its: Connection = Connection(
+    its: HopSettings = HopSettings(
         host=host,
         user=user,
         password_command=options["password_command"] or "",
         password_file=options["password_file"] or "",
         token_command=options["token_command"] or "",
     )
-    return Target(
+    return FetchTarget(
         protocol,
         host,
         port or PORTS[protocol, tls == IMPLICIT],
@@ -172,7 +174,7 @@ def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, acc
     )
 
 
-def _ask(host: str, its: "Connection") -> str:
+def _ask(host: str, its: "HopSettings") -> str:
     """One account's secret after the other: two questions on one terminal could not be told apart."""
     from mailtools.commands.options.secrets import secret
 

@@ -13,7 +13,7 @@ from mailtools.services.fetch.remote import Fetched, Item
 from mailtools.services.transit import mbox_form
 
 
-class Report:
+class FetchReport:
     """Of one run, over all of its accounts; they may tell from several threads."""
 
     def __init__(self, options: Mapping[str, Any], verbosity: int, several: bool) -> None:
@@ -108,7 +108,7 @@ class Report:
 class Watcher:
     """The same for one account: what services/fetch/collect tells."""
 
-    def __init__(self, report: Report, account: str) -> None:
+    def __init__(self, report: FetchReport, account: str) -> None:
         self._report = report
         self._account = account
 

@@ -7,15 +7,15 @@ import click
 
 from mailtools.commands.output import exits
 from mailtools.commands.output.print import json_line, print_rows, warn
-from mailtools.services.smtp_client.transaction import Outcome
 from mailtools.services.submission.prepare import Unsendable
 from mailtools.services.submission.send import Uncopied
+from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
 
 _LONG_LINE = "a line of more than 998 octets goes out as it is; a server may refuse or cut it"
 
 
-class Report:
+class SendReport:
     """Prints results, a line a recipient, and gathers exit codes."""
 
     def __init__(self, as_json: bool, quiet: bool) -> None:

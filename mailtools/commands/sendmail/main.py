@@ -72,9 +72,9 @@ def _run(options: Options, found: dict[str, Any], has_stdin: bool) -> int:
         raise UsageError("a server is another command: mailtools serve-smtp")
     if options.mode == "i":
         return exits.OK  # aliases are read as they stand
-    from mailtools.services.submission.sendmail import Post, Settings
+    from mailtools.services.submission.sendmail import Post, SendmailSettings
 
-    settings = Settings(
+    settings = SendmailSettings(
         root=found.get("root", "~/Mail"),
         spool=found.get("spool", ""),
         domains=tuple(found.get("domain", ())),
@@ -169,9 +169,9 @@ _MARKS = str.maketrans("._-", "aaa")
 
 
 def _session(options: Options, post: Any) -> int:
-    from mailtools.services.submission.sendmail_smtp import Session
+    from mailtools.services.submission.sendmail_smtp import SendmailSession
 
-    session = Session(post, _user())
+    session = SendmailSession(post, _user())
     try:
         session.run(lambda size: os.read(0, size), _write)
     finally:

@@ -22,7 +22,7 @@ MALFORMED = "malformed"
 CANCELLED = "cancelled"
 
 
-class Outcome(NamedTuple):
+class SaslOutcome(NamedTuple):
     """How the dialogue ended: one of the words above."""
 
     how: str
@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
     reason: str = ""  # for the log; to the client a wrong login is a wrong login
 
 
-class Session(Protocol):
+class SaslSession(Protocol):
     """What the dialogue needs of the session that it is a part of."""
 
     @property
@@ -46,12 +46,12 @@ class Session(Protocol):
         """Ask who knows the users."""
 
 
-def dialogue(session: Session, argument: bytes) -> Generator[None, None, Outcome]:
+def dialogue(session: SaslSession, argument: bytes) -> Generator[None, None, SaslOutcome]:
     """From ``mechanism [initial]`` to its outcome; raises what `challenge` raises."""
     name, _, rest = argument.partition(b" ")
     mechanism = name.upper().decode("ascii", "replace")
     if mechanism not in session.mechanisms:
-        return Outcome(NOT_OFFERED)
+        return SaslOutcome(NOT_OFFERED)
     user = ""
     try:
         initial = None if not rest else b"" if rest == b"=" else _decode(rest)
@@ -66,18 +66,18 @@ def dialogue(session: Session, argument: bytes) -> Generator[None, None, Outcome
                 user = question.name
                 answer = yield from session.consult(question)
                 if answer is None:
-                    return Outcome(NOT_NOW, user)
+                    return SaslOutcome(NOT_NOW, user)
                 assert isinstance(answer, bool | sasl.Found)
                 value = answer
             question = steps.send(value)
     except StopIteration as end:
-        return Outcome(DONE, end.value.lower())
+        return SaslOutcome(DONE, end.value.lower())
     except AuthenticationError as error:
-        return Outcome(WRONG, user, str(error))
+        return SaslOutcome(WRONG, user, str(error))
     except MalformedError as error:
-        return Outcome(MALFORMED, user, str(error))
+        return SaslOutcome(MALFORMED, user, str(error))
     except CancelledError:
-        return Outcome(CANCELLED, user)
+        return SaslOutcome(CANCELLED, user)
 
 
 def masked_argument(argument: bytes) -> bytes:

@@ -28,7 +28,7 @@ _NOT_IN_NAME = re.compile("[\x00-\x20:\x7f-\x9f\u2028\u2029\ud800-\udfff]|^#|^$"
 _LONGEST_NAME = 200  # octets
 
 
-class Entry(NamedTuple):
+class UserEntry(NamedTuple):
     """One user: the name in lower case, the scheme ("" where none of SCHEMES), what is behind it."""
 
     name: str
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     secret: str
 
 
-def apop_digest(entry: Entry, banner: str) -> str:
+def apop_digest(entry: UserEntry, banner: str) -> str:
     """RFC 1939 §7: of the banner and the password, which has to be there in the clear."""
     octets = (banner + entry.secret).encode(errors="surrogateescape")
     return hashlib.md5(octets, usedforsecurity=False).hexdigest()
@@ -49,9 +49,9 @@ def problem_with_name(name: str) -> str:
     return f"a name has at most {_LONGEST_NAME} octets" if len(name.encode()) > _LONGEST_NAME else ""
 
 
-def parse(text: str) -> tuple[dict[str, Entry], list[str]]:
+def parse(text: str) -> tuple[dict[str, UserEntry], list[str]]:
     """The users by name, and what is wrong with lines that are passed over. The first of a name counts."""
-    users: dict[str, Entry] = {}
+    users: dict[str, UserEntry] = {}
     problems = []
     for number, line in enumerate(text.split("\n"), 1):
         stripped = line.strip()
@@ -67,7 +67,7 @@ def parse(text: str) -> tuple[dict[str, Entry], list[str]]:
     return users, problems
 
 
-def _entry(line: str) -> Entry:
+def _entry(line: str) -> UserEntry:
     name, _, rest = line.partition(":")
     name = name.lower()
     field = rest.partition(":")[0]
@@ -76,7 +76,7 @@ def _entry(line: str) -> Entry:
         field, match = match[3], None
     if match is None:
         scheme = next((scheme for mark, scheme in _MARKS.items() if field.startswith(mark)), "")
-        return Entry(name, scheme, field)
+        return UserEntry(name, scheme, field)
     scheme, encoding, secret = match[1].upper(), (match[2] or "").upper(), match[3]
     scheme = _SAME.get(scheme, scheme)
     if encoding:
@@ -84,7 +84,7 @@ def _entry(line: str) -> Entry:
             secret = _decoded(scheme, encoding, secret)
         except ValueError:
             scheme = ""
-    return Entry(name, scheme if scheme in SCHEMES and secret else "", secret)
+    return UserEntry(name, scheme if scheme in SCHEMES and secret else "", secret)
 
 
 def _decoded(scheme: str, encoding: str, secret: str) -> str:
@@ -121,7 +121,7 @@ def _is_of(line: str, name: str) -> bool:
 # -- checking ----------------------------------------------------------------------------------------------
 
 
-def matches(entry: Entry, password: str) -> bool:
+def matches(entry: UserEntry, password: str) -> bool:
     """Tell whether *password* is a PLAIN, SSHA512 or SCRAM-SHA-256 entry's; a broken one matches none."""
     if entry.scheme == "PLAIN":
         return hmac.compare_digest(entry.secret.encode(errors="surrogateescape"), password.encode())
@@ -143,7 +143,7 @@ def _matches_ssha512(secret: str, password: str) -> bool:
     return hmac.compare_digest(digest, hashlib.sha512(password.encode() + salt).digest())
 
 
-def scram_keys(entry: Entry) -> Keys | None:
+def scram_keys(entry: UserEntry) -> Keys | None:
     """The keys of a SCRAM-SHA-256 entry (``iterations,salt,stored key,server key``); None where none."""
     if entry.scheme != "SCRAM-SHA-256":
         return None

@@ -60,14 +60,14 @@ class Data(NamedTuple):
     words: list[Any]
 
 
-class Content(NamedTuple):
+class FetchedMessage(NamedTuple):
     """A whole message and its other attributes."""
 
     attributes: dict[bytes, Any]
     octets: bytes
 
 
-class Piece(NamedTuple):
+class ImapPiece(NamedTuple):
     """A part of a large message; the last one has the attributes and no octets."""
 
     octets: bytes
@@ -80,7 +80,7 @@ class Continue(NamedTuple):
     text: bytes
 
 
-Event = Status | Data | Content | Piece | Continue
+Event = Status | Data | FetchedMessage | ImapPiece | Continue
 
 
 class ImapClient:
@@ -262,7 +262,7 @@ class ImapClient:
             while left:
                 piece = self._reader.take(min(left, _INFLATED))
                 left -= len(piece)
-                yield Piece(piece) if piece else None
+                yield ImapPiece(piece) if piece else None
         rest = yield from self._line()
         usual = _ATTRIBUTES.match(line) if rest == b")" else None
         if usual is not None:  # as nearly all servers answer our question: 3 us instead of 25
@@ -271,7 +271,7 @@ class ImapClient:
             joined, literals = yield from self._joined(b"%b\x000\0%b" % (line[: match.start()], rest), b"")
             words = grammar.parse(joined[joined.find(b"(") :], literals)
             attributes = grammar.pairs(words[0] if words else None)
-        yield Content(attributes, octets) if length <= WHOLE else Piece(b"", attributes)
+        yield FetchedMessage(attributes, octets) if length <= WHOLE else ImapPiece(b"", attributes)
 
     def _event(self, line: bytes, literals: list[bytes]) -> Event | None:
         tag, _, rest = line.partition(b" ")

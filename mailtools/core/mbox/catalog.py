@@ -30,7 +30,7 @@ _LINES = re.compile(rb"(?im)^Lines:[^\n]*\n")
 _LINE_PIECE = 1 << 16
 
 
-class Row(NamedTuple):
+class CatalogRow(NamedTuple):
     """One record."""
 
     start: int  # octets into the mbox
@@ -55,11 +55,11 @@ class Catalog:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, number: int) -> Row:
+    def __getitem__(self, number: int) -> CatalogRow:
         """The row of record *number*, from 0."""
         following = number + 1
         end = self.starts[following] if following < len(self.starts) else self.end
-        return Row(
+        return CatalogRow(
             self.starts[number], end, self.sizes[number], self.kinds[number], self.digest(number)
         )  # fmt: skip
 

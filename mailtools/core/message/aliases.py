@@ -13,7 +13,7 @@ _TARGET = re.compile(r'((?:"(?:[^"\\]|\\.)*"|[^,"])*+)(?:,|\Z)', re.DOTALL)
 _NAME = re.compile(r'("(?:[^"\\]|\\.)*"|[^:\s"]+)\s*:(?!include:)(.*)', re.DOTALL)
 
 
-class Address(NamedTuple):
+class AliasAddress(NamedTuple):
     """A name here or an address anywhere; *is_final*: the name is a user, whatever aliases it has."""
 
     text: str
@@ -38,8 +38,8 @@ class Include(NamedTuple):
     path: str
 
 
-Target = Address | File | Command | Include
-Aliases = dict[str, tuple[Target, ...]]
+AliasTarget = AliasAddress | File | Command | Include
+Aliases = dict[str, tuple[AliasTarget, ...]]
 
 
 def parse(text: str) -> tuple[Aliases, list[str]]:
@@ -62,7 +62,7 @@ def parse(text: str) -> tuple[Aliases, list[str]]:
     return found, problems
 
 
-def parse_targets(text: str) -> tuple[Target, ...]:
+def parse_targets(text: str) -> tuple[AliasTarget, ...]:
     """Targets between commas and line ends, as an alias and an included file have them."""
     words = []
     at = 0
@@ -76,7 +76,7 @@ def parse_targets(text: str) -> tuple[Target, ...]:
     return tuple(_target(word) for word in words if word)
 
 
-def parse_include(text: str) -> tuple[Target, ...]:
+def parse_include(text: str) -> tuple[AliasTarget, ...]:
     """The targets of an included file: lines of them, comments between."""
     lines = [line for line in text.split("\n") if not line.lstrip().startswith("#")]
     return parse_targets(",".join(lines))
@@ -95,7 +95,7 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
     return found
 
 
-def _target(word: str) -> Target:
+def _target(word: str) -> AliasTarget:
     text = _unquoted(word)
     if text.startswith("|"):
         return Command(text[1:].strip())
@@ -104,8 +104,8 @@ def _target(word: str) -> Target:
     if text.startswith("/"):
         return File(text)
     if text.startswith("\\"):
-        return Address(text[1:], is_final=True)
-    return Address(text)
+        return AliasAddress(text[1:], is_final=True)
+    return AliasAddress(text)
 
 
 def _unquoted(word: str) -> str:

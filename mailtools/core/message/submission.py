@@ -29,7 +29,7 @@ _TOKEN = lazy(
 _NAME = lazy(rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]++")
 
 
-class Stamps(NamedTuple):
+class SubmissionStamps(NamedTuple):
     """What fields that are missing say."""
 
     sender: str  # local@domain
@@ -88,7 +88,7 @@ def _is_dated(octets: bytes, start: int) -> bool:
     return len(line) >= 7 and line[-1].isdigit() and len(line[-1]) == 4 and line[-2].count(b":") == 2
 
 
-def complete(fields: bytes, stamps: Stamps) -> bytes:
+def complete(fields: bytes, stamps: SubmissionStamps) -> bytes:
     """*fields* with From, Date and Message-ID, without Bcc, every name with its domain."""
     lower = b"\n" + fields.lower()
     gone = [name for name in _NOT_TO_GO if has(lower, name)]
@@ -124,7 +124,7 @@ def readable(text: str) -> str:
     return (text if text.isascii() and text.isprintable() else _UNPRINTED.sub(" ", text)).strip()
 
 
-def _from_field(stamps: Stamps) -> bytes:
+def _from_field(stamps: SubmissionStamps) -> bytes:
     name = readable(stamps.full_name)
     if not name:
         return f"From: {stamps.sender}\n".encode()

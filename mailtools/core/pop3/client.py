@@ -48,7 +48,7 @@ class Listing(NamedTuple):
     octets: bytes
 
 
-class Piece(NamedTuple):
+class Pop3Piece(NamedTuple):
     """A part of a large one. *begins_line*: what it begins is a line; *is_last*: nothing follows."""
 
     octets: bytes
@@ -56,7 +56,7 @@ class Piece(NamedTuple):
     is_last: bool
 
 
-Event = Answered | Listing | Piece
+Event = Answered | Listing | Pop3Piece
 
 
 class Pop3Client:
@@ -205,15 +205,15 @@ class Pop3Client:
         else:
             yield from self._long_listing(command)
 
-    def _pieces(self) -> Generator[Piece | None, None, None]:
+    def _pieces(self) -> Generator[Pop3Piece | None, None, None]:
         begins_line = True
         for block in dots.read_dotted(self._reader, 64 << 10):
             if block is None:
                 yield None
                 continue
-            yield Piece(dots.unstuff(block) if begins_line else _unstuff_rest(block), begins_line, False)
+            yield Pop3Piece(dots.unstuff(block) if begins_line else _unstuff_rest(block), begins_line, False)
             begins_line = block.endswith(b"\r\n")
-        yield Piece(b"", begins_line, True)
+        yield Pop3Piece(b"", begins_line, True)
 
     def _long_listing(self, command: str) -> Generator[Event | None, None, None]:
         blocks: list[bytes] = []

@@ -22,7 +22,7 @@ class LoginFailed(NamedTuple):
     reason: str
 
 
-class Size(NamedTuple):
+class MaildropSize(NamedTuple):
     """How much there is: messages, and octets as RETR gives them."""
 
     messages: int

@@ -22,10 +22,10 @@ from mailtools.core.pop3.events import (
     List,
     LoggedIn,
     LoginFailed,
+    MaildropSize,
     Refusal,
     Reset,
     Retrieve,
-    Size,
     Stat,
     Update,
 )
@@ -42,7 +42,7 @@ _HTTP = frozenset((b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"DELETE", b"PA
 _SECRET = (b"USER", b"PASS", b"APOP", b"AUTH")
 
 
-class Offer(NamedTuple):
+class Pop3Offer(NamedTuple):
     """What all sessions of a server have in common."""
 
     host: str
@@ -57,7 +57,7 @@ class ProblemError(Exception):
     """A command that cannot be: the sentence is the answer."""
 
 
-class Pop3Server(Conversation):
+class Pop3ServerEngine(Conversation):
     """One session's engine. Who answers `Connected` has set `mechanisms`; it may change at STLS."""
 
     __slots__ = (
@@ -71,7 +71,7 @@ class Pop3Server(Conversation):
         "offer",
     )
 
-    def __init__(self, offer: Offer) -> None:
+    def __init__(self, offer: Pop3Offer) -> None:
         super().__init__()
         self.offer = offer
         self.errors_left = offer.max_errors
@@ -311,7 +311,7 @@ class Pop3Server(Conversation):
 
     def _log_in(self, user: str) -> Steps:
         yield from self._ask(LoggedIn(user))
-        if isinstance(self._answer, Size):
+        if isinstance(self._answer, MaildropSize):
             self._user = user
             self._ok(f"{self._answer.messages} messages, {self._answer.octets} octets")
         elif isinstance(self._answer, Refusal):
@@ -325,7 +325,7 @@ class Pop3Server(Conversation):
 
     def _stat(self) -> Steps:
         yield from self._ask(Stat())
-        if isinstance(self._answer, Size):
+        if isinstance(self._answer, MaildropSize):
             self._ok(f"{self._answer.messages} {self._answer.octets}")
 
     def _do_list(self, argument: bytes) -> Steps:
@@ -382,7 +382,7 @@ class Pop3Server(Conversation):
 
     def _reset(self) -> Steps:
         yield from self._ask(Reset())
-        if isinstance(self._answer, Size):
+        if isinstance(self._answer, MaildropSize):
             self._ok(f"{self._answer.messages} messages, {self._answer.octets} octets")
 
     def _do_quit(self, argument: bytes) -> Steps | None:
@@ -401,7 +401,7 @@ class Pop3Server(Conversation):
 class _Sasl:
     """What the SASL dialogue sees of the engine."""
 
-    def __init__(self, engine: Pop3Server) -> None:
+    def __init__(self, engine: Pop3ServerEngine) -> None:
         self.mechanisms = engine.mechanisms()
         self.bindings = engine.bindings
         self.challenge = engine.challenge
@@ -442,25 +442,25 @@ def _masked(verb: bytes, line: bytes) -> bytes:
     return line + b"\r\n" if known else b"***\r\n"
 
 
-_AUTHORIZATION: dict[bytes, Callable[[Pop3Server, bytes], Steps | None]] = {
-    b"CAPA": Pop3Server._do_capa,
-    b"STLS": Pop3Server._do_stls,
-    b"UTF8": Pop3Server._do_utf8,
-    b"USER": Pop3Server._do_user,
-    b"PASS": Pop3Server._do_pass,
-    b"APOP": Pop3Server._do_apop,
-    b"AUTH": Pop3Server._do_auth,
-    b"QUIT": Pop3Server._do_quit,
+_AUTHORIZATION: dict[bytes, Callable[[Pop3ServerEngine, bytes], Steps | None]] = {
+    b"CAPA": Pop3ServerEngine._do_capa,
+    b"STLS": Pop3ServerEngine._do_stls,
+    b"UTF8": Pop3ServerEngine._do_utf8,
+    b"USER": Pop3ServerEngine._do_user,
+    b"PASS": Pop3ServerEngine._do_pass,
+    b"APOP": Pop3ServerEngine._do_apop,
+    b"AUTH": Pop3ServerEngine._do_auth,
+    b"QUIT": Pop3ServerEngine._do_quit,
 }
-_TRANSACTION: dict[bytes, Callable[[Pop3Server, bytes], Steps | None]] = {
-    b"CAPA": Pop3Server._do_capa,
-    b"STAT": Pop3Server._do_stat,
-    b"LIST": Pop3Server._do_list,
-    b"UIDL": Pop3Server._do_uidl,
-    b"RETR": Pop3Server._do_retr,
-    b"TOP": Pop3Server._do_top,
-    b"DELE": Pop3Server._do_dele,
-    b"NOOP": Pop3Server._do_noop,
-    b"RSET": Pop3Server._do_rset,
-    b"QUIT": Pop3Server._do_quit,
+_TRANSACTION: dict[bytes, Callable[[Pop3ServerEngine, bytes], Steps | None]] = {
+    b"CAPA": Pop3ServerEngine._do_capa,
+    b"STAT": Pop3ServerEngine._do_stat,
+    b"LIST": Pop3ServerEngine._do_list,
+    b"UIDL": Pop3ServerEngine._do_uidl,
+    b"RETR": Pop3ServerEngine._do_retr,
+    b"TOP": Pop3ServerEngine._do_top,
+    b"DELE": Pop3ServerEngine._do_dele,
+    b"NOOP": Pop3ServerEngine._do_noop,
+    b"RSET": Pop3ServerEngine._do_rset,
+    b"QUIT": Pop3ServerEngine._do_quit,
 }

@@ -13,6 +13,7 @@ from operator import attrgetter
 
 from mailtools.core.errors import BadDataError
 from mailtools.core.lean import Any, NamedTuple
+from mailtools.core.message.recipient import Recipient
 from mailtools.core.patterns import lazy
 
 VERSION = 1
@@ -25,15 +26,7 @@ _MOST_RECIPIENTS = 100_000
 _LARGEST = 1 << 60  # octets
 
 
-class Recipient(NamedTuple):
-    """A forward-path, and what was said of DSNs for it (RFC 3461 §4)."""
-
-    address: str
-    notify: str = ""  # "", NEVER, or some of SUCCESS,FAILURE,DELAY
-    orcpt: str = ""  # the original recipient: address type and xtext
-
-
-class Envelope(NamedTuple):
+class QueueEnvelope(NamedTuple):
     """All that is kept of a message beside itself."""
 
     identity: str
@@ -66,7 +59,7 @@ def is_identity(text: str) -> bool:
     return bool(_IDENTITY.fullmatch(text))
 
 
-def encode(envelope: Envelope) -> bytes:
+def encode(envelope: QueueEnvelope) -> bytes:
     """One line of JSON, in ASCII: octet for octet what `json.dumps` writes."""
     fields = [f'"{name}": {_WRITERS[type(value)](value)}' for name, value in envelope._asdict().items()]
     return f'{{"version": {VERSION}, {", ".join(fields)}}}\n'.encode()
@@ -119,7 +112,7 @@ def load(line: str) -> Any:
     return json.loads(line)
 
 
-def decode(line: bytes) -> Envelope:
+def decode(line: bytes) -> QueueEnvelope:
     """The envelope that *line* holds. Raises BadDataError."""
     try:
         record = load(line.decode())
@@ -131,7 +124,7 @@ def decode(line: bytes) -> Envelope:
         raise BadDataError("the envelope is of another version")
     try:
         recipients = tuple([Recipient(**recipient) for recipient in record.pop("recipients")])
-        envelope = Envelope(recipients=recipients, **record)
+        envelope = QueueEnvelope(recipients=recipients, **record)
     except (TypeError, KeyError):
         raise BadDataError("the envelope lacks a field, or has one too many") from None
     problem = _problem(envelope)
@@ -149,7 +142,7 @@ _ALL_KINDS = tuple(_KINDS.values())
 _values = attrgetter(*_KINDS)
 
 
-def _problem(envelope: Envelope) -> str:
+def _problem(envelope: QueueEnvelope) -> str:
     if tuple(map(type, _values(envelope))) != _ALL_KINDS and (wrong := _of_wrong_kind(envelope)):
         return f"has no usable {wrong}"
     if not _IDENTITY.fullmatch(envelope.identity):
@@ -165,7 +158,7 @@ def _problem(envelope: Envelope) -> str:
     return "" if all(map(_is_recipient, envelope.recipients)) else "has a recipient that is none"
 
 
-def _of_wrong_kind(envelope: Envelope) -> str:
+def _of_wrong_kind(envelope: QueueEnvelope) -> str:
     """The field that is; "" where one is only a number without a fraction."""
     for name, kind in _KINDS.items():
         found = type(getattr(envelope, name))

@@ -1,14 +1,14 @@
 """The journal of a queued message: the envelope, then a JSON line for whatever happened to it.
 
-Lines in, an `Entry` out: what is still to be done. Knows no file. A line that was cut short, or says what no
-line of ours says, is passed over: at worst a recipient is tried again, or told again, never forgotten.
+Lines in, a `QueueEntry` out: what is still to be done. Knows no file. A line that was cut short, or says what
+no line of ours says, is passed over: at worst a recipient is tried again, or told again, never forgotten.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from mailtools.core.lean import Any, NamedTuple
 from mailtools.core.queue import envelope as envelopes
-from mailtools.core.queue.envelope import Envelope
+from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.schedule import step
 
 DUE, SENT, FAILED = "due", "sent", "failed"  # what a recipient's state can be
@@ -28,7 +28,7 @@ class Result(NamedTuple):
     final: bool = False  # sent, and nobody further on makes DSNs for it
 
 
-class Recipient(NamedTuple):
+class RecipientState(NamedTuple):
     """Where one recipient stands."""
 
     state: str = DUE
@@ -37,11 +37,11 @@ class Recipient(NamedTuple):
     told: frozenset[str] = frozenset()  # what its sender was told: FAILED, SENT, DELAYED
 
 
-class Entry(NamedTuple):
+class QueueEntry(NamedTuple):
     """One queued message: its envelope and where each recipient stands."""
 
-    envelope: Envelope
-    recipients: tuple[Recipient, ...]
+    envelope: QueueEnvelope
+    recipients: tuple[RecipientState, ...]
     attempts: int = 0
     due: float = 0.0  # seconds since the epoch; 0: now
     waited: float = 0.0  # seconds until `seen`
@@ -74,11 +74,11 @@ class Entry(NamedTuple):
         return self.waited + step(self.seen, now)
 
 
-def parse(octets: bytes) -> Entry:
+def parse(octets: bytes) -> QueueEntry:
     """The journal's entry. Raises BadDataError where the envelope cannot be used."""
     first, end, rest = octets.partition(b"\n")
     envelope = envelopes.decode(first if end else b"")
-    entry = Entry(envelope, (Recipient(),) * len(envelope.recipients), seen=envelope.arrived)
+    entry = QueueEntry(envelope, (RecipientState(),) * len(envelope.recipients), seen=envelope.arrived)
     if not rest:
         return entry
     return _after(entry, records(octets))._replace(is_torn=not rest.endswith(b"\n"))
@@ -94,12 +94,12 @@ def records(octets: bytes) -> Iterator[dict[str, Any]]:
         yield record if isinstance(record, dict) else {}
 
 
-def apply(entry: Entry, *told: dict[str, Any]) -> Entry:
+def apply(entry: QueueEntry, *told: dict[str, Any]) -> QueueEntry:
     """*entry* after what records tell; unchanged by what it does not understand."""
     return _after(entry, told)
 
 
-def _after(entry: Entry, told: Iterable[dict[str, Any]]) -> Entry:
+def _after(entry: QueueEntry, told: Iterable[dict[str, Any]]) -> QueueEntry:
     """The same. The recipients are copied once, so that a long journal of many recipients takes no longer."""
     envelope, recipients, attempts, due, waited, seen, is_torn = entry
     each = list(recipients)
@@ -119,10 +119,10 @@ def _after(entry: Entry, told: Iterable[dict[str, Any]]) -> Entry:
             of = record["of"]
             for number in _numbers(each, record):
                 each[number] = each[number]._replace(told=each[number].told | {of})
-    return Entry(envelope, tuple(each), attempts, due, waited, seen, is_torn)
+    return QueueEntry(envelope, tuple(each), attempts, due, waited, seen, is_torn)
 
 
-def _attempted(recipients: list[Recipient], record: dict[str, Any], at: float) -> None:
+def _attempted(recipients: list[RecipientState], record: dict[str, Any], at: float) -> None:
     result = record.get("result")
     if result not in (SENT, FAILED, DEFERRED):
         return
@@ -136,14 +136,14 @@ def _attempted(recipients: list[Recipient], record: dict[str, Any], at: float) -
     )
     state = DUE if result == DEFERRED else result
     for number in last.recipients:
-        recipients[number] = Recipient(state, last, at, recipients[number].told)
+        recipients[number] = RecipientState(state, last, at, recipients[number].told)
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _numbers(recipients: Sequence[Recipient], record: dict[str, Any]) -> tuple[int, ...]:
+def _numbers(recipients: Sequence[RecipientState], record: dict[str, Any]) -> tuple[int, ...]:
     numbers = record.get("recipients")
     if not isinstance(numbers, list):
         return ()

@@ -7,10 +7,10 @@ with its holder: a store that cannot see its holders die lets leases expire.
 from collections.abc import Iterable, Iterator, Sequence
 
 from mailtools.core.lean import TYPE_CHECKING, Any, NamedTuple, Protocol
-from mailtools.core.queue.envelope import Envelope
+from mailtools.core.queue.envelope import QueueEnvelope
 
 if TYPE_CHECKING:
-    from mailtools.core.queue.journal import Entry
+    from mailtools.core.queue.journal import QueueEntry
 
 INCOMING, DEFERRED, HOLD, ACTIVE = "incoming", "deferred", "hold", "active"
 
@@ -18,14 +18,14 @@ INCOMING, DEFERRED, HOLD, ACTIVE = "incoming", "deferred", "hold", "active"
 class Listed(NamedTuple):
     """One message of the queue as a look at it shows it."""
 
-    entry: "Entry"
+    entry: "QueueEntry"
     state: str  # INCOMING, DEFERRED, HOLD; ACTIVE: it is being delivered now
 
 
 class Lease(Protocol):
     """The right to deliver one message."""
 
-    entry: "Entry"
+    entry: "QueueEntry"
 
     def message(self) -> Iterator[bytes]:
         """The message in blocks, LF. Raises BadDataError where it is not what was accepted."""
@@ -49,7 +49,7 @@ class Lease(Protocol):
 class Store(Protocol):
     """A queue."""
 
-    def add(self, envelope: Envelope, blocks: Iterable[bytes]) -> Envelope:
+    def add(self, envelope: QueueEnvelope, blocks: Iterable[bytes]) -> QueueEnvelope:
         """Keep a message, durably; the envelope as kept. Raises CannotWriteError, DiskFullError."""
 
     def ready(self, now: float) -> Iterator[str]:

@@ -10,7 +10,7 @@ from mailtools.core.smtp.reply import Reply
 from mailtools.core.wire import eol
 
 
-class Body:
+class BodyReader:
     """One message. Sizes are in octets: of a message as sent, of a line with its CRLF."""
 
     __slots__ = ("_max_line", "_max_size", "_rest", "problem", "size")

@@ -6,14 +6,7 @@ A question waits for an answer: `reply` says it in so many words, `proceed` lets
 from typing import NamedTuple
 
 from mailtools.core.auth.sasl import CheckPassword, FindKeys
-
-
-class Recipient(NamedTuple):
-    """A forward-path that was accepted, and what RCPT said of DSNs for it (RFC 3461 §4)."""
-
-    address: str
-    notify: str = ""  # "", NEVER, or some of SUCCESS,FAILURE,DELAY
-    orcpt: str = ""  # the original recipient, address type and xtext
+from mailtools.core.message.recipient import Recipient
 
 
 class Envelope(NamedTuple):

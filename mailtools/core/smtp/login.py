@@ -6,7 +6,7 @@ Invariant: every login that fails is answered with the same words, whatever made
 """
 
 from mailtools.core.auth import dialogue
-from mailtools.core.auth.dialogue import Outcome
+from mailtools.core.auth.dialogue import SaslOutcome
 from mailtools.core.smtp.reply import Reply
 
 _REPLIES = {
@@ -18,7 +18,7 @@ _REPLIES = {
 }
 
 
-def reply(outcome: Outcome) -> Reply:
+def reply(outcome: SaslOutcome) -> Reply:
     """What the client is told."""
     if outcome.how == dialogue.MALFORMED:
         return Reply(501, "5.5.2", f"Bad response: {outcome.reason}")

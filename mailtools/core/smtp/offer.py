@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 
-class Offer(NamedTuple):
+class SmtpOffer(NamedTuple):
     """What all sessions of a server have in common. Sizes are in octets.
 
     host: our name in greeting and HELO reply. max_size: of a message as sent (CRLF). max_line: of a

@@ -15,8 +15,9 @@ command. At STARTTLS all that was said before is forgotten, octets that wait inc
 from collections.abc import Callable, Generator, Mapping, Sequence
 
 from mailtools.core.auth import dialogue
+from mailtools.core.message.recipient import Recipient
 from mailtools.core.smtp import grammar, login
-from mailtools.core.smtp.body import Body
+from mailtools.core.smtp.body import BodyReader
 from mailtools.core.smtp.events import (
     Closed,
     Connected,
@@ -32,11 +33,10 @@ from mailtools.core.smtp.events import (
     MessageStart,
     Quit,
     RcptTo,
-    Recipient,
     Verify,
 )
 from mailtools.core.smtp.grammar import SyntaxProblemError
-from mailtools.core.smtp.offer import Offer
+from mailtools.core.smtp.offer import SmtpOffer
 from mailtools.core.smtp.parameters import (
     NO_MAIL_PARAMETERS,
     NO_RCPT_PARAMETERS,
@@ -58,7 +58,7 @@ _HTTP = frozenset(
 )
 
 
-class SmtpServer(Conversation):
+class SmtpServerEngine(Conversation):
     """One session's engine.
 
     Whoever answers `Hello` may set `mechanisms`, the SASL mechanisms offered from then on.
@@ -69,13 +69,13 @@ class SmtpServer(Conversation):
         "_reverse_path", "errors_left", "logins_left", "mechanisms", "offer", "user",
     )  # fmt: skip
 
-    def __init__(self, offer: Offer) -> None:
+    def __init__(self, offer: SmtpOffer) -> None:
         super().__init__()
         self.offer = offer
         self.errors_left = offer.max_errors
         self.logins_left = offer.max_logins
         self.mechanisms: tuple[str, ...]
-        self._body: Body | None = None  # of the message under way
+        self._body: BodyReader | None = None  # of the message under way
         self._is_login = False  # the last known command was AUTH
         self._forget_session()
 
@@ -143,10 +143,10 @@ class SmtpServer(Conversation):
             command = commands.get(verb.upper())
             if self.heard is not None:
                 shown = login.masked(
-                    line, command is SmtpServer._do_auth, command is not None, self._is_login
+                    line, command is SmtpServerEngine._do_auth, command is not None, self._is_login
                 )
                 self._hear(shown)
-                self._is_login = command is SmtpServer._do_auth or (self._is_login and command is None)
+                self._is_login = command is SmtpServerEngine._do_auth or (self._is_login and command is None)
             if command is None:
                 self._unknown(verb.upper())
                 continue
@@ -343,7 +343,7 @@ class SmtpServer(Conversation):
         if self._answer is not None:
             return
         self._send(Reply(354, "", "End data with <CR><LF>.<CR><LF>"))
-        body = self._body = Body(self.offer.max_size, self.offer.max_line)
+        body = self._body = BodyReader(self.offer.max_size, self.offer.max_line)
         for block in dots.read_dotted(self._reader, self.offer.max_line):
             if block is None:
                 yield
@@ -387,7 +387,7 @@ class SmtpServer(Conversation):
         elif lines:
             self._events.append(MessageChunk(lines))
 
-    def _end_message(self, body: Body) -> Steps:
+    def _end_message(self, body: BodyReader) -> Steps:
         self._body = None  # whatever becomes of it now, it came whole
         if body.problem is None:
             yield from self._ask(_MESSAGE_END)
@@ -409,7 +409,7 @@ class SmtpServer(Conversation):
                 self._check_recipients("BDAT")
                 yield from self._ask(MessageStart(self._envelope()))
                 if self._answer is None:
-                    self._body = Body(self.offer.max_size, self.offer.max_line)
+                    self._body = BodyReader(self.offer.max_size, self.offer.max_line)
                 else:
                     self._recipients = []  # what was answered stays so: the next chunks find no recipient
             elif self._body.problem is not None and not (self.offer.lmtp and is_last):
@@ -421,7 +421,7 @@ class SmtpServer(Conversation):
         if self._body is not None:
             yield from self._end_chunk(self._body, size, is_last)
 
-    def _take_chunk(self, size: int, body: Body | None) -> Steps:
+    def _take_chunk(self, size: int, body: BodyReader | None) -> Steps:
         """Read exactly *size* octets, whatever becomes of them."""
         left = size
         while left:
@@ -434,7 +434,7 @@ class SmtpServer(Conversation):
             if body is not None and body.problem is None:
                 self._pass_on(body.take_octets(octets))
 
-    def _end_chunk(self, body: Body, size: int, is_last: bool) -> Steps:
+    def _end_chunk(self, body: BodyReader, size: int, is_last: bool) -> Steps:
         if is_last:
             if body.problem is None:
                 self._pass_on(body.end())
@@ -477,22 +477,22 @@ class SmtpServer(Conversation):
 
 
 # One table for all sessions: a table in each costs 1 KiB a connection.
-_COMMANDS: dict[bytes, Callable[[SmtpServer, bytes], Steps | None]] = {
-    b"HELO": SmtpServer._do_helo,
-    b"EHLO": SmtpServer._do_ehlo,
-    b"STARTTLS": SmtpServer._do_starttls,
-    b"AUTH": SmtpServer._do_auth,
-    b"MAIL": SmtpServer._do_mail,
-    b"RCPT": SmtpServer._do_rcpt,
-    b"DATA": SmtpServer._do_data,
-    b"BDAT": SmtpServer._do_bdat,
-    b"RSET": SmtpServer._do_rset,
-    b"NOOP": SmtpServer._do_noop,
-    b"VRFY": SmtpServer._do_vrfy,
-    b"EXPN": SmtpServer._do_expn,
-    b"HELP": SmtpServer._do_help,
-    b"QUIT": SmtpServer._do_quit,
+_COMMANDS: dict[bytes, Callable[[SmtpServerEngine, bytes], Steps | None]] = {
+    b"HELO": SmtpServerEngine._do_helo,
+    b"EHLO": SmtpServerEngine._do_ehlo,
+    b"STARTTLS": SmtpServerEngine._do_starttls,
+    b"AUTH": SmtpServerEngine._do_auth,
+    b"MAIL": SmtpServerEngine._do_mail,
+    b"RCPT": SmtpServerEngine._do_rcpt,
+    b"DATA": SmtpServerEngine._do_data,
+    b"BDAT": SmtpServerEngine._do_bdat,
+    b"RSET": SmtpServerEngine._do_rset,
+    b"NOOP": SmtpServerEngine._do_noop,
+    b"VRFY": SmtpServerEngine._do_vrfy,
+    b"EXPN": SmtpServerEngine._do_expn,
+    b"HELP": SmtpServerEngine._do_help,
+    b"QUIT": SmtpServerEngine._do_quit,
 }
 # RFC 2033 §4.1: LHLO in the place of both.
 _LMTP_COMMANDS = {verb: command for verb, command in _COMMANDS.items() if verb not in (b"HELO", b"EHLO")}
-_LMTP_COMMANDS[b"LHLO"] = SmtpServer._do_ehlo
+_LMTP_COMMANDS[b"LHLO"] = SmtpServerEngine._do_ehlo

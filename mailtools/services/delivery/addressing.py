@@ -15,7 +15,7 @@ from mailtools.core.smtp.reply import Reply
 from mailtools.system.mbox.mailroot import MailRoot
 
 if TYPE_CHECKING:  # a message to a user of a host without users file and aliases needs none of them
-    from mailtools.core.message.aliases import Aliases, Target
+    from mailtools.core.message.aliases import Aliases, AliasTarget
     from mailtools.system.files.watched import Watched
     from mailtools.system.users.users_file import Users
 
@@ -39,25 +39,25 @@ class RefusedRecipientError(Exception):
         self.is_our_fault = bool(why)
 
 
-class Mbox(NamedTuple):
+class MboxPlace(NamedTuple):
     """A file that gets a copy."""
 
     path: str
 
 
-class Pipe(NamedTuple):
+class PipePlace(NamedTuple):
     """A program that gets a copy."""
 
     command: str
 
 
-class Relay(NamedTuple):
+class RelayPlace(NamedTuple):
     """An address elsewhere: its copy goes into the spool, and from there to its server."""
 
     address: str
 
 
-Place = Mbox | Pipe | Relay
+Place = MboxPlace | PipePlace | RelayPlace
 
 
 class _Found(NamedTuple):
@@ -100,15 +100,15 @@ class Addressing(NamedTuple):
 
     # -- users ---------------------------------------------------------------------------------------------
 
-    def _user(self, local: str, domain: str) -> Mbox:
+    def _user(self, local: str, domain: str) -> MboxPlace:
         name = self._user_name(local, domain)
         if not name:
             unsettled = self.users is not None and self.users.is_unsettled
             raise RefusedRecipientError(_NOT_NOW if unsettled else _NO_USER)
         if self.mbox:
-            return Mbox(self.mbox)
+            return MboxPlace(self.mbox)
         try:
-            return Mbox(self.root.inbox(name))
+            return MboxPlace(self.root.inbox(name))
         except ValueError:
             raise RefusedRecipientError(_NO_USER) from None
 
@@ -168,10 +168,10 @@ class Addressing(NamedTuple):
             why = f"alias {seen[-1]}: {local}: {refused}"
             raise RefusedRecipientError(_BROKEN, why) from None
 
-    def _follow(self, target: "Target", seen: tuple[str, ...], found: _Found) -> None:
-        from mailtools.core.message.aliases import Address, Command, Include
+    def _follow(self, target: "AliasTarget", seen: tuple[str, ...], found: _Found) -> None:
+        from mailtools.core.message.aliases import AliasAddress, Command, Include
 
-        if isinstance(target, Address):
+        if isinstance(target, AliasAddress):
             local, domain = grammar.split_mailbox(target.text)
             if not self.is_ours(domain):
                 if not self.relays:
@@ -179,7 +179,7 @@ class Addressing(NamedTuple):
                         f"alias {seen[-1]}: {target.text}: mail for other servers cannot be sent on from here"
                     )
                     raise RefusedRecipientError(_BROKEN, f"{why}; --relay lets it")
-                found.places[Relay(target.text)] = None
+                found.places[RelayPlace(target.text)] = None
                 return
             (self._final if target.is_final else self._expand)(local, domain, seen, found)
         elif isinstance(target, Include):
@@ -189,13 +189,13 @@ class Addressing(NamedTuple):
                 raise RefusedRecipientError(
                     _BROKEN, f"alias {seen[-1]}: a program, and --alias-commands is not given"
                 )
-            found.places[Pipe(target.text)] = None
+            found.places[PipePlace(target.text)] = None
         elif target.path != "/dev/null":
             if target.path.endswith("/"):
                 raise RefusedRecipientError(
                     _BROKEN, f"alias {seen[-1]}: {target.path}: Maildirs cannot be written"
                 )
-            found.places[Mbox(os.path.realpath(target.path))] = None
+            found.places[MboxPlace(os.path.realpath(target.path))] = None
 
     def _include(self, path: str, seen: tuple[str, ...], found: _Found) -> None:
         """Targets out of a file: who may write it may name addresses, but no files and programs of ours."""

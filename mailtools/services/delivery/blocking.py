@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mailtools.core.errors import MailError
+from mailtools.core.message.recipient import Recipient
 from mailtools.core.queue import envelope as queue
 from mailtools.core.smtp import grammar
-from mailtools.core.smtp.events import Envelope, Recipient
+from mailtools.core.smtp.events import Envelope
 from mailtools.core.smtp.reply import Reply
 from mailtools.services.delivery.addressing import Addressing, RefusedRecipientError
 from mailtools.services.delivery.dispatch import (
@@ -25,7 +26,7 @@ from mailtools.services.delivery.dispatch import (
     worst,
 )
 from mailtools.services.smtp_client.connection import failure as refusal
-from mailtools.services.smtp_client.transaction import Outcome
+from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing, whole_lines
 from mailtools.services.transit.received import Incoming
 from mailtools.system import clock
@@ -35,7 +36,7 @@ from mailtools.system.process.programs import Programs
 
 _STORED = Reply(250, "2.0.0", "Ok: stored")
 
-Add = Callable[[queue.Envelope, Any], object]  # into the spool; raises MailError
+Add = Callable[[queue.QueueEnvelope, Any], object]  # into the spool; raises MailError
 
 
 class LocalMail:

@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 
 from mailtools.core.errors import DiskFullError, LockTimeoutError, MailError
 from mailtools.core.mbox.record import make_postmark
+from mailtools.core.message.recipient import Recipient
 from mailtools.core.message.trace import delivery_fields
 from mailtools.core.queue import envelope as queue
-from mailtools.core.smtp.events import Recipient
 from mailtools.core.smtp.reply import Reply
 from mailtools.services.delivery import content_filter
-from mailtools.services.delivery.addressing import Mbox, Pipe, Place, Relay
+from mailtools.services.delivery.addressing import MboxPlace, PipePlace, Place, RelayPlace
 from mailtools.services.transit.received import DISK_FULL, Incoming, message_blocks
 from mailtools.system import clock
 from mailtools.system.files.durable import NO_ROOM
-from mailtools.system.mbox.appending import Record
+from mailtools.system.mbox.appending import NewRecord
 from mailtools.system.mbox.group_commit import Delivery
-from mailtools.system.process.programs import Job, Ran
+from mailtools.system.process.programs import ProgramJob, Ran
 
 _TEMP_FAIL = 75  # EX_TEMPFAIL of sysexits.h
 _COMMAND_REFUSED = Reply(554, "5.3.0", "The recipient's program refused the message")
@@ -33,11 +33,11 @@ Failures = Mapping[Place, Reply]
 class Queued(NamedTuple):
     """A message for the spool."""
 
-    envelope: queue.Envelope
+    envelope: queue.QueueEnvelope
     blocks: Iterable[bytes]  # LF
 
 
-Load = Record | Job[Ran] | Queued  # for an mbox, for a program, for the spool
+Load = NewRecord | ProgramJob[Ran] | Queued  # for an mbox, for a program, for the spool
 Goal = tuple[Recipient, tuple[Place, ...]]  # a recipient, and where its mail goes
 
 
@@ -48,7 +48,7 @@ class Carriers(NamedTuple):
     """Who takes a message to its places."""
 
     deliver: Callable[[Delivery], None]
-    run: Callable[[Job[Any]], None]
+    run: Callable[[ProgramJob[Any]], None]
     warn: Callable[[str], None]
     queue: Queue | None = None
 
@@ -66,7 +66,7 @@ class Handover:
         """Take each load to its places: one mbox, one program, or the spool for all that are elsewhere."""
         self._left = len(loads) + 1
         for places, load in loads.items():
-            if isinstance(load, Record):
+            if isinstance(load, NewRecord):
                 self._carriers.deliver(Delivery(places[0][0], load, partial(self._stored, places)))
             elif isinstance(load, Queued):
                 assert self._carriers.queue is not None
@@ -109,9 +109,9 @@ def make_loads(
     for place, recipients in shared.items():
         addresses = [recipient.address for recipient in recipients]
         head = delivery_fields(reverse_path, addresses) + trace
-        if isinstance(place, Mbox):
-            loads[(place,)] = Record(postmark + head.encode(), message.body)
-        elif isinstance(place, Pipe):
+        if isinstance(place, MboxPlace):
+            loads[(place,)] = NewRecord(postmark + head.encode(), message.body)
+        elif isinstance(place, PipePlace):
             loads[(place,)] = _program(place, message, head, addresses, peer)
         else:
             elsewhere[place] = recipients[0]
@@ -120,10 +120,12 @@ def make_loads(
     return loads
 
 
-def _program(pipe: Pipe, message: Incoming, head: str, recipients: list[str], peer: str) -> "Job[Ran]":
+def _program(
+    pipe: PipePlace, message: Incoming, head: str, recipients: list[str], peer: str
+) -> "ProgramJob[Ran]":
     environment = content_filter.environment(message.envelope, peer, "\n".join(recipients))
     blocks = message_blocks(message.envelope, head, message.body)
-    return Job(pipe.command, environment, blocks, _closed, lambda _: None)
+    return ProgramJob(pipe.command, environment, blocks, _closed, lambda _: None)
 
 
 def _closed(ran: Ran) -> Ran:
@@ -137,11 +139,11 @@ def _queued(
 ) -> Queued:
     envelope = message.envelope
     recipients = tuple(
-        queue.Recipient(place.address, recipient.notify, recipient.orcpt)
+        Recipient(place.address, recipient.notify, recipient.orcpt)
         for place, recipient in elsewhere.items()
-        if isinstance(place, Relay)
+        if isinstance(place, RelayPlace)
     )
-    kept = queue.Envelope(
+    kept = queue.QueueEnvelope(
         identity,
         clock.now(),
         envelope.reverse_path,

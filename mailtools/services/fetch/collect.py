@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from mailtools.core.errors import CannotWriteError
 from mailtools.core.mbox.record import SEPARATOR
-from mailtools.services.fetch.remote import Fetched, Item, Remote, Wishes
+from mailtools.services.fetch.remote import Fetched, FetchWishes, Item, Remote
 from mailtools.services.transit import mbox_form
 from mailtools.system import clock
 from mailtools.system.mbox import appending, index
@@ -42,7 +42,7 @@ class Sink(Protocol):
         """Tell whether what *mark* was made of is there. Raises MailError."""
 
 
-class Mbox:
+class MboxSink:
     """An mbox, appended to."""
 
     batch = _BATCH
@@ -82,7 +82,7 @@ class _Forgetful:
         return False
 
 
-class Stream(_Forgetful):
+class StreamSink(_Forgetful):
     """An mbox written to a stream."""
 
     batch = 1
@@ -104,7 +104,7 @@ class Stream(_Forgetful):
         return [""] * len(messages)
 
 
-class Pipe(_Forgetful):
+class PipeSink(_Forgetful):
     """A program that gets each message on its stdin, and takes it with exit code 0."""
 
     batch = 1
@@ -154,7 +154,7 @@ class Errand(NamedTuple):
 
     remote: Remote
     seen: Seen
-    wishes: Wishes
+    wishes: FetchWishes
     watch: Watch
     is_dry: bool = False
 
@@ -209,7 +209,7 @@ def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
         seen.forget_others(box, [item.name for item in there])
 
 
-def _wanted(remote: Remote, there: list[Item], known: Iterable[str], wishes: Wishes) -> list[Item]:
+def _wanted(remote: Remote, there: list[Item], known: Iterable[str], wishes: FetchWishes) -> list[Item]:
     known = set(known)
     wanted = [item for item in there if not item.name or item.name not in known]
     if wishes.max_size:
@@ -286,7 +286,7 @@ def _beginning(message: Fetched) -> bytes:
 
 
 def _doomed(
-    there: list[Item], stored: Sequence[Item], known: dict[str, int], wishes: Wishes
+    there: list[Item], stored: Sequence[Item], known: dict[str, int], wishes: FetchWishes
 ) -> list[Item]:  # fmt: skip
     """What is to be removed on the server: nothing that was not stored, now or before."""
     if wishes.delete:

@@ -16,16 +16,16 @@ from typing import Any
 from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.errors import MissingInputError, PolicyError, ProtocolError, TemporaryError
 from mailtools.core.imap import grammar, utf7
-from mailtools.core.imap.client import Content, Continue, Data, ImapClient, Piece, Status
+from mailtools.core.imap.client import Continue, Data, FetchedMessage, ImapClient, ImapPiece, Status
 from mailtools.core.message import date
 from mailtools.services.fetch.remote import (
     IMPLICIT,
     STARTTLS,
     Fetched,
+    FetchTarget,
+    FetchWishes,
     Item,
-    Target,
     Wire,
-    Wishes,
     attempts,
     refuse_to_tell,
 )
@@ -46,7 +46,7 @@ _DAY = 86400
 class ImapRemote:
     """One session."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: FetchTarget) -> None:
         """Connect and log in. Raises MailError."""
         self._engine = ImapClient()
         self._wire = Wire(target, self._engine)
@@ -194,7 +194,7 @@ class ImapRemote:
             )
         return validity
 
-    def items(self, wishes: Wishes) -> list[Item]:
+    def items(self, wishes: FetchWishes) -> list[Item]:
         """All there is, with sizes where a wish needs them. Raises MailError."""
         self._seen = self._exists
         if not self._exists:
@@ -244,11 +244,11 @@ class ImapRemote:
                 if isinstance(event, Status) and event.command:
                     self._check_fetch(event)
                     under_way -= 1
-                elif isinstance(event, Content):
+                elif isinstance(event, FetchedMessage):
                     body = Buffer(beside)
                     body.append(mbox_form.stored(event.octets))
                     yield from self._fetched(wanted, event.attributes, body)
-                elif isinstance(event, Piece):
+                elif isinstance(event, ImapPiece):
                     arriving = arriving or mbox_form.Arriving(beside)
                     arriving.take(event.octets)
                     if event.attributes is not None:
@@ -372,7 +372,7 @@ class ImapRemote:
                 self._exists = event.number
             elif event.name == "EXPUNGE":
                 self._exists = max(0, self._exists - 1)
-        elif isinstance(event, Content | Piece):
+        elif isinstance(event, FetchedMessage | ImapPiece):
             self._wire.progress(len(event.octets))
         elif isinstance(event, Status):
             if event.kind == "BYE" and "LOGOUT" not in self._engine.awaited:

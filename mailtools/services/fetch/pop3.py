@@ -10,15 +10,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.errors import PolicyError, ProtocolError, TemporaryError
 from mailtools.core.message import date, header
-from mailtools.core.pop3.client import Answered, Listing, Piece, Pop3Client, numbered
+from mailtools.core.pop3.client import Answered, Listing, Pop3Client, Pop3Piece, numbered
 from mailtools.services.fetch.remote import (
     IMPLICIT,
     STARTTLS,
     Fetched,
+    FetchTarget,
+    FetchWishes,
     Item,
-    Target,
     Wire,
-    Wishes,
     attempts,
     exceeds,
     refuse_to_tell,
@@ -35,7 +35,7 @@ _TEMPORARY = ("IN-USE", "LOGIN-DELAY", "SYS/TEMP")
 class Pop3Remote:
     """One session."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: FetchTarget) -> None:
         """Connect and log in. Raises MailError."""
         self._engine = Pop3Client()
         self._wire = Wire(target, self._engine)
@@ -117,7 +117,7 @@ class Pop3Remote:
         """It is selected."""
         return ""
 
-    def items(self, wishes: Wishes) -> list[Item]:
+    def items(self, wishes: FetchWishes) -> list[Item]:
         """Numbers, names and sizes. Raises MailError."""
         self._engine.command("UIDL", is_long=True)
         self._engine.command("LIST", is_long=True)
@@ -187,7 +187,7 @@ class Pop3Remote:
     def _rest(self, event: object, item: Item) -> Iterator[bytes]:
         """A large message's pieces, of which *event* is the first."""
         came = 0
-        while isinstance(event, Piece):
+        while isinstance(event, Pop3Piece):
             came += len(event.octets)
             if exceeds(came, item.size):
                 raise RemoteProtocolError(

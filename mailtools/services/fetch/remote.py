@@ -29,7 +29,7 @@ _PROGRESS = 4096  # octets that a server has to bring in twice the time-out
 _MOST_OVER = 1 << 20  # octets that a message may have beyond twice its announced size
 
 
-class Target(NamedTuple):
+class FetchTarget(NamedTuple):
     """Which mail, where."""
 
     protocol: str
@@ -76,7 +76,7 @@ class Remote(Protocol):
     def select(self, mailbox: str, to_change: bool) -> str:
         """Turn to a mailbox, *to_change* it or only to read; its validity. Raises MailError."""
 
-    def items(self, wishes: "Wishes") -> list[Item]:
+    def items(self, wishes: "FetchWishes") -> list[Item]:
         """What is there. Raises MailError."""
 
     def since(self, items: list[Item], seconds: float) -> set[str]:
@@ -101,7 +101,7 @@ class Remote(Protocol):
         """Go without a word."""
 
 
-class Wishes(NamedTuple):
+class FetchWishes(NamedTuple):
     """What of a mailbox is wanted."""
 
     since: float = 0.0  # seconds since the epoch
@@ -120,7 +120,7 @@ class Wishes(NamedTuple):
 class Wire:
     """A connection to *target*, and how long it may take."""
 
-    def __init__(self, target: Target, engine: Engine) -> None:
+    def __init__(self, target: FetchTarget, engine: Engine) -> None:
         """Raises UnknownHostError, TemporaryError."""
         self.target = target
         sock = client_connection.connect(target.host, target.port, target.timeout)
@@ -167,7 +167,7 @@ class Wire:
 
 
 def attempts(
-    offered: Collection[str], target: Target, is_safe: bool
+    offered: Collection[str], target: FetchTarget, is_safe: bool
 ) -> list[tuple[str, Callable[[], Mechanism]]]:
     """Mechanisms to try, best first, and what each says; the next one only where SCRAM fails.
 

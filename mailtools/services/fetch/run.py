@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mailtools.core.errors import TemporaryError, UnknownHostError
 from mailtools.services.fetch.collect import Errand, Sink, Watch, collect
-from mailtools.services.fetch.remote import POP3, Remote, Target, Wishes
+from mailtools.services.fetch.remote import POP3, FetchTarget, FetchWishes, Remote
 from mailtools.system import clock
 from mailtools.system.mbox.fetch_state import Seen
 
@@ -21,9 +21,9 @@ _LOOK_AGAIN = 0.2
 class Order(NamedTuple):
     """What is wanted of one source."""
 
-    target: Target
+    target: FetchTarget
     beside: str  # the mbox or folder that the state is beside
-    wishes: Wishes
+    wishes: FetchWishes
     sink: Callable[[str], Sink]  # for a mailbox
     patterns: Sequence[str] = ("INBOX",)
     is_stopping: Callable[[], bool] | None = None  # fetch as mail comes, until it says so
@@ -79,7 +79,7 @@ def _fetch(errand: Errand, order: Order) -> None:
         collect(errand, mailboxes[-1], order.sink(mailboxes[-1]))
 
 
-def open_remote(target: Target) -> Remote:
+def open_remote(target: FetchTarget) -> Remote:
     """Connect and log in. Raises MailError."""
     if target.protocol == POP3:
         from mailtools.services.fetch.pop3 import Pop3Remote

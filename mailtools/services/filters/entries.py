@@ -22,7 +22,7 @@ Clock = tuple[int, int, int, int, int, int, int]  # `date.clock_fields`
 TEXT_LIMIT = 1 << 25  # octets of a message that are looked at for its text
 
 
-class Entry:
+class MboxEntry:
     """One record, its number over all sources (from 1), and the fields that were asked for in `entries`.
 
     *found*: the values of those fields, unfolded, in the order asked for; None where absent.
@@ -77,7 +77,7 @@ class Entry:
             return next(scan.records(self._file.read))
         return self._record
 
-    def settled(self) -> "Entry":
+    def settled(self) -> "MboxEntry":
         """This entry; a large record is one now that can be read more than once, in a temporary file."""
         if not self._record.whole and self._file is None:
             self._file = spill(self._record.chunks())
@@ -110,7 +110,7 @@ def entries(
     names: Sequence[str],
     complain: Complain,
     progress: Callable[[int], None] | None = None,
-) -> Iterator[Entry]:
+) -> Iterator[MboxEntry]:
     """Every record of *sources*, with its fields *names*. *progress* is told octets as they are read."""
     count = 0
     for source in sources:
@@ -123,14 +123,14 @@ def entries(
             complain(source, error)
 
 
-def of_stream(read: scan.Read, names: Sequence[str], before: int = 0) -> Iterator[Entry]:
+def of_stream(read: scan.Read, names: Sequence[str], before: int = 0) -> Iterator[MboxEntry]:
     """Every record of one mbox, with its fields *names* (lower case); *before* were counted already."""
     names = list(dict.fromkeys(names))
     numbers = {name: number for number, name in enumerate(names)}
     pick = Picker(*names, written_so=status.FIELDS).pick
     for number, record in enumerate(scan.records(read), before + 1):
         found, _ = pick(record.buffer, record.line_end, record.end)
-        yield Entry(record, number, found, numbers)
+        yield MboxEntry(record, number, found, numbers)
 
 
 _WEEKDAYS = (b" Mon", b" Tue", b" Wed", b" Thu", b" Fri", b" Sat", b" Sun")

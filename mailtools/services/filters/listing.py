@@ -15,7 +15,7 @@ from mailtools.core.errors import MailError
 from mailtools.core.mbox import scan, status
 from mailtools.core.message import address, date, words
 from mailtools.services.filters import entries as entries_
-from mailtools.services.filters.entries import Clock, Complain, Entry
+from mailtools.services.filters.entries import Clock, Complain, MboxEntry
 from mailtools.system.files.sources import Source
 from mailtools.system.mbox import parallel
 
@@ -29,7 +29,7 @@ JSON_FIELDS = (*ROW_FIELDS, "to", "cc", "message-id", "in-reply-to")
 SORTS = ("date", "from", "subject", "size")
 
 
-class Row(NamedTuple):
+class ListRow(NamedTuple):
     """One line of `list`."""
 
     number: int
@@ -48,7 +48,7 @@ def selected(
     fields: Sequence[str],
     complain: Complain,
     progress: Progress = None,
-) -> Iterator[Entry]:
+) -> Iterator[MboxEntry]:
     """The entries that *predicate* is true of (None: all), with their header *fields* (lower case)."""
     return _chosen(entries_.entries(sources, _needed(fields, predicate), complain, progress), predicate)
 
@@ -57,7 +57,7 @@ def _needed(fields: Sequence[str], predicate: "Predicate | None") -> Sequence[st
     return fields if predicate is None else (*fields, *sorted(predicate.fields))
 
 
-def _chosen(found: Iterator[Entry], predicate: "Predicate | None") -> Iterator[Entry]:
+def _chosen(found: Iterator[MboxEntry], predicate: "Predicate | None") -> Iterator[MboxEntry]:
     if predicate is None:
         return found
     test = predicate.test
@@ -70,7 +70,7 @@ def parallel_lines(
     source: str,
     predicate: "Predicate | None",
     fields: Sequence[str],
-    line: Callable[[Entry], str],
+    line: Callable[[MboxEntry], str],
     progress: Progress = None,
 ) -> Iterator[tuple[int, str]] | None:
     """(number, *line* of it) of each entry of one large mbox, made by several processes.
@@ -82,7 +82,7 @@ def parallel_lines(
     def work(read: scan.Read) -> bytes:
         total = 0
 
-        def counted() -> Iterator[Entry]:
+        def counted() -> Iterator[MboxEntry]:
             nonlocal total
             for entry in entries_.of_stream(read, needed):
                 total = entry.number
@@ -108,7 +108,7 @@ def _numbered(results: Iterator[tuple[int, bytes]], progress: Progress) -> Itera
             progress(octets)
 
 
-def row(entry: Entry) -> Row:
+def row(entry: MboxEntry) -> ListRow:
     """The line of one entry; `ROW_FIELDS` must be the first that it was given."""
     sender, subject, dated, *state = entry.found[: len(ROW_FIELDS)]
     return _row(
@@ -126,12 +126,12 @@ def row(entry: Entry) -> Row:
 
 
 _NO_FLAGS: frozenset[str] = frozenset()
-_row: Callable[[tuple[Any, ...]], Row] = partial(
-    tuple.__new__, Row
+_row: Callable[[tuple[Any, ...]], ListRow] = partial(
+    tuple.__new__, ListRow
 )  # without NamedTuple's call in Python: 0.4 µs
 
 
-def full_row(entry: Entry) -> Row:
+def full_row(entry: MboxEntry) -> ListRow:
     """The same with everything for programs, made with `JSON_FIELDS`."""
     more = {
         "from": entry.decoded("from"),
@@ -144,7 +144,7 @@ def full_row(entry: Entry) -> Row:
     return row(entry)._replace(more=more)
 
 
-def as_json(row: Row) -> dict[str, Any]:
+def as_json(row: ListRow) -> dict[str, Any]:
     """A full row as one JSON object."""
     more = row.more or {}
     result: dict[str, Any] = {
@@ -165,9 +165,9 @@ def as_json(row: Row) -> dict[str, Any]:
     return result
 
 
-def order(rows: Iterable[Row], by: str | None, reverse: bool) -> list[Row]:
+def order(rows: Iterable[ListRow], by: str | None, reverse: bool) -> list[ListRow]:
     """All *rows* by one of `SORTS`, or as they came; equal ones keep their order."""
-    keys: dict[str, Callable[[Row], Any]] = {
+    keys: dict[str, Callable[[ListRow], Any]] = {
         "date": lambda row: date.seconds(row.clock, True) if row.clock else 0,
         "from": lambda row: row.sender.casefold(),
         "subject": lambda row: _bare_subject(row.subject),
@@ -214,7 +214,7 @@ def _count_one(source: str, counted: Callable[[scan.Read], int], progress: Progr
     return total
 
 
-def cat(found: Iterable[Entry]) -> Iterator[bytes]:
+def cat(found: Iterable[MboxEntry]) -> Iterator[bytes]:
     """The records of *found*, octet for octet, as one mbox.
 
     Only where a record's source ended without a line end or without its empty line, and another record

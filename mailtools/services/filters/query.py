@@ -1,8 +1,8 @@
 """SELECT: which messages are meant.
 
 An expression of terms, ``field:value`` or a bare word, joined by ``and`` (also by nothing), ``or``, ``not``
-and parentheses, becomes a predicate over an `Entry`. It does not know where expressions come from, nor what
-time it is: now is an argument.
+and parentheses, becomes a predicate over an `MboxEntry`. It does not know where expressions come from, nor
+what time it is: now is an argument.
 
     expression  = conjunction *("or" conjunction)
     conjunction = factor *(["and"] factor)
@@ -23,7 +23,7 @@ from unicodedata import normalize
 from mailtools.core.errors import MailError
 from mailtools.core.mbox import status
 from mailtools.core.message import date
-from mailtools.services.filters.entries import Entry
+from mailtools.services.filters.entries import MboxEntry
 
 MAX_DEPTH = 100
 
@@ -43,7 +43,7 @@ class SelectError(MailError):
 class Predicate(NamedTuple):
     """A test of an entry, and what the entry must have been given for it."""
 
-    test: Callable[[Entry], bool]
+    test: Callable[[MboxEntry], bool]
     fields: frozenset[str] = frozenset()  # header fields that the test reads
     rest: bool = False  # whether it looks behind the head of a large record
 
@@ -78,7 +78,7 @@ def _negation(predicate: Predicate) -> Predicate:
     return predicate._replace(test=lambda entry: not test(entry))
 
 
-def _joined(predicates: list[Predicate], test: Callable[[Entry], bool]) -> Predicate:
+def _joined(predicates: list[Predicate], test: Callable[[MboxEntry], bool]) -> Predicate:
     fields = frozenset().union(*(predicate.fields for predicate in predicates))
     return Predicate(test, fields, any(predicate.rest for predicate in predicates))
 
@@ -264,7 +264,7 @@ def _dated(value: str, now: float, compare: Callable[[float, float], bool]) -> P
     limit, absolute = _moment(value, now)
     fields = frozenset(["date"])
 
-    def test(entry: Entry) -> bool:
+    def test(entry: MboxEntry) -> bool:
         clock = entry.clock
         return clock is not None and compare(date.seconds(clock, absolute), limit)
 

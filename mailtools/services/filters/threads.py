@@ -10,8 +10,8 @@ once.
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from mailtools.services.filters.entries import Entry
-from mailtools.services.filters.listing import Row, order
+from mailtools.services.filters.entries import MboxEntry
+from mailtools.services.filters.listing import ListRow, order
 
 _ID = re.compile(rb"<[^<>\s]{1,998}>")
 
@@ -21,8 +21,8 @@ Links = tuple[bytes | None, ...]  # the values of THREAD_FIELDS
 
 
 def in_threads(
-    found: Iterable[Entry], make: Callable[[Entry], Row], by: str | None, reverse: bool
-) -> Iterator[Row]:
+    found: Iterable[MboxEntry], make: Callable[[MboxEntry], ListRow], by: str | None, reverse: bool
+) -> Iterator[ListRow]:
     """A row for each entry (made with `THREAD_FIELDS` too), answers below what they answer."""
     links = {}
     rows = []
@@ -34,7 +34,7 @@ def in_threads(
         yield row._replace(more={**row.more, "depth": row.depth}) if row.more else row
 
 
-def threaded(rows: list[tuple[Row, Links]]) -> Iterator[Row]:
+def threaded(rows: list[tuple[ListRow, Links]]) -> Iterator[ListRow]:
     """*rows*, answers below what they answer, with their depth; threads and answers keep their order."""
     numbers = _by_id(rows)
     parents = [_parent(number, links, numbers) for number, (_, links) in enumerate(rows)]
@@ -53,7 +53,7 @@ def threaded(rows: list[tuple[Row, Links]]) -> Iterator[Row]:
         stack.extend((answer, depth + 1) for answer in answers[number])
 
 
-def _by_id(rows: list[tuple[Row, Links]]) -> dict[bytes, int]:
+def _by_id(rows: list[tuple[ListRow, Links]]) -> dict[bytes, int]:
     numbers: dict[bytes, int] = {}
     for number, (_, links) in enumerate(rows):
         match = _ID.search(links[0] or b"")

@@ -16,8 +16,8 @@ from typing import Protocol
 from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.errors import LockTimeoutError, MailError
 from mailtools.core.mbox import catalog
-from mailtools.core.mbox.catalog import PLAIN, Catalog, Row
-from mailtools.core.pop3.events import Size
+from mailtools.core.mbox.catalog import PLAIN, Catalog, CatalogRow
+from mailtools.core.pop3.events import MaildropSize
 from mailtools.core.wire import dots
 from mailtools.system.mbox import index, rewrite
 from mailtools.system.mbox.index import Box
@@ -44,7 +44,7 @@ def open_at_once(path: str, is_last: bool = False) -> Box:
 class Rows(Protocol):
     """What tells where a message stands."""
 
-    def __getitem__(self, number: int, /) -> Row | None: ...
+    def __getitem__(self, number: int, /) -> CatalogRow | None: ...
 
 
 class Maildrop:
@@ -70,11 +70,11 @@ class Maildrop:
         self._box.close()
         self._box = Box(-1, Catalog())
 
-    def size(self) -> Size:
+    def size(self) -> MaildropSize:
         """What is not marked."""
         sizes = self._seen.sizes
         gone = sum(sizes[number] for number in self.marked)
-        return Size(len(sizes) - len(self.marked), sum(sizes) - gone)
+        return MaildropSize(len(sizes) - len(self.marked), sum(sizes) - gone)
 
     def octets(self, number: int) -> int:
         """The size of message *number* (from 0) as RETR gives it."""
@@ -146,7 +146,7 @@ class Maildrop:
         message = b"".join(catalog.wire(found))
         return (dots.stuff(message),) if len(message) == row.size else None
 
-    def _octets(self, number: int, row: Row) -> bytes:
+    def _octets(self, number: int, row: CatalogRow) -> bytes:
         """The octets of one record, read together with those behind it where that will pay."""
         size, at = row.end - row.start, row.start - self._at
         if 0 <= at <= len(self._ahead) - size:

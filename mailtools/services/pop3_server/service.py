@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from mailtools.core.errors import ConfigurationError
-from mailtools.core.pop3.server import Offer, Pop3Server
-from mailtools.services.pop3_server.session import MaildropSession, Ports
+from mailtools.core.pop3.server import Pop3Offer, Pop3ServerEngine
+from mailtools.services.pop3_server.session import MaildropSession, Pop3Ports
 from mailtools.services.users.login import LoginRules, Logins
 from mailtools.system.mbox.mailroot import MailRoot
 from mailtools.system.net import listeners
-from mailtools.system.net.server import Server, Settings, serve
-from mailtools.system.net.server_connection import Opening, OpenSession, Session
+from mailtools.system.net.server import Server, ServerSettings, serve
+from mailtools.system.net.server_connection import NewConnection, OpenSession, ServerSession
 from mailtools.system.process.loop import Loop
 from mailtools.system.process.pool import WorkerPool
 from mailtools.system.users.checker import Checker
@@ -28,7 +28,7 @@ NAME = "pop3"
 class Pop3Service(NamedTuple):
     """What one server is told."""
 
-    offer: Offer
+    offer: Pop3Offer
     root: str
     login_rules: LoginRules
 
@@ -53,7 +53,7 @@ def choose_users(root: str, users: str | None, dev: bool, sockets: Sequence[sock
 def run(
     service: Pop3Service,
     sockets: Sequence[socket.socket],
-    settings: Settings,
+    settings: ServerSettings,
     ready: Callable[[Callable[[], object]], None],
 ) -> int:
     """Serve until told to stop; return the exit code. *ready* gets what ends the server, from any thread."""
@@ -73,10 +73,10 @@ def _sessions(service: Pop3Service, server: Server, loop: Loop, workers: ExitSta
         workers.callback(worker.stop)
     logins = Logins(service.login_rules, checker, loop.later)
     delay = float(service.offer.login_delay)
-    ports = Ports(MailRoot(service.root), openers.run, log.info, log.warning, delay, {}, loop.later)
+    ports = Pop3Ports(MailRoot(service.root), openers.run, log.info, log.warning, delay, {}, loop.later)
 
-    def open_session(opening: Opening) -> tuple[Pop3Server, Session]:
-        engine = Pop3Server(service.offer)
+    def open_session(opening: NewConnection) -> tuple[Pop3ServerEngine, ServerSession]:
+        engine = Pop3ServerEngine(service.offer)
         return engine, MaildropSession(engine, logins, opening.peer, ports, opening.resume)
 
     return open_session

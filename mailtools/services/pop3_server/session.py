@@ -12,7 +12,7 @@ from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys
 from mailtools.core.errors import LockTimeoutError, MailError, TemporaryError
 from mailtools.core.pop3 import events
 from mailtools.core.pop3.events import Event, Refusal
-from mailtools.core.pop3.server import Pop3Server
+from mailtools.core.pop3.server import Pop3ServerEngine
 from mailtools.services.mailbox.snapshot import Maildrop, open_at_once, top
 from mailtools.services.users.login import Logins
 from mailtools.system import clock
@@ -41,7 +41,7 @@ def _at_once(_: float, callback: Callable[[], None]) -> None:
     callback()
 
 
-class Ports(NamedTuple):
+class Pop3Ports(NamedTuple):
     """What sessions need of the world."""
 
     root: MailRoot
@@ -69,7 +69,12 @@ class MaildropSession:
     )
 
     def __init__(
-        self, engine: Pop3Server, logins: Logins, peer: str, ports: Ports, resume: Callable[[], None]
+        self,
+        engine: Pop3ServerEngine,
+        logins: Logins,
+        peer: str,
+        ports: Pop3Ports,
+        resume: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._logins = logins

@@ -12,9 +12,10 @@ from typing import Protocol
 
 from mailtools.core.errors import MailError
 from mailtools.services.queue.job import results
-from mailtools.services.queue.sites import Site, Sites, Target, Task
+from mailtools.services.queue.sites import Site, Sites, SiteTarget, Task
 from mailtools.services.smtp_client.connection import Link, Patience
-from mailtools.services.smtp_client.transaction import Need, Outcome, session
+from mailtools.services.smtp_client.transaction import Need, session
+from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
 from mailtools.system.net.poller import Turns
 
@@ -27,7 +28,7 @@ class Office(Protocol):
     sites: Sites
     turns: Turns
 
-    def open_link(self, target: Target) -> Link:
+    def open_link(self, target: SiteTarget) -> Link:
         """A connection. Blocks; raises MailError."""
 
     def next_message(self, site: Site) -> tuple[Task, Outgoing] | None:

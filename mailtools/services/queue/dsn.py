@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mailtools.core.errors import BadDataError, CannotWriteError
 from mailtools.core.message import header, recode
+from mailtools.core.message.recipient import Recipient
 from mailtools.core.queue import dsn
 from mailtools.core.queue.dsn import Notice, RecipientReport
-from mailtools.core.queue.envelope import Envelope, Recipient
-from mailtools.core.queue.journal import DELAYED, FAILED, Entry
+from mailtools.core.queue.envelope import QueueEnvelope
+from mailtools.core.queue.journal import DELAYED, FAILED, QueueEntry
 from mailtools.core.queue.schedule import Schedule
 from mailtools.system import clock
 from mailtools.system.spool.spool import SpoolLease
@@ -28,7 +29,7 @@ class Notices:
     """Queues DSNs. *add* puts a message into the spool."""
 
     def __init__(
-        self, add: Callable[[Envelope, Iterable[bytes]], Envelope], host: str, schedule: Schedule
+        self, add: Callable[[QueueEnvelope, Iterable[bytes]], QueueEnvelope], host: str, schedule: Schedule
     ) -> None:
         self._add = add
         self._host = host
@@ -49,7 +50,7 @@ class Notices:
         report = dsn.build(notice, octets, is_whole)
         if is_whole and not _can_be_7bit(report):
             report = dsn.build(notice, octets[: header.body_offset(octets)], False)
-        told = Envelope(
+        told = QueueEnvelope(
             identity,
             clock.now(),
             "",
@@ -79,7 +80,7 @@ class Notices:
         with self._lock:
             self._told[reverse_path] -= 1
 
-    def _notice(self, entry: Entry, of: str, numbers: Sequence[int], identity: str) -> Notice:
+    def _notice(self, entry: QueueEntry, of: str, numbers: Sequence[int], identity: str) -> Notice:
         envelope = entry.envelope
         until = int(clock.now() + self._schedule.expire - entry.age(clock.now()))
         is_small = envelope.stored <= _RETURNED_WHOLE
@@ -97,7 +98,7 @@ class Notices:
         )
 
 
-def _report(entry: Entry, of: str, number: int, until: int) -> RecipientReport:
+def _report(entry: QueueEntry, of: str, number: int, until: int) -> RecipientReport:
     recipient, state = entry.envelope.recipients[number], entry.recipients[number]
     last = state.last
     if of == FAILED:

@@ -13,7 +13,7 @@ from mailtools.core.errors import CannotWriteError
 from mailtools.core.queue import journal
 from mailtools.core.queue.journal import DEFERRED, DELAYED, FAILED, SENT, Result
 from mailtools.core.queue.schedule import Schedule
-from mailtools.services.smtp_client.transaction import Outcome
+from mailtools.services.transit.outcome import Outcome
 from mailtools.system import clock
 from mailtools.system.spool.spool import SpoolLease
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from mailtools.core.errors import BadDataError
 from mailtools.core.queue import journal
-from mailtools.core.queue.envelope import Envelope
-from mailtools.core.queue.journal import DUE, Entry
+from mailtools.core.queue.envelope import QueueEnvelope
+from mailtools.core.queue.journal import DUE, QueueEntry
 from mailtools.core.queue.store import ACTIVE, HOLD, Listed
 from mailtools.system import clock
 from mailtools.system.spool.spool import Spool
@@ -68,7 +68,7 @@ def _glob(pattern: str) -> Callable[[str], bool]:
     return lambda address: match(address.lower()) is not None
 
 
-def waiting(entry: Entry) -> Iterator[str]:
+def waiting(entry: QueueEntry) -> Iterator[str]:
     """The recipients who still wait."""
     recipients = entry.envelope.recipients
     return (recipients[number].address for number in entry.pending)
@@ -145,7 +145,7 @@ def due_text(listed: Listed) -> str:
     return "now" if listed.entry.due <= clock.now() else iso(listed.entry.due)
 
 
-def reason(entry: Entry) -> str:
+def reason(entry: QueueEntry) -> str:
     """What was said last of a recipient who waits; of any, where nobody does."""
     for number in entry.pending or range(len(entry.recipients)):
         last = entry.recipients[number].last
@@ -154,7 +154,7 @@ def reason(entry: Entry) -> str:
     return ""
 
 
-def reasons(entry: Entry) -> Iterator[str]:
+def reasons(entry: QueueEntry) -> Iterator[str]:
     """What delays each recipient who waits, where something does."""
     for number in entry.pending:
         last = entry.recipients[number].last
@@ -287,7 +287,7 @@ def history(spool: Spool, listed: Listed) -> Iterator[Event]:
         yield from _events(envelope, record)
 
 
-def _events(envelope: Envelope, record: dict[str, Any]) -> Iterator[Event]:
+def _events(envelope: QueueEnvelope, record: dict[str, Any]) -> Iterator[Event]:
     at: Any = record.get("at")
     kind = record.get("event")
     if not journal.is_time(at) or not isinstance(kind, str):

@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from mailtools.core.errors import MailError, TemporaryError
-from mailtools.core.queue.envelope import Envelope
+from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.smtp import route
 from mailtools.services.delivery.blocking import LocalMail
-from mailtools.services.queue.sites import Target
+from mailtools.services.queue.sites import SiteTarget
 from mailtools.services.smtp_client.connect import IMPLICIT, OPPORTUNISTIC, Dialling, open_link
 from mailtools.services.smtp_client.connection import Link
-from mailtools.services.smtp_client.transaction import Outcome
+from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
-from mailtools.system.dns.resolver import Host, Resolver
+from mailtools.system.dns.resolver import MxHost, Resolver
 
 
-def first_host(hosts: Iterable[Host], dial: Callable[[str, tuple[str, ...]], Link]) -> Link:
+def first_host(hosts: Iterable[MxHost], dial: Callable[[str, tuple[str, ...]], Link]) -> Link:
     """A link to the first of *hosts* that lets us in. Raises MailError."""
     problem: MailError = TemporaryError("no host answered")
     for host in hosts:
@@ -32,28 +32,28 @@ def first_host(hosts: Iterable[Host], dial: Callable[[str, tuple[str, ...]], Lin
 class Router(NamedTuple):
     """Where mail for which domain goes."""
 
-    default: Target
-    routes: Mapping[str, Target]  # by domain, in lower case; ".example" for all below it
+    default: SiteTarget
+    routes: Mapping[str, SiteTarget]  # by domain, in lower case; ".example" for all below it
     accounts: Mapping[str, Callable[[], Dialling]]
     resolver: Resolver
     timeout: float
     helo: str
     mailboxes: LocalMail | None = None
 
-    def target(self, envelope: Envelope, address: str) -> Target | None:
+    def target(self, envelope: QueueEnvelope, address: str) -> SiteTarget | None:
         """The site of a recipient; None: our own mailboxes."""
         if self.mailboxes is not None and self.mailboxes.is_local(address):
             return None
         domain = address.rpartition("@")[2].lower().removesuffix(".")
         if envelope.account or envelope.route:
-            target = Target(route.parse(envelope.route or "mx:"), "", envelope.tls, envelope.account)
+            target = SiteTarget(route.parse(envelope.route or "mx:"), "", envelope.tls, envelope.account)
         else:
             target = self._route(domain)
         return (
             target._replace(domain=domain) if target.route.scheme == "mx" and not target.account else target
         )
 
-    def _route(self, domain: str) -> Target:
+    def _route(self, domain: str) -> SiteTarget:
         if not self.routes:
             return self.default
         names = [domain]
@@ -63,7 +63,7 @@ class Router(NamedTuple):
             names.append(f".{rest}")
         return next((self.routes[name] for name in names if name in self.routes), self.default)
 
-    def link(self, target: Target) -> Link:
+    def link(self, target: SiteTarget) -> Link:
         """A connection to the first host that lets us in. Raises MailError."""
         dialling = self._dialling(target)
         if dialling.route.scheme != "mx":
@@ -72,7 +72,7 @@ class Router(NamedTuple):
             self.resolver.hosts(target.domain), lambda name, its: open_link(dialling, name, its)
         )
 
-    def _dialling(self, target: Target) -> Dialling:
+    def _dialling(self, target: SiteTarget) -> Dialling:
         if not target.account:
             tls = target.tls or (IMPLICIT if target.route.scheme == "smtps" else OPPORTUNISTIC)
             return Dialling(target.route, tls, timeout=self.timeout, helo=self.helo)

@@ -14,15 +14,16 @@ from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
 from mailtools.core.errors import BadDataError, MailError
-from mailtools.core.queue.envelope import Envelope
+from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.journal import Result
 from mailtools.core.queue.schedule import Schedule
 from mailtools.services.queue.courier import Courier
 from mailtools.services.queue.job import Desk, Job, results
-from mailtools.services.queue.sites import Site, Sites, Target, Task
+from mailtools.services.queue.sites import Site, Sites, SiteTarget, Task
 from mailtools.services.queue.spooled import as_outgoing, envelope_only
 from mailtools.services.smtp_client.connection import Link
-from mailtools.services.smtp_client.transaction import Outcome, failed_outcomes
+from mailtools.services.smtp_client.transaction import failed_outcomes
+from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
 from mailtools.system import clock
 from mailtools.system.net.poller import Turns
@@ -41,10 +42,10 @@ _PARTING = 30.0  # seconds that messages under way have at the end
 class Reach(Protocol):
     """How sites are found and connected to."""
 
-    def target(self, envelope: Envelope, address: str) -> Target | None:
+    def target(self, envelope: QueueEnvelope, address: str) -> SiteTarget | None:
         """The site of a recipient; None: our own mailboxes."""
 
-    def link(self, target: Target) -> Link:
+    def link(self, target: SiteTarget) -> Link:
         """A connection. Blocks; raises MailError."""
 
     def local(self, message: Outgoing) -> list[Outcome]:
@@ -202,26 +203,26 @@ class Runner:
         job.part()
         self._hire()
 
-    def _pass_over(self, target: Target, identity: str) -> None:
+    def _pass_over(self, target: SiteTarget, identity: str) -> None:
         if self.sites.has_room:
             self.sites.put_off(target, identity)
         else:
             self._skipped = True
 
-    def _parts(self, lease: SpoolLease) -> dict[Target | None, list[int]] | None:
+    def _parts(self, lease: SpoolLease) -> dict[SiteTarget | None, list[int]] | None:
         """The pending recipients by site; None where it is not their time, or none is at `Orders.site`."""
         entry = lease.entry
         if not self._orders.schedule.is_due(entry.due, clock.now()):
             lease.note_due()
             return None
-        parts: dict[Target | None, list[int]] = {}
+        parts: dict[SiteTarget | None, list[int]] = {}
         for number in entry.pending:
             address = entry.envelope.recipients[number].address
             if not self._orders.site or address.rpartition("@")[2].lower() == self._orders.site:
                 parts.setdefault(self._reach.target(entry.envelope, address), []).append(number)
         return None if self._orders.site and not parts else parts
 
-    def _hand_out(self, target: Target | None, task: Task) -> None:
+    def _hand_out(self, target: SiteTarget | None, task: Task) -> None:
         if target is None:
             self._clerk.do(lambda: self._deliver(task))
         elif (problem := self.sites.dead(target)) and not task.job.lease.entry.is_hurried:
@@ -259,7 +260,7 @@ class Runner:
             self._couriers.add(courier)
             courier.start()
 
-    def open_link(self, target: Target) -> Link:
+    def open_link(self, target: SiteTarget) -> Link:
         """A connection; in the courier's thread."""
         return self._reach.link(target)
 

@@ -15,7 +15,7 @@ from mailtools.services.delivery.blocking import LocalMail
 from mailtools.services.queue.dsn import Notices
 from mailtools.services.queue.router import Router
 from mailtools.services.queue.runner import Orders, Runner
-from mailtools.services.queue.sites import Target
+from mailtools.services.queue.sites import SiteTarget
 from mailtools.services.smtp_client.connect import Dialling
 from mailtools.system import clock
 from mailtools.system.dns.resolver import Resolver, own_addresses
@@ -67,10 +67,12 @@ def open_local(local: Local, warn: Callable[[str], None]) -> Addressing:
     )
 
 
-def parse_routes(texts: Sequence[str], accounts: Collection[str]) -> tuple[Target, Mapping[str, Target]]:
+def parse_routes(
+    texts: Sequence[str], accounts: Collection[str]
+) -> tuple[SiteTarget, Mapping[str, SiteTarget]]:
     """``URL`` and ``DOMAIN=URL`` to the default target and those by domain. Raises ConfigurationError."""
-    default = Target(routes.parse("mx:"))
-    by_domain: dict[str, Target] = {}
+    default = SiteTarget(routes.parse("mx:"))
+    by_domain: dict[str, SiteTarget] = {}
     for text in texts:
         domain, equals, url = text.partition("=")
         if equals and ":" not in domain and "/" not in domain:
@@ -80,19 +82,19 @@ def parse_routes(texts: Sequence[str], accounts: Collection[str]) -> tuple[Targe
     return default, by_domain
 
 
-def _target(text: str, accounts: Collection[str]) -> Target:
+def _target(text: str, accounts: Collection[str]) -> SiteTarget:
     """A route, or ``account:NAME``."""
     if text.startswith("account:"):
         name = text.removeprefix("account:")
         if name not in accounts:
             raise ConfigurationError(f"{text}: no such account in the configuration")
-        return Target(routes.parse("mx:"), account=name)
+        return SiteTarget(routes.parse("mx:"), account=name)
     route = routes.parse(text)
     if route.scheme == "mbox":
         raise ConfigurationError(
             f"{text}: the queue delivers to servers; local mail finds its mbox by itself"
         )
-    return Target(route)
+    return SiteTarget(route)
 
 
 def make_runner(

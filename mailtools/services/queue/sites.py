@@ -26,7 +26,7 @@ _LONGEST_REST = 900.0  # seconds that a dead site is left alone
 _SITES = 10_000  # that are remembered
 
 
-class Target(NamedTuple):
+class SiteTarget(NamedTuple):
     """How a site is reached. *domain*: of the recipients, where MX records tell; else ""."""
 
     route: Route
@@ -48,7 +48,7 @@ class Task(NamedTuple):
 class Site:
     """One site's state; `Sites` changes it."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: SiteTarget) -> None:
         self.target = target
         self.tasks: deque[Task] = deque()
         self.backlog: deque[str] = deque()
@@ -82,7 +82,7 @@ class Sites:
         self._concurrency = concurrency
         self._per_site = per_site
         self._monotonic = monotonic
-        self._sites: dict[Target, Site] = {}
+        self._sites: dict[SiteTarget, Site] = {}
         self._wanting: deque[Site] = deque()  # have work, and may have another courier
         self._waiting: deque[Callable[[], None]] = (
             deque()
@@ -94,12 +94,12 @@ class Sites:
 
     # -- work comes ----------------------------------------------------------------------------------------
 
-    def dead(self, target: Target) -> MailError | None:
+    def dead(self, target: SiteTarget) -> MailError | None:
         """Why mail for *target* need not be tried now; None where it may be."""
         site = self._sites.get(target)
         return site.problem if site is not None and site.dead_until > self._monotonic() else None
 
-    def is_full(self, target: Target) -> bool:
+    def is_full(self, target: SiteTarget) -> bool:
         """Tell whether *target* has enough to do."""
         site = self._sites.get(target)
         return site is not None and len(site.tasks) >= _TASKS * self._per_site
@@ -113,12 +113,12 @@ class Sites:
         """Tell whether more ids can be remembered."""
         return len(self._backlogged) < _BACKLOG
 
-    def put_off(self, target: Target, identity: str) -> None:
+    def put_off(self, target: SiteTarget, identity: str) -> None:
         """Remember *identity* until *target* has less to do."""
         self._backlogged.add(identity)
         self._site(target).backlog.append(identity)
 
-    def push(self, target: Target, task: Task) -> None:
+    def push(self, target: SiteTarget, task: Task) -> None:
         """A task for *target*."""
         site = self._site(target)
         site.tasks.append(task)
@@ -127,7 +127,7 @@ class Sites:
         else:
             self._list(site)
 
-    def _site(self, target: Target) -> Site:
+    def _site(self, target: SiteTarget) -> Site:
         site = self._sites.get(target)
         if site is None:
             if len(self._sites) >= _SITES:

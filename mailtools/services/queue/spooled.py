@@ -8,9 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from mailtools.core.errors import BadDataError
-from mailtools.core.queue.envelope import Envelope
-from mailtools.core.queue.envelope import Recipient as Waiting
-from mailtools.core.smtp.events import Recipient
+from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.services.transit.outgoing import Outgoing
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
@@ -53,7 +51,7 @@ def envelope_only(lease: SpoolLease, numbers: Sequence[int]) -> Outgoing:
     return Outgoing(
         name=envelope.identity,
         reverse_path=envelope.reverse_path,
-        recipients=tuple([Recipient(*envelope.recipients[number]) for number in numbers]),
+        recipients=tuple([envelope.recipients[number] for number in numbers]),
         head=b"",
         body=Buffer(),
         size=envelope.size,
@@ -78,17 +76,17 @@ def into_spool(
     origin: str,
     only: Sequence[str] = (),
     hop: tuple[str, str, str] = ("", "", ""),
-) -> Envelope:
+) -> QueueEnvelope:
     """Keep *message* for all its recipients, or *only* these, durably; *hop*: route, TLS, account.
 
     Raises CannotWriteError.
     """
     recipients = [r for r in message.recipients if not only or r.address in only]
-    envelope = Envelope(
+    envelope = QueueEnvelope(
         clock.identity(),
         clock.now(),
         message.reverse_path,
-        tuple([Waiting(*recipient) for recipient in recipients]),
+        tuple(recipients),
         needs_utf8=message.needs_utf8,
         may_recode=message.may_recode,
         ret=message.ret,

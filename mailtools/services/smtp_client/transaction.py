@@ -17,9 +17,10 @@ from enum import Enum
 from typing import NamedTuple, TypeVar
 
 from mailtools.core.errors import BadDataError, MailError, TemporaryError
-from mailtools.core.smtp.events import Recipient
+from mailtools.core.message.recipient import Recipient
 from mailtools.core.smtp.reply import Reply
 from mailtools.services.smtp_client.connection import Link, Patience, failure
+from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing, to_7bit
 from mailtools.system.net.client_connection import LostConnectionError
 
@@ -28,18 +29,6 @@ _END = object()
 
 T = TypeVar("T")
 Talk = Generator[Link, None, T]  # yields the link when octets have to come or go first
-
-
-class Outcome(NamedTuple):
-    """What became of one recipient of one message."""
-
-    message: Outgoing
-    recipient: str
-    reply: Reply | None  # the reply that decided; None where none came
-    error: MailError | None  # None: sent
-    remote: str = ""  # the server that said so
-    took_dsn: bool = False  # the server reports on delivery itself (RFC 3461)
-    queued: str = ""  # the queue id, where it waits in the spool instead
 
 
 class _Transaction:

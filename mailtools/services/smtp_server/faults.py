@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from mailtools.core.smtp import events
 from mailtools.core.smtp.events import Event
 from mailtools.core.smtp.reply import Reply
-from mailtools.core.smtp.server import SmtpServer
+from mailtools.core.smtp.server import SmtpServerEngine
 from mailtools.services.smtp_server.session import ReceiveSession
 
 _STAGES: dict[type, str] = {
@@ -137,7 +137,9 @@ class World(NamedTuple):
 class FaultySession:
     """A session, with the rules before it."""
 
-    def __init__(self, session: ReceiveSession, engine: SmtpServer, faults: Faults, world: World) -> None:
+    def __init__(
+        self, session: ReceiveSession, engine: SmtpServerEngine, faults: Faults, world: World
+    ) -> None:
         self._session = session
         self._engine = engine
         self._faults = faults

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from mailtools.core.errors import CannotWriteError, ConfigurationError
 from mailtools.core.mbox import quoting
 from mailtools.core.message import header, words
-from mailtools.core.smtp.offer import Offer
-from mailtools.core.smtp.server import SmtpServer
+from mailtools.core.smtp.offer import SmtpOffer
+from mailtools.core.smtp.server import SmtpServerEngine
 from mailtools.services.delivery.addressing import Addressing, check_catch_all, open_aliases
 from mailtools.services.delivery.dispatch import Carriers
 from mailtools.services.smtp_server.faults import Fault, Faults, FaultySession, World
-from mailtools.services.smtp_server.session import Accepted, Ports, ReceiveSession
+from mailtools.services.smtp_server.session import Accepted, ReceiveSession, SmtpPorts
 from mailtools.services.transit.received import message_blocks, stored_blocks
 from mailtools.services.users.login import LoginRules, Logins
 from mailtools.system.mbox.group_commit import Committer
 from mailtools.system.mbox.mailroot import MailRoot
 from mailtools.system.net import listeners
-from mailtools.system.net.server import Server, Settings, serve
-from mailtools.system.net.server_connection import Opening, OpenSession, Session
+from mailtools.system.net.server import Server, ServerSettings, serve
+from mailtools.system.net.server_connection import NewConnection, OpenSession, ServerSession
 from mailtools.system.process.loop import Loop
 from mailtools.system.process.programs import Programs
 from mailtools.system.users.checker import Checker
@@ -110,7 +110,7 @@ def _require_loopback(sockets: Sequence[socket.socket], why: str) -> None:
 class SmtpService(NamedTuple):
     """What one server is told."""
 
-    offer: Offer
+    offer: SmtpOffer
     addressing: Addressing
     login_rules: LoginRules
     filter: str = ""
@@ -130,7 +130,7 @@ class SmtpService(NamedTuple):
 def run(
     service: SmtpService,
     sockets: Sequence[socket.socket],
-    settings: Settings,
+    settings: ServerSettings,
     ready: Callable[[Callable[[], object]], None],
 ) -> int:
     """Serve until told to stop; return the exit code. *ready* gets what ends the server, from any thread."""
@@ -162,12 +162,12 @@ def _sessions(service: SmtpService, server: Server, loop: Loop, workers: ExitSta
 
         queue = relay.open_queue(relaying, service.addressing, loop, workers)
     carriers = Carriers(committer.submit, programs.run, log.warning, queue)
-    ports = Ports(carriers, _Accepted(service, server.stop), log.info, service.filter, relaying)
+    ports = SmtpPorts(carriers, _Accepted(service, server.stop), log.info, service.filter, relaying)
 
     faults = Faults(service.faults, service.seed)
 
-    def open_session(opening: Opening) -> tuple[SmtpServer, Session]:
-        engine = SmtpServer(service.offer)
+    def open_session(opening: NewConnection) -> tuple[SmtpServerEngine, ServerSession]:
+        engine = SmtpServerEngine(service.offer)
         session = ReceiveSession(engine, service.addressing, logins, opening.peer, ports, opening.resume)
         if not service.faults:
             return engine, session

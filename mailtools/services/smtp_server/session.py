@@ -14,16 +14,22 @@ from mailtools.core.message.trace import Stamp, delivery_fields, received
 from mailtools.core.smtp import events, grammar
 from mailtools.core.smtp.events import Envelope, Event
 from mailtools.core.smtp.reply import Reply
-from mailtools.core.smtp.server import SmtpServer
+from mailtools.core.smtp.server import SmtpServerEngine
 from mailtools.services.delivery import content_filter
-from mailtools.services.delivery.addressing import Addressing, Mbox, Place, RefusedRecipientError, Relay
+from mailtools.services.delivery.addressing import (
+    Addressing,
+    MboxPlace,
+    Place,
+    RefusedRecipientError,
+    RelayPlace,
+)
 from mailtools.services.delivery.content_filter import Verdict
 from mailtools.services.delivery.dispatch import Carriers, Failures, Handover, failure, make_loads, worst
 from mailtools.services.transit.received import Incoming, message_blocks
 from mailtools.services.users.login import Logins
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
-from mailtools.system.process.programs import Job, Ran
+from mailtools.system.process.programs import ProgramJob, Ran
 
 if TYPE_CHECKING:
     from mailtools.services.smtp_server.relay import Relaying
@@ -41,7 +47,7 @@ class Accepted(NamedTuple):
     body: Buffer  # LF, quoted
 
 
-class Ports(NamedTuple):
+class SmtpPorts(NamedTuple):
     """What sessions need of the world, given by who opens them."""
 
     carriers: Carriers
@@ -62,11 +68,11 @@ class ReceiveSession:
 
     def __init__(
         self,
-        engine: SmtpServer,
+        engine: SmtpServerEngine,
         addressing: Addressing,
         logins: Logins,
         peer: str,
-        ports: Ports,
+        ports: SmtpPorts,
         resume: Callable[[], None],
     ) -> None:
         self._engine = engine
@@ -140,7 +146,7 @@ class ReceiveSession:
         relaying, engine = self._ports.relaying, self._engine
         is_elsewhere = not self._addressing.is_ours(grammar.split_mailbox(recipient)[1])
         if is_elsewhere and relaying is not None and relaying.lets(engine.user, self._peer):
-            return (Relay(recipient),)
+            return (RelayPlace(recipient),)
         return self._addressing.places(recipient)
 
     # -- the message ---------------------------------------------------------------------------------------
@@ -153,7 +159,7 @@ class ReceiveSession:
         """Beside what a large message may lie: on the filesystem that it will end up on."""
         for _, places in self._recipients:
             for place in places:
-                if isinstance(place, Mbox):
+                if isinstance(place, MboxPlace):
                     return place.path
         return f"{self._addressing.root.path}/"
 
@@ -219,7 +225,7 @@ class ReceiveSession:
 
         environment = content_filter.environment(envelope, self._peer, shown)
         blocks = message_blocks(envelope, trace, message.body)
-        self._ports.carriers.run(Job(self._ports.filter, environment, blocks, judge, done))
+        self._ports.carriers.run(ProgramJob(self._ports.filter, environment, blocks, judge, done))
 
     def _hand_over(self, message: Incoming, identity: str, trace: str) -> None:
         envelope, body = message.envelope, message.body

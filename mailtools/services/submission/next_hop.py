@@ -18,7 +18,7 @@ _LOOPBACK = re.compile(r"localhost\.?|::1|127(?:\.[0-9]{1,3}){3}", re.IGNORECASE
 _SECRETS = ("password_command", "password_file", "token_command")
 
 
-class Connection(NamedTuple):
+class HopSettings(NamedTuple):
     """How to reach a server and log in: an account's keys, or the options of the same names."""
 
     host: str = ""
@@ -35,7 +35,7 @@ class Connection(NamedTuple):
     timeout: float = 300.0
 
 
-NOTHING = Connection()  # nothing said
+NOTHING = HopSettings()  # nothing said
 
 
 class Account(NamedTuple):
@@ -43,7 +43,7 @@ class Account(NamedTuple):
 
     name: str
     senders: tuple[str, ...]  # addresses and patterns that are sent by it
-    connection: Connection
+    connection: HopSettings
     fetch: str = ""  # where its mail is fetched, as in imaps://HOST
     fetch_to: str = ""  # the mbox it comes into
 
@@ -57,9 +57,9 @@ class Hop(NamedTuple):
     """A next hop, and why it is that one."""
 
     route: Route
-    connection: Connection
+    connection: HopSettings
     account: str  # its name; "" where options or MX records decide
-    beside: Connection  # what is said beside the account, which its name alone does not tell
+    beside: HopSettings  # what is said beside the account, which its name alone does not tell
     why: str
 
     @property
@@ -81,11 +81,11 @@ def is_loopback(route: Route) -> bool:
 
 
 def choose(
-    asked: Connection,
+    asked: HopSettings,
     name: str,
     accounts: Mapping[str, Account],
     sender: str,
-    usual: Connection = NOTHING,
+    usual: HopSettings = NOTHING,
 ) -> Hop:
     """The next hop of a message from *sender*, by the first of these that says one.
 
@@ -119,21 +119,21 @@ def _hint(name: str, accounts: Mapping[str, Account]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def _by_options(asked: Connection, usual: Connection, why: str) -> Hop:
+def _by_options(asked: HopSettings, usual: HopSettings, why: str) -> Hop:
     if asked.route or asked.host:  # the usual server is not meant
         usual = usual._replace(route="", host="", port=0)
     connection = _over(usual, asked)
     return _checked(Hop(_route(connection), connection, "", connection, why))
 
 
-def _by(account: Account, asked: Connection, why: str) -> Hop:
+def _by(account: Account, asked: HopSettings, why: str) -> Hop:
     connection = _over(account.connection, asked)
     return _checked(
         Hop(_route(connection), connection, account.name, asked, f"account '{account.name}': {why}")
     )
 
 
-def _over(usual: Connection, asked: Connection) -> Connection:
+def _over(usual: HopSettings, asked: HopSettings) -> HopSettings:
     """What is *asked* goes before what is usual, and one secret before all of the usual ones."""
     given = {key: value for key, value in asked._asdict().items() if value != getattr(NOTHING, key)}
     if any(key in given for key in _SECRETS):
@@ -161,7 +161,7 @@ def _checked(hop: Hop) -> Hop:
     return hop
 
 
-def _route(connection: Connection) -> Route:
+def _route(connection: HopSettings) -> Route:
     if connection.route:
         return routes.parse(connection.route)
     if not connection.host:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from mailtools.core.errors import CannotWriteError, ConfigurationError, MailError, TemporaryError
 from mailtools.core.mbox.record import make_postmark
 from mailtools.services.smtp_client.connection import Link
-from mailtools.services.smtp_client.transaction import Outcome, transfer
+from mailtools.services.smtp_client.transaction import transfer
 from mailtools.services.submission.prepare import Unsendable
+from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
 
 AUTO, ALWAYS, NEVER = "auto", "always", "never"
@@ -172,7 +173,7 @@ def file_copy(path: str, message: Outgoing) -> None:
     """Append *message* to the mbox *path*, with the Bcc that nobody else sees. Raises CannotWriteError."""
     from mailtools.services.transit.mbox_form import Arriving
     from mailtools.system import clock
-    from mailtools.system.mbox.appending import Record, append_waiting
+    from mailtools.system.mbox.appending import NewRecord, append_waiting
 
     arriving = Arriving(path)
     arriving.take(message.head[:-2] + message.bcc + b"\r\n")
@@ -180,5 +181,5 @@ def file_copy(path: str, message: Outgoing) -> None:
         arriving.take(block)
     body = arriving.end()
     postmark = make_postmark(message.reverse_path, clock.asctime(int(clock.now())))
-    append_waiting(os.path.realpath(os.path.expanduser(path)), [Record(postmark, body)])
+    append_waiting(os.path.realpath(os.path.expanduser(path)), [NewRecord(postmark, body)])
     body.close()

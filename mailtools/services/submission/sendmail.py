@@ -29,7 +29,8 @@ from mailtools.core.lean import TYPE_CHECKING, NamedTuple
 from mailtools.core.mbox import quoting
 from mailtools.core.mbox.record import make_postmark
 from mailtools.core.message import submission, trace
-from mailtools.core.message.submission import Stamps
+from mailtools.core.message.recipient import Recipient
+from mailtools.core.message.submission import SubmissionStamps
 from mailtools.services.transit.submitted import Message
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
@@ -45,7 +46,7 @@ _LOOK_AGAIN = 0.02  # seconds
 _MOST_NAMES = 1 << 20  # octets of a users file; in a larger one the users are looked for as a server does
 
 
-class Settings(NamedTuple):
+class SendmailSettings(NamedTuple):
     """What the configuration says."""
 
     root: str = "~/Mail"
@@ -71,7 +72,7 @@ class Submission(NamedTuple):
     envid: str = ""  # in xtext
 
 
-class Accepted(NamedTuple):
+class Handed(NamedTuple):
     """A message that is on the disk."""
 
     identity: str
@@ -100,7 +101,7 @@ class _Way(NamedTuple):
 class Post:
     """Accepts messages. *warn* is told what an operator should see."""
 
-    def __init__(self, settings: Settings, warn: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, settings: SendmailSettings, warn: Callable[[str], None] = lambda _: None) -> None:
         self.settings = settings
         self.host = clock.host_name()
         self.origin = settings.origin or self.host
@@ -158,11 +159,11 @@ class Post:
         local, _, domain = address.lower().rpartition("@")
         if not self.settings.aliases and _is_word(local) and self._is_user(local, domain):
             return Places((MailRoot(self.root).inbox(local),))
-        from mailtools.services.delivery.addressing import Mbox, Relay
+        from mailtools.services.delivery.addressing import MboxPlace, RelayPlace
 
         found = self.addressing.places(address)
-        mboxes = tuple([place.path for place in found if isinstance(place, Mbox)])
-        elsewhere = tuple([place.address for place in found if isinstance(place, Relay)])
+        mboxes = tuple([place.path for place in found if isinstance(place, MboxPlace)])
+        elsewhere = tuple([place.address for place in found if isinstance(place, RelayPlace)])
         return Places(mboxes, elsewhere, len(found) > len(mboxes) + len(elsewhere))
 
     def _is_user(self, local: str, domain: str) -> bool:
@@ -180,7 +181,7 @@ class Post:
 
     # -- one message ---------------------------------------------------------------------------------------
 
-    def accept(self, message: Message, given: Submission, user: "User") -> Accepted:
+    def accept(self, message: Message, given: Submission, user: "User") -> Handed:
         """Take *message*: when this returns it is durable, and *message* can be closed.
 
         Raises BadDataError, RefusedError (a loop), UnknownRecipientError (nobody of them exists),
@@ -192,7 +193,7 @@ class Post:
         reverse_path = sender if given.sender is None else given.sender
         recipients = self._recipients(message.fields, given)
         identity, now = clock.identity(), int(clock.now())
-        stamps = Stamps(
+        stamps = SubmissionStamps(
             sender=reverse_path or sender,
             full_name=given.full_name or user.full_name,
             origin=self.origin,
@@ -206,7 +207,7 @@ class Post:
         left = self._deliver(way, recipients)
         if left:
             self._queue(way, left, user)
-        return Accepted(identity, bool(left) or self._queued_by_alias, recipients)
+        return Handed(identity, bool(left) or self._queued_by_alias, recipients)
 
     def _recipients(self, fields: bytes, given: Submission) -> tuple[str, ...]:
         found = list(given.recipients)
@@ -274,7 +275,7 @@ class Post:
         for path, addresses in shared.items():
             body = quoted(way.message.body, path)
             try:
-                _append(path, appending.Record(self._head(way, addresses), body))
+                _append(path, appending.NewRecord(self._head(way, addresses), body))
             except MailError as error:
                 failed |= dict.fromkeys(addresses, error)
             finally:
@@ -290,7 +291,6 @@ class Post:
 
     def _by_program(self, way: _Way, addresses: Sequence[str]) -> dict[str, MailError]:
         """The same with programs among the places; what aliases send elsewhere is queued on the way."""
-        from mailtools.core.smtp.events import Recipient
         from mailtools.services.delivery.blocking import LocalMail
         from mailtools.services.transit.outgoing import Outgoing
 
@@ -315,9 +315,9 @@ class Post:
         from mailtools.core.queue import envelope as queue
 
         given = way.submission
-        waiting = tuple([queue.Recipient(address, given.notify) for address in addresses])
+        waiting = tuple([Recipient(address, given.notify) for address in addresses])
         is_ascii = way.message.fields.isascii()
-        envelope = queue.Envelope(
+        envelope = queue.QueueEnvelope(
             way.identity,
             clock.now(),
             way.reverse_path,
@@ -340,7 +340,7 @@ class User(NamedTuple):
 
 
 def open_local(
-    settings: Settings, root: str, domains: frozenset[str], warn: Callable[[str], None]
+    settings: SendmailSettings, root: str, domains: frozenset[str], warn: Callable[[str], None]
 ) -> "Addressing":
     """Whose mail is it: as `queue_service.open_local`, for one message. Raises ConfigurationError."""
     from mailtools.services.delivery.addressing import Addressing
@@ -406,7 +406,7 @@ def raise_worst(failed: dict[str, MailError]) -> None:
         raise UnknownRecipientError("; ".join(map(str, dict.fromkeys(map(str, errors)))))
 
 
-def _append(path: str, record: appending.Record) -> None:
+def _append(path: str, record: appending.NewRecord) -> None:
     """Raises CannotWriteError, LockTimeoutError."""
     deadline = clock.monotonic() + _LOCK_TIMEOUT
     while not appending.append(path, [record]):

@@ -16,9 +16,9 @@ from mailtools.core.errors import (
 )
 from mailtools.core.smtp import events
 from mailtools.core.smtp.events import Event
-from mailtools.core.smtp.offer import Offer
+from mailtools.core.smtp.offer import SmtpOffer
 from mailtools.core.smtp.reply import Reply
-from mailtools.core.smtp.server import SmtpServer
+from mailtools.core.smtp.server import SmtpServerEngine
 from mailtools.core.wire import eol
 from mailtools.services.delivery.addressing import RefusedRecipientError
 from mailtools.services.submission.sendmail import Post, Submission, User
@@ -31,13 +31,13 @@ _RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
 _DISK_FULL = Reply(452, "4.3.1", "Insufficient system storage")
 
 
-class Session:
+class SendmailSession:
     """One session. `queued` tells afterwards whether something waits for the queue run."""
 
     def __init__(self, post: Post, user: User) -> None:
         self._post = post
         self._user = user
-        self._engine = SmtpServer(Offer(post.host))
+        self._engine = SmtpServerEngine(SmtpOffer(post.host))
         self._envelope = events.Envelope("", (), "", "")
         self._octets = Buffer()
         self._problem: Reply | None = None

@@ -14,7 +14,7 @@ from mailtools.core.smtp import grammar
 from mailtools.core.wire import eol
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
-from mailtools.system.mbox.appending import Record
+from mailtools.system.mbox.appending import NewRecord
 
 _RETURN_PATH = re.compile(rb"Return-Path: <([a-zA-Z0-9.=_+-]{1,64}@[a-zA-Z0-9.-]{1,255})>\r?\n")
 _LONG_LINE = 64 << 10  # octets; a longer line goes on before its end is there
@@ -76,10 +76,10 @@ class Arriving:
         self._inside = not lines.endswith(b"\n")
 
 
-def record(body: Buffer, seconds: float) -> Record:
+def record(body: Buffer, seconds: float) -> NewRecord:
     """The record for an mbox. *seconds*: when the message arrived, since the epoch."""
     head = next(body.blocks(), b"")[: 64 << 10]
-    return Record(make_postmark(_sender(head), clock.asctime(int(seconds))), body)
+    return NewRecord(make_postmark(_sender(head), clock.asctime(int(seconds))), body)
 
 
 def message_blocks(body: Buffer) -> Iterator[bytes]:

@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 
 from mailtools.core.errors import BadDataError
 from mailtools.core.message import address, header
+from mailtools.core.message.recipient import Recipient
 from mailtools.core.smtp import grammar
-from mailtools.core.smtp.events import Recipient
 from mailtools.core.wire import eol
 from mailtools.system.files.buffer import Buffer
 
@@ -25,7 +25,7 @@ _BLOCK = 256 << 10
 _MAX_RECODED = 64 << 20  # octets; re-encoding holds a message in memory
 
 
-class Body(Protocol):
+class MessageBody(Protocol):
     """Octets that can be read more than once."""
 
     size: int
@@ -44,7 +44,7 @@ class Outgoing(NamedTuple):
     reverse_path: str
     recipients: tuple[Recipient, ...]
     head: bytes  # the header and its empty line, CRLF
-    body: Body  # LF
+    body: MessageBody  # LF
     size: int  # octets as sent, dots not stuffed
     needs_8bit: bool
     needs_utf8: bool  # the header; addresses tell for themselves

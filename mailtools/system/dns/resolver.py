@@ -17,7 +17,7 @@ from mailtools.core.smtp import mx
 from mailtools.core.smtp.mx import Mx, ResolutionError
 from mailtools.system.dns.lookup import Answer, Lookup, family, system_lines
 
-__all__ = ["Host", "ResolutionError", "Resolver", "own_addresses"]
+__all__ = ["MxHost", "ResolutionError", "Resolver", "own_addresses"]
 
 MAX_HOSTS = 10  # hosts tried for a domain
 MAX_ADDRESSES = 8  # addresses tried for a host
@@ -29,7 +29,7 @@ _IPV6_ADDRESSES = "/proc/net/if_inet6"
 _IPV4_ADDRESSES = "/proc/net/fib_trie"
 
 
-class Host(NamedTuple):
+class MxHost(NamedTuple):
     """A host that takes mail. *name*: its MX name, or the address of an address literal; never empty."""
 
     name: str
@@ -61,7 +61,7 @@ class Resolver:
         self._shuffle = shuffle or _shuffle
         self._clock = clock
 
-    def hosts(self, domain: str) -> Iterator[Host]:
+    def hosts(self, domain: str) -> Iterator[MxHost]:
         """The hosts for mail to *domain* (a name in any script, or an address literal), best first.
 
         Addresses are looked up as the hosts are asked for. At least one host, or a ResolutionError:
@@ -74,7 +74,7 @@ class Resolver:
                 raise mx.no_address(domain)
             if not self._foreign([address]):
                 raise mx.loop(domain)
-            yield Host(address, (address,))
+            yield MxHost(address, (address,))
             return
         name = _a_labels(domain)
         answer = self._lookup.ask(name, "MX")
@@ -83,7 +83,7 @@ class Resolver:
         else:
             yield self._implicit(name, answer)
 
-    def _implicit(self, name: str, answer: Answer) -> Host:
+    def _implicit(self, name: str, answer: Answer) -> MxHost:
         """The domain itself, where it has no MX."""
         if name in self._own_names:
             raise mx.loop(name)
@@ -100,9 +100,9 @@ class Resolver:
         foreign = self._foreign(usable)
         if not foreign:
             raise mx.loop(name) if usable else mx.no_address(name)
-        return Host(name, self._in_order(foreign))
+        return MxHost(name, self._in_order(foreign))
 
-    def _of_records(self, domain: str, records: tuple[Mx, ...]) -> Iterator[Host]:
+    def _of_records(self, domain: str, records: tuple[Mx, ...]) -> Iterator[MxHost]:
         """The hosts of MX records. Where one turns out to be ourselves, only better ones count."""
         best = mx.order(domain, records, self._shuffle, self._own_names)[:MAX_HOSTS]
         why = ""
@@ -125,7 +125,7 @@ class Resolver:
                 if foreign:
                     is_given = True
                     used = self._clock()
-                    yield Host(name, self._in_order(foreign))
+                    yield MxHost(name, self._in_order(foreign))
                     deadline += self._clock() - used  # the caller's time, not ours
         if not is_given:
             raise mx.lookup_again(domain, why) if why else mx.no_address(domain)

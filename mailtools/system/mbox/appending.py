@@ -34,7 +34,7 @@ _LOOK_AGAIN = 0.02  # seconds, while another program holds the lock
 _SCAN_OVERLAP = 512  # octets; more than a postmark has
 
 
-class Record(NamedTuple):
+class NewRecord(NamedTuple):
     """One message to append, LF, quoted: the postmark and trace fields, then the rest."""
 
     head: bytes
@@ -46,7 +46,7 @@ class Record(NamedTuple):
         return len(self.head) + self.body.size + len(SEPARATOR)
 
 
-def append(path: str, records: Sequence[Record]) -> bool:
+def append(path: str, records: Sequence[NewRecord]) -> bool:
     """Append *records*; False where another program holds the lock: then nothing was done.
 
     Raises DiskFullError and CannotWriteError.
@@ -61,7 +61,7 @@ def append(path: str, records: Sequence[Record]) -> bool:
     return True
 
 
-def append_waiting(path: str, records: Sequence[Record], patience: float = 30.0) -> None:
+def append_waiting(path: str, records: Sequence[NewRecord], patience: float = 30.0) -> None:
     """The same, waiting so many seconds for others' locks. Raises LockTimeoutError too."""
     import time
 
@@ -80,7 +80,7 @@ class Append:
     took half as many messages a second.)
     """
 
-    def __init__(self, path: str, records: Sequence[Record]) -> None:
+    def __init__(self, path: str, records: Sequence[NewRecord]) -> None:
         self.path = path
         self.records = records
         self._note = _Note(path)
@@ -197,7 +197,7 @@ def _gap_before(path: str, descriptor: int, length: int) -> bytes:
     return b"\n" if tail.endswith(b"\n") else b"\n\n"
 
 
-def _write(descriptor: int, gap: bytes, records: Sequence[Record]) -> None:
+def _write(descriptor: int, gap: bytes, records: Sequence[NewRecord]) -> None:
     """Everything, joined to as few writes as memory allows."""
     waiting = [gap]
     size = 0
@@ -248,7 +248,7 @@ class _Note:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def open_at(self, mbox: int, length: int, gap: bytes, records: Sequence[Record]) -> None:
+    def open_at(self, mbox: int, length: int, gap: bytes, records: Sequence[NewRecord]) -> None:
         """Note that from *length* on a batch is being written."""
         if self._descriptor < 0:
             return

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 
 from mailtools.core.errors import CannotWriteError, LockTimeoutError, MailError
 from mailtools.system.files.kernel_sync import Syncer
-from mailtools.system.mbox.appending import Append, Record
+from mailtools.system.mbox.appending import Append, NewRecord
 from mailtools.system.process.loop import Loop
 
 _THREADS = 4  # mboxes synced at the same time
@@ -29,7 +29,7 @@ class Delivery:
 
     __slots__ = ("deadline", "done", "path", "record")
 
-    def __init__(self, path: str, record: Record, done: Callable[[MailError | None], None]) -> None:
+    def __init__(self, path: str, record: NewRecord, done: Callable[[MailError | None], None]) -> None:
         self.path = path
         self.record = record
         self.done = done

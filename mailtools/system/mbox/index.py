@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from mailtools.core.errors import BadDataError, CannotWriteError, LockTimeoutError
 from mailtools.core.mbox import catalog, scan
-from mailtools.core.mbox.catalog import Catalog, Row
+from mailtools.core.mbox.catalog import Catalog, CatalogRow
 from mailtools.core.mbox.scan import Record
 from mailtools.system.files import durable
 from mailtools.system.mbox import appending
@@ -205,13 +205,13 @@ def _still_fitting(descriptor: int, stamp: bytes, known: Catalog | None) -> Cata
     return known
 
 
-def stands(descriptor: int, row: Row) -> bool:
+def stands(descriptor: int, row: CatalogRow) -> bool:
     """Tell whether the message of *row* still stands where it stood. Raises OSError."""
     record = record_at(descriptor, row)
     return record is not None and catalog.measured(record)[2] == row.digest
 
 
-def record_at(descriptor: int, row: Row) -> Record | None:
+def record_at(descriptor: int, row: CatalogRow) -> Record | None:
     """The record at *row*'s place; None where none begins there. Raises OSError."""
     if row.end - row.start <= IN_MEMORY:
         return record_of(os.pread(descriptor, row.end - row.start, row.start))

@@ -23,7 +23,7 @@ from typing import NamedTuple, cast
 
 from mailtools.core.errors import MailError
 from mailtools.system.net.listeners import BACKLOG
-from mailtools.system.net.server_connection import Connection, OpenSession
+from mailtools.system.net.server_connection import OpenSession, ServerConnection
 from mailtools.system.process.loop import Loop
 from mailtools.system.tls.certificates import Certificates
 
@@ -43,7 +43,7 @@ class Limits(NamedTuple):
     timeout: float = 300.0  # seconds, for a client to finish a command or to send more of a message
 
 
-class Settings(NamedTuple):
+class ServerSettings(NamedTuple):
     """What all servers can be told."""
 
     limits: Limits
@@ -58,13 +58,13 @@ class Server:
 
     open_session: OpenSession
 
-    def __init__(self, name: str, settings: Settings) -> None:
+    def __init__(self, name: str, settings: ServerSettings) -> None:
         self.name = name
         self.limits = settings.limits
         self.transcript = settings.transcript
         self.certificates = settings.certificates
         self.implicit_tls = settings.implicit_tls
-        self.connections: set[Connection] = set()
+        self.connections: set[ServerConnection] = set()
         self.by_address: Counter[str] = Counter()
         self.stopped = asyncio.Event()
         self.exit_code = 0
@@ -127,8 +127,8 @@ class Server:
             await asyncio.sleep(0.02)
         return self.exit_code
 
-    def _connection(self) -> "Connection":
-        return Connection(self)
+    def _connection(self) -> "ServerConnection":
+        return ServerConnection(self)
 
     def _sweep(self) -> None:
         """One timer for all connections: 10,000 timers would cost more than the sessions."""
@@ -140,7 +140,7 @@ class Server:
 
     # -- connections ---------------------------------------------------------------------------------------
 
-    def admit(self, connection: "Connection") -> str:
+    def admit(self, connection: "ServerConnection") -> str:
         """Count *connection* in; the reason where it has to go."""
         self.connections.add(connection)
         self.by_address[connection.peer] += 1
@@ -153,7 +153,7 @@ class Server:
             return ""
         return "too many connections from your address" if self.by_address[connection.peer] > limit else ""
 
-    def dismiss(self, connection: "Connection") -> None:
+    def dismiss(self, connection: "ServerConnection") -> None:
         """Count *connection* out."""
         self.connections.discard(connection)
         self.by_address[connection.peer] -= 1
@@ -181,7 +181,7 @@ def serve(
     name: str,
     sockets: Sequence[socket.socket],
     prepare: Callable[["Server", Loop], OpenSession],
-    settings: "Settings",
+    settings: "ServerSettings",
     ready: Callable[[Callable[[], object]], None],
 ) -> int:
     """Serve on *sockets* until a signal, `Server.stop` or the total time-out; return the exit code.

@@ -53,14 +53,14 @@ class ServerEngine(Engine, Protocol):
         """Say goodbye in the protocol's words and close."""
 
 
-class Session(Protocol):
+class ServerSession(Protocol):
     """Whoever decides: takes events, calls the engine's reply methods."""
 
     def handle(self, event: Any) -> None:
         """Act on one event."""
 
 
-class Opening(NamedTuple):
+class NewConnection(NamedTuple):
     """What a new connection is opened with."""
 
     peer: str  # address, "" for a unix socket
@@ -68,10 +68,10 @@ class Opening(NamedTuple):
     drop: Callable[[], None]  # cut the connection without a word
 
 
-OpenSession = Callable[[Opening], tuple[ServerEngine, Session]]
+OpenSession = Callable[[NewConnection], tuple[ServerEngine, ServerSession]]
 
 
-class Host(Protocol):
+class ConnectionHost(Protocol):
     """The server that a connection belongs to."""
 
     name: str
@@ -80,14 +80,14 @@ class Host(Protocol):
     implicit_tls: bool
     open_session: OpenSession
 
-    def admit(self, connection: "Connection") -> str:
+    def admit(self, connection: "ServerConnection") -> str:
         """Count it in; the reason where it has to go."""
 
-    def dismiss(self, connection: "Connection") -> None:
+    def dismiss(self, connection: "ServerConnection") -> None:
         """Count it out."""
 
 
-class Connection(asyncio.Protocol):
+class ServerConnection(asyncio.Protocol):
     """One client."""
 
     __slots__ = (
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
         "peer",
     )
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: ConnectionHost) -> None:
         self._host = host
         self._writable = True
         self._reading = True
@@ -121,7 +121,9 @@ class Connection(asyncio.Protocol):
         name = transport.get_extra_info("peername")
         self.peer = name[0].removeprefix("::ffff:") if isinstance(name, tuple) else ""
         self.last_progress = time.monotonic()
-        self._engine, self._session = self._host.open_session(Opening(self.peer, self.advance, self.drop))
+        self._engine, self._session = self._host.open_session(
+            NewConnection(self.peer, self.advance, self.drop)
+        )
         if self._host.transcript:
             self._start_transcript()
         if self._host.implicit_tls:

@@ -38,7 +38,7 @@ class Ran(NamedTuple):
     said: str  # on stderr, or why it did not run
 
 
-class Job(NamedTuple, Generic[T]):
+class ProgramJob(NamedTuple, Generic[T]):
     """A program to run. *command* is a line for /bin/sh, an operator's."""
 
     command: str
@@ -60,11 +60,11 @@ class Programs:
         self._post = post
         self._timeout = timeout
         self._max_output = max_output
-        self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[ProgramJob[Any] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._running: set[int] = set()  # process groups
 
-    def run(self, job: Job[Any]) -> None:
+    def run(self, job: ProgramJob[Any]) -> None:
         """Run *job*; its `done` is called once."""
         if not self._threads:
             self._threads = [
@@ -92,7 +92,7 @@ class Programs:
             outcome = job.judge(ran)
             self._post(lambda j=job, o=outcome: j.done(o))  # type: ignore[misc]
 
-    def _run(self, job: Job[Any]) -> Ran:
+    def _run(self, job: ProgramJob[Any]) -> Ran:
         values = {name: _shortened(value) for name, value in job.environment.items()}
         with tempfile.TemporaryFile() as message:
             for block in job.message:

@@ -23,7 +23,7 @@ from functools import cache
 from mailtools.core.errors import BadDataError, CannotWriteError
 from mailtools.core.lean import TYPE_CHECKING, Any
 from mailtools.core.queue import envelope as envelopes
-from mailtools.core.queue.envelope import Envelope
+from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING, Listed
 from mailtools.system import clock
 from mailtools.system.files.buffer import Measured, write_all
@@ -31,7 +31,7 @@ from mailtools.system.files.durable import sync_folder, write_error
 from mailtools.system.files.lock import is_taken, share, take
 
 if TYPE_CHECKING:
-    from mailtools.core.queue.journal import Entry
+    from mailtools.core.queue.journal import QueueEntry
 
 _MESSAGES, _BAD = "messages", "bad"
 _FOLDERS = (_MESSAGES, INCOMING, DEFERRED, HOLD, _BAD)
@@ -83,7 +83,7 @@ class Spool:
 
     # -- adding --------------------------------------------------------------------------------------------
 
-    def add(self, envelope: Envelope, blocks: Iterable[bytes]) -> Envelope:
+    def add(self, envelope: QueueEnvelope, blocks: Iterable[bytes]) -> QueueEnvelope:
         """Keep a message, durably; the envelope with what was measured on the way.
 
         Raises CannotWriteError, DiskFullError.
@@ -206,7 +206,7 @@ class Spool:
                     os.close(descriptor)
         raise FileNotFoundError(errno.ENOENT, "not in the queue", identity)
 
-    def message(self, envelope: Envelope) -> Iterator[bytes]:
+    def message(self, envelope: QueueEnvelope) -> Iterator[bytes]:
         """The message in blocks, LF; no lease is needed. Raises BadDataError."""
         return _blocks(self._message(envelope.identity), envelope.stored)
 
@@ -311,7 +311,7 @@ class Spool:
 class SpoolLease:
     """A message that is ours to deliver: see core/queue/store."""
 
-    def __init__(self, spool: Spool, descriptor: int, state: str, entry: "Entry") -> None:
+    def __init__(self, spool: Spool, descriptor: int, state: str, entry: "QueueEntry") -> None:
         self.entry = entry
         self.state = state
         self._spool = spool
@@ -406,14 +406,14 @@ def _open_journal(path: str, flags: int) -> int:
 
 
 @cache
-def _parser() -> Callable[[bytes], "Entry"]:
+def _parser() -> Callable[[bytes], "QueueEntry"]:
     """Imported for who reads journals; for who only adds a message, it would be 0.1 of sendmail's start."""
     from mailtools.core.queue.journal import parse
 
     return parse
 
 
-def _read(descriptor: int, identity: str) -> "Entry":
+def _read(descriptor: int, identity: str) -> "QueueEntry":
     """Raises BadDataError."""
     entry = _parser()(_octets(descriptor))
     if entry.envelope.identity != identity:

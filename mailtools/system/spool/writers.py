@@ -6,14 +6,14 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from mailtools.core.errors import CannotWriteError, MailError
-from mailtools.core.queue.envelope import Envelope
+from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.system.spool.spool import Spool
 
 _THREADS = 4  # the kernel syncs what they wrote together
 
 
 class _Work(NamedTuple):
-    envelope: Envelope
+    envelope: QueueEnvelope
     blocks: Iterable[bytes]
     done: Callable[[MailError | None], None]
 
@@ -38,7 +38,7 @@ class Spooler:
             thread.start()
 
     def submit(
-        self, envelope: Envelope, blocks: Iterable[bytes], done: Callable[[MailError | None], None]
+        self, envelope: QueueEnvelope, blocks: Iterable[bytes], done: Callable[[MailError | None], None]
     ) -> None:
         """Take a message; *done* is called once, with the error or None."""
         self._work.put(_Work(envelope, blocks, done))

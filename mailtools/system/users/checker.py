@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from mailtools.core.auth.passwd import Entry
+from mailtools.core.auth.passwd import UserEntry
 from mailtools.system.process.pool import WorkerPool
 from mailtools.system.users import passwords
 
@@ -27,7 +27,7 @@ class Checker(WorkerPool):
         self._right: OrderedDict[bytes, float] = OrderedDict()
         self._key = os.urandom(32)
 
-    def check(self, entry: Entry, password: str, done: Callable[[bool | None], None]) -> None:
+    def check(self, entry: UserEntry, password: str, done: Callable[[bool | None], None]) -> None:
         """Call *done*, now or later, in the loop's thread: is it right? None: it cannot be told now."""
         digest = self._digest(entry, password)
         if self._right.get(digest, 0.0) > time.monotonic():
@@ -46,7 +46,7 @@ class Checker(WorkerPool):
         if len(self._right) > _MOST_REMEMBERED:
             self._right.popitem(last=False)
 
-    def _digest(self, entry: Entry, password: str) -> bytes:
+    def _digest(self, entry: UserEntry, password: str) -> bytes:
         """Of all that made it right: another password or hash in the file is another digest."""
         whole = "\0".join((entry.name, entry.scheme, entry.secret, password))
         return hashlib.blake2b(whole.encode(errors="surrogateescape"), key=self._key).digest()

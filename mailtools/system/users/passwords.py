@@ -8,7 +8,7 @@ import os
 from contextlib import suppress
 
 from mailtools.core.auth import passwd
-from mailtools.core.auth.passwd import Entry
+from mailtools.core.auth.passwd import UserEntry
 from mailtools.core.auth.scram import ITERATIONS, derive_keys
 from mailtools.core.errors import ConfigurationError
 
@@ -29,7 +29,7 @@ def make(scheme: str, password: str) -> str:
     return "{ARGON2ID}" + hasher.hash(password)
 
 
-def check(entry: Entry, password: str) -> bool:
+def check(entry: UserEntry, password: str) -> bool:
     """Tell whether *password* is *entry*'s; a hash that is broken matches nothing.
 
     Raises ConfigurationError where the library for its scheme is not installed.

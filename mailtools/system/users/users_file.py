@@ -11,19 +11,19 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from mailtools.core.auth import passwd
-from mailtools.core.auth.passwd import Entry
+from mailtools.core.auth.passwd import UserEntry
 from mailtools.core.auth.scram import ITERATIONS, Keys, derive_keys
 from mailtools.system.files.watched import Watched
 
 _SALT = 16  # octets
-_NOBODY = Entry("", "", "")
+_NOBODY = UserEntry("", "", "")
 
 
 class _Table(NamedTuple):
     """What one reading of the file gave; all that a session asks for, found once."""
 
-    by_name: dict[str, Entry]
-    with_password: list[Entry]
+    by_name: dict[str, UserEntry]
+    with_password: list[UserEntry]
     have_scram: bool
     have_plain: bool
 
@@ -44,15 +44,15 @@ class Users:
         self._file = Watched(path, "users file", _parse, warn)
         self._key = _lasting_key(self._file.path)
 
-    def by_name(self) -> Mapping[str, Entry]:
+    def by_name(self) -> Mapping[str, UserEntry]:
         """All users, in the file's order, by their names in lower case."""
         return self._file.value().by_name
 
-    def find(self, name: str) -> Entry | None:
+    def find(self, name: str) -> UserEntry | None:
         """The user *name*, in any case."""
         return self.by_name().get(name.lower())
 
-    def decoy(self, name: str) -> Entry:
+    def decoy(self, name: str) -> UserEntry:
         """Whom to check a password against where there is no *name*: always the same user for the same name,
         so that unknown names take the times that known ones take, whatever schemes are in use."""
         entries = self._file.value().with_password

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from mailtools.commands.mbox import list as list_
 from mailtools.commands.mbox._text import cells, clean, fit
 from mailtools.commands.mbox.list import command
-from mailtools.services.filters.listing import Row
+from mailtools.services.filters.listing import ListRow
 
 
 def run(*args: object) -> tuple[int, list[str]]:
@@ -73,7 +73,7 @@ def test_nothing_matched_is_1(own: Path) -> None:
 
 
 def test_the_table_fits_its_width(own: Path) -> None:
-    row = Row(1, (2026, 1, 5, 9, 30, 0, 60), frozenset(), "王小明" * 9, "会议通知" * 40, 123_456_789)
+    row = ListRow(1, (2026, 1, 5, 9, 30, 0, 60), frozenset(), "王小明" * 9, "会议通知" * 40, 123_456_789)
     for width in (60, 80, 133):
         head, line = list_._table([row], width)
         assert cells(head) == cells(line) <= width

@@ -123,10 +123,11 @@ def test_bounce_tells_the_sender_through_the_queue(spool: Spool, queue: Queue) -
 
 
 def test_bounce_where_nobody_wants_to_hear(spool: Spool, queue: Queue) -> None:
-    from mailtools.core.queue.envelope import Envelope, Recipient
+    from mailtools.core.message.recipient import Recipient
+    from mailtools.core.queue.envelope import QueueEnvelope
 
     spool.add(
-        Envelope("0abc-1", 1e9, "alice@example.org", (Recipient("bob@example.com", "NEVER"),)), [b"x\n"]
+        QueueEnvelope("0abc-1", 1e9, "alice@example.org", (Recipient("bob@example.com", "NEVER"),)), [b"x\n"]
     )
     assert queue("bounce", "0abc-1") == (0, "", "")
     assert states(queue) == {}

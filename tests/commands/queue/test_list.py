@@ -120,14 +120,15 @@ def test_mailq_marks_reasons_and_numbers(spool: Spool, queue: Queue) -> None:
 
 
 def test_mailq_when_only_some_have_a_reason() -> None:
+    from mailtools.core.message.recipient import Recipient
     from mailtools.core.queue import journal
-    from mailtools.core.queue.envelope import Envelope, Recipient
+    from mailtools.core.queue.envelope import QueueEnvelope
     from mailtools.core.queue.journal import DEFERRED, Result
     from mailtools.core.queue.store import Listed
 
-    envelope = Envelope("0abc-1", 0.0, "a@b", tuple(Recipient(f"r{n}@c") for n in range(4)))
+    envelope = QueueEnvelope("0abc-1", 0.0, "a@b", tuple(Recipient(f"r{n}@c") for n in range(4)))
     entry = journal.apply(
-        journal.Entry(envelope, (journal.Recipient(),) * 4),
+        journal.QueueEntry(envelope, (journal.RecipientState(),) * 4),
         journal.attempt(1, Result((1, 2), DEFERRED, "no")),
     )
     text = listing.mailq(Listed(entry, "deferred"), str)

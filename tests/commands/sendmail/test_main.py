@@ -52,7 +52,7 @@ class House:
         with path.open("rb") as file:
             return [record.message() for record in scan.records(file.read)]
 
-    def queued(self) -> list[tuple[queue.Envelope, bytes]]:
+    def queued(self) -> list[tuple[queue.QueueEnvelope, bytes]]:
         found = []
         for path in sorted((self.root / ".spool" / "incoming").glob("*.jsonl")):
             envelope = queue.decode(path.read_bytes().splitlines()[0])
@@ -295,7 +295,7 @@ def test_a_locked_mbox_leaves_it_to_the_queue(house: House, monkeypatch: pytest.
     monkeypatch.setattr(sendmail, "_LOCK_TIMEOUT", 0.0)
     house.run("bob")
     (house.root / "bob" / "INBOX.mbox.lock").write_text(f"{os.getpid()}\n")
-    post = sendmail.Post(sendmail.Settings(str(house.root)))
+    post = sendmail.Post(sendmail.SendmailSettings(str(house.root)))
     given = sendmail.Submission((post.address("bob"),))
     accepted = post.accept(read_message([MESSAGE]), given, sendmail.User(0, "root"))
     assert accepted.is_queued

@@ -3,7 +3,7 @@
 import pytest
 
 from mailtools.core.auth import passwd
-from mailtools.core.auth.passwd import Entry
+from mailtools.core.auth.passwd import UserEntry
 
 # Written by doveadm pw, for "secret".
 SSHA512 = "kTFXXa/Zz5qkFisW43bbgDrjy+Bod57MJBwYcV+rJGwobeJzRHLoZ4og4OL3q1EqENQ71zrEpdHjpLYtxFyO7LLqFDg="
@@ -17,7 +17,7 @@ SCRAM = (
 )
 
 
-def one(line: str) -> Entry:
+def one(line: str) -> UserEntry:
     users, problems = passwd.parse(line)
     assert not problems
     (entry,) = users.values()

@@ -5,7 +5,7 @@ import zlib
 import pytest
 
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
-from mailtools.core.imap.client import Content, Continue, Data, ImapClient, Piece, Status
+from mailtools.core.imap.client import Continue, Data, FetchedMessage, ImapClient, ImapPiece, Status
 
 
 def events(engine: ImapClient, octets: bytes) -> list[object]:
@@ -49,7 +49,7 @@ def test_what_is_said(line: bytes, event: object) -> None:
 )
 def test_a_message_whatever_stands_around_it(line: bytes) -> None:
     (event,) = events(ImapClient(), line)
-    assert isinstance(event, Content)
+    assert isinstance(event, FetchedMessage)
     assert event.octets == b"hello"
     assert (event.attributes[b"UID"], event.attributes[b"INTERNALDATE"]) == (b"5", b"x")
 
@@ -57,10 +57,10 @@ def test_a_message_whatever_stands_around_it(line: bytes) -> None:
 def test_a_large_message_comes_in_pieces() -> None:
     message = b"x" * 3_000_000
     found = events(ImapClient(), b"* 1 FETCH (UID 5 BODY[] {%d}\r\n%b)\r\n" % (len(message), message))
-    assert all(isinstance(event, Piece) for event in found)
-    assert b"".join(event.octets for event in found if isinstance(event, Piece)) == message
+    assert all(isinstance(event, ImapPiece) for event in found)
+    assert b"".join(event.octets for event in found if isinstance(event, ImapPiece)) == message
     last = found[-1]
-    assert isinstance(last, Piece)
+    assert isinstance(last, ImapPiece)
     assert last.attributes is not None and last.attributes[b"UID"] == b"5"
 
 
@@ -113,7 +113,7 @@ def test_compression_both_ways() -> None:
     packed = server.compress(said) + server.flush(zlib.Z_SYNC_FLUSH)
     found = [event for octet in packed for event in events(engine, bytes([octet]))]
     assert found[0] == Data("EXISTS", 3, [])
-    assert isinstance(found[1], Content) and found[1].octets == b"hello"
+    assert isinstance(found[1], FetchedMessage) and found[1].octets == b"hello"
     engine.command("NOOP")
     assert zlib.decompressobj(-15).decompress(engine.data_to_send()) == b"m1 NOOP\r\n"
 
@@ -128,7 +128,7 @@ def test_what_inflates_without_end_is_inflated_as_it_is_used() -> None:
         bomb += server.compress(bytes(1 << 20))
     engine.receive_data(bomb + server.flush(zlib.Z_SYNC_FLUSH))
     largest = came = 0
-    while isinstance(event := engine.next_event(), Piece):
+    while isinstance(event := engine.next_event(), ImapPiece):
         came += len(event.octets)
         largest = max(largest, engine.buffered)
     assert came == size

@@ -3,7 +3,7 @@
 import pytest
 
 from mailtools.core.message.aliases import (
-    Address,
+    AliasAddress,
     Command,
     File,
     Include,
@@ -20,22 +20,27 @@ def test_a_file() -> None:
         "noreply: /dev/null # no comment here\n"
     )
     assert not problems
-    assert found["postmaster"] == (Address("root"),)
-    assert found["team"] == (Address("bob"), Address("ann@x"), Address("carol"), Address("dave"))
-    assert found["two words"] == (Address("bob"),)
+    assert found["postmaster"] == (AliasAddress("root"),)
+    assert found["team"] == (
+        AliasAddress("bob"),
+        AliasAddress("ann@x"),
+        AliasAddress("carol"),
+        AliasAddress("dave"),
+    )
+    assert found["two words"] == (AliasAddress("bob"),)
     assert found["list"] == (
         Include("/etc/list"),
         Command("/bin/cmd -a, b"),
         Command("/bin/x y"),
         File("/var/mail/a"),
-        Address("bob", is_final=True),
+        AliasAddress("bob", is_final=True),
     )
     assert found["noreply"] == (File("/dev/null # no comment here"),)
 
 
 def test_lines_that_are_none() -> None:
     found, problems = parse("no colon\n:x\nempty:\ntwo: a\nTWO: b\nok: c\n")
-    assert found == {"two": (Address("a"),), "ok": (Address("c"),)}
+    assert found == {"two": (AliasAddress("a"),), "ok": (AliasAddress("c"),)}
     assert [problem.partition(":")[0] for problem in problems] == ["line 1", "line 2", "line 3", "line 5"]
 
 
@@ -43,13 +48,13 @@ def test_lines_that_are_none() -> None:
     ("text", "targets"),
     [
         ("", ()),
-        (",, a ,,b,", (Address("a"), Address("b"))),
-        ('"quoted \\" name"@x', (Address('"quoted \\" name"@x'),)),
-        ('"a, b", c', (Address("a, b"), Address("c"))),
-        ('"without end, b', (Address('"without end, b'),)),
+        (",, a ,,b,", (AliasAddress("a"), AliasAddress("b"))),
+        ('"quoted \\" name"@x', (AliasAddress('"quoted \\" name"@x'),)),
+        ('"a, b", c', (AliasAddress("a, b"), AliasAddress("c"))),
+        ('"without end, b', (AliasAddress('"without end, b'),)),
     ],
 )
-def test_targets(text: str, targets: tuple[Address, ...]) -> None:
+def test_targets(text: str, targets: tuple[AliasAddress, ...]) -> None:
     assert parse_targets(text) == targets
 
 
@@ -62,5 +67,5 @@ def test_time_is_linear() -> None:
 
 def test_an_included_file() -> None:
     assert parse_include("# x\nbob\nann, carol\n\n /etc/passwd\n") == (
-        Address("bob"), Address("ann"), Address("carol"), File("/etc/passwd"),
+        AliasAddress("bob"), AliasAddress("ann"), AliasAddress("carol"), File("/etc/passwd"),
     )  # fmt: skip

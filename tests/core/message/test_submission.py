@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailtools.core.message import submission
-from mailtools.core.message.submission import Stamps
+from mailtools.core.message.submission import SubmissionStamps
 
-STAMPS = Stamps(
+STAMPS = SubmissionStamps(
     "root@host.example", "Cron", "host.example", "Mon, 23 Nov 2026 14:44:13 +0000", "<1@host.example>"
 )
 

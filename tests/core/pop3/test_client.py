@@ -3,7 +3,7 @@
 import pytest
 
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
-from mailtools.core.pop3.client import Answered, Listing, Piece, Pop3Client, numbered
+from mailtools.core.pop3.client import Answered, Listing, Pop3Client, Pop3Piece, numbered
 
 GREETING = b"+OK hi <1.2@host>\r\n"
 
@@ -55,7 +55,7 @@ def test_a_large_message_comes_in_pieces(line: bytes) -> None:
     for at in range(0, len(stuffed), 50_000):
         found += events(made, stuffed[at : at + 50_000])
     found += events(made, b".\r\n")
-    pieces = [event for event in found if isinstance(event, Piece)]
+    pieces = [event for event in found if isinstance(event, Pop3Piece)]
     assert b"".join(piece.octets for piece in pieces) == message
     assert [piece.is_last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
 

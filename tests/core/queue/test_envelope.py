@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailtools.core.errors import BadDataError
+from mailtools.core.message.recipient import Recipient
 from mailtools.core.queue import envelope as envelopes
-from mailtools.core.queue.envelope import Envelope, Recipient, decode, encode
+from mailtools.core.queue.envelope import QueueEnvelope, decode, encode
 
-WHOLE = Envelope(
+WHOLE = QueueEnvelope(
     "0abc-1", 1e9 + 0.5, "alice@example.org",
     (Recipient("bob@example.com", "SUCCESS,FAILURE", "rfc822;bob@example.com"), Recipient('"a b"@example.net')),
     stored=100, size=104, needs_8bit=True, needs_utf8=True, ret="HDRS", envid="x+2By", origin="smtp",
@@ -22,7 +23,7 @@ WHOLE = Envelope(
 address = st.from_regex(r"[a-z\u00e0-\u00fc\u4e00.+-]{1,20}@[a-z0-9.-]{1,20}", fullmatch=True)
 numbers = st.integers(0, 1 << 59)
 whole = st.builds(
-    Envelope,
+    QueueEnvelope,
     st.from_regex(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}", fullmatch=True),
     st.floats(0, 1e11),
     st.just("") | address,
@@ -57,12 +58,12 @@ def test_there_and_back() -> None:
 
 
 @given(whole)
-def test_every_envelope_comes_back(envelope: Envelope) -> None:
+def test_every_envelope_comes_back(envelope: QueueEnvelope) -> None:
     assert decode(encode(envelope)) == envelope
 
 
 @given(whole)
-def test_a_line_is_what_json_writes(envelope: Envelope) -> None:
+def test_a_line_is_what_json_writes(envelope: QueueEnvelope) -> None:
     record = {"version": 1, **envelope._asdict()}
     record["recipients"] = [
         {key: value for key, value in each._asdict().items() if value} for each in envelope.recipients
@@ -89,7 +90,7 @@ def record(**changes: Any) -> bytes:
     return json.dumps({key: value for key, value in its.items() if value is not ...}).encode()
 
 
-@given(st.sampled_from(["version", *Envelope._fields]), anything)
+@given(st.sampled_from(["version", *QueueEnvelope._fields]), anything)
 def test_any_value_in_any_field_is_sound_or_refused(name: str, value: Any) -> None:
     try:
         found = decode(record(**{name: value}))

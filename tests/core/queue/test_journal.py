@@ -9,21 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailtools.core.errors import BadDataError
+from mailtools.core.message.recipient import Recipient
 from mailtools.core.queue import envelope as envelopes
 from mailtools.core.queue import journal
-from mailtools.core.queue.envelope import Envelope, Recipient
-from mailtools.core.queue.journal import DEFERRED, DELAYED, DUE, FAILED, SENT, Entry, Result, parse
+from mailtools.core.queue.envelope import QueueEnvelope
+from mailtools.core.queue.journal import DEFERRED, DELAYED, DUE, FAILED, SENT, QueueEntry, Result, parse
 
 T = 1_800_000_000.0
-ENVELOPE = Envelope("0abc-1", T, "alice@example.org", tuple(Recipient(f"r{n}@example.com") for n in range(3)))
+ENVELOPE = QueueEnvelope(
+    "0abc-1", T, "alice@example.org", tuple(Recipient(f"r{n}@example.com") for n in range(3))
+)
 HEAD = envelopes.encode(ENVELOPE)
 
 
-def entry(*records: dict[str, Any]) -> Entry:
+def entry(*records: dict[str, Any]) -> QueueEntry:
     return parse(HEAD + journal.encode(records))
 
 
-def states(of: Entry) -> list[str]:
+def states(of: QueueEntry) -> list[str]:
     return [recipient.state for recipient in of.recipients]
 
 

@@ -5,11 +5,13 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailtools.core.smtp.body import Body
+from mailtools.core.smtp.body import BodyReader
 
 
-def chunks(octets: bytes, cuts: list[int], max_size: int = 1000, max_line: int = 100) -> tuple[bytes, Body]:
-    body = Body(max_size, max_line)
+def chunks(
+    octets: bytes, cuts: list[int], max_size: int = 1000, max_line: int = 100
+) -> tuple[bytes, BodyReader]:
+    body = BodyReader(max_size, max_line)
     edges = sorted({0, len(octets), *(cut % (len(octets) + 1) for cut in cuts)})
     passed = b""
     for start, end in pairwise(edges):
@@ -45,7 +47,7 @@ def test_limits() -> None:
 
 
 def test_a_line_that_is_not_yet_whole_counts() -> None:
-    body = Body(50, 1000)
+    body = BodyReader(50, 1000)
     body.take_octets(b"x" * 60)
     assert body.problem is not None
     assert body.problem.code == 552

@@ -7,8 +7,8 @@ import pytest
 from mailtools.core.errors import ConfigurationError
 from mailtools.services.delivery.addressing import (
     Addressing,
-    Mbox,
-    Pipe,
+    MboxPlace,
+    PipePlace,
     RefusedRecipientError,
     check_catch_all,
     open_aliases,
@@ -38,7 +38,7 @@ class House:
     def places(self, recipient: str) -> list[str]:
         found = []
         for place in self.addressing.places(recipient):
-            path = place.path if isinstance(place, Mbox) else f"|{place.command}"
+            path = place.path if isinstance(place, MboxPlace) else f"|{place.command}"
             found.append(path.replace(f"{self.root}/", "").replace("/INBOX.mbox", ""))
         return found
 
@@ -142,7 +142,7 @@ def test_aliases(tmp_path: Path) -> None:
 
 def test_programs_only_where_they_are_allowed(tmp_path: Path) -> None:
     house = House(tmp_path, aliases=ALIASES, commands=True)
-    assert house.addressing.places("pipe@here.example") == (Pipe("cat"),)
+    assert house.addressing.places("pipe@here.example") == (PipePlace("cat"),)
 
 
 def test_included_files_name_addresses_only(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def fail(name: str, error: Exception) -> None:
     raise error
 
 
-def rows(source: Path) -> list[listing.Row]:
+def rows(source: Path) -> list[listing.ListRow]:
     return list(map(listing.row, listing.selected([str(source)], None, listing.ROW_FIELDS, fail)))
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from mailtools.core.errors import CannotWriteError
+from mailtools.core.message.recipient import Recipient
 from mailtools.core.queue import journal
-from mailtools.core.queue.envelope import Envelope, Recipient
+from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.journal import DEFERRED, DELAYED, FAILED, SENT, Result
 from mailtools.core.queue.schedule import DAY, Schedule
 from mailtools.services.queue import dsn
@@ -33,7 +34,7 @@ class Desk:
 
     def add(self, octets: bytes = SMALL, sender: str = "ann@example.com", recipient: str = "bob@b.test",
             result: str = FAILED, remote: str = "mx.b.test", **more: object) -> SpoolLease:  # fmt: skip
-        envelope = Envelope(clock.identity(), clock.now(), sender, (Recipient(recipient),), **more)  # type: ignore[arg-type]
+        envelope = QueueEnvelope(clock.identity(), clock.now(), sender, (Recipient(recipient),), **more)  # type: ignore[arg-type]
         self.spool.add(envelope, [octets])
         lease = self.spool.claim(envelope.identity)
         assert lease
@@ -42,7 +43,7 @@ class Desk:
         lease.record([journal.attempt(clock.now(), reply)])
         return lease
 
-    def told(self, identity: str) -> tuple[Envelope, Message]:
+    def told(self, identity: str) -> tuple[QueueEnvelope, Message]:
         """The DSN *identity* as it waits in the spool."""
         lease = self.spool.claim(identity)
         assert lease
@@ -189,7 +190,7 @@ def test_no_address_is_told_more_than_it_can_bear(
 def test_a_spool_that_cannot_be_written_is_the_callers_affair(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def add(*_: object) -> Envelope:
+    def add(*_: object) -> QueueEnvelope:
         raise CannotWriteError("no room")
 
     monkeypatch.setattr(dsn, "_MOST_IN_AN_HOUR", 3)

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailtools.core.message.recipient import Recipient
 from mailtools.core.queue import journal
-from mailtools.core.queue.envelope import Envelope, Recipient
-from mailtools.core.queue.journal import DEFERRED, DUE, FAILED, Entry, Result
+from mailtools.core.queue.envelope import QueueEnvelope
+from mailtools.core.queue.journal import DEFERRED, DUE, FAILED, QueueEntry, Result
 from mailtools.core.queue.store import ACTIVE, HOLD, INCOMING, Listed
 from mailtools.services.queue import listing
 from mailtools.services.queue.listing import Filter
@@ -19,8 +20,8 @@ from mailtools.system import clock
 def listed(
     *recipients: str, sender: str = "alice@example.org", state: str = INCOMING, arrived: float = 1e9
 ) -> Listed:
-    envelope = Envelope("0abc-1", arrived, sender, tuple(Recipient(address) for address in recipients))
-    return Listed(Entry(envelope, (journal.Recipient(),) * len(recipients), seen=arrived), state)
+    envelope = QueueEnvelope("0abc-1", arrived, sender, tuple(Recipient(address) for address in recipients))
+    return Listed(QueueEntry(envelope, (journal.RecipientState(),) * len(recipients), seen=arrived), state)
 
 
 @pytest.fixture

@@ -3,11 +3,12 @@
 import pytest
 
 from mailtools.core.errors import ConfigurationError, TemporaryError
-from mailtools.core.queue.envelope import Envelope, Recipient
+from mailtools.core.message.recipient import Recipient
+from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.smtp.route import Route
 from mailtools.services.queue.router import Router
 from mailtools.services.queue.service import parse_routes
-from mailtools.services.queue.sites import Target
+from mailtools.services.queue.sites import SiteTarget
 from mailtools.services.smtp_client.connect import Dialling
 from mailtools.system.dns.resolver import Resolver
 
@@ -22,8 +23,8 @@ def router(*texts: str) -> Router:
     return Router(default, by_domain, ACCOUNTS, Resolver("127.0.0.1:1"), 5.0, "here.test")
 
 
-def envelope(**more: str) -> Envelope:
-    return Envelope("x", 0.0, "a@a.test", (Recipient("b@b.test"),), **more)  # type: ignore[arg-type]
+def envelope(**more: str) -> QueueEnvelope:
+    return QueueEnvelope("x", 0.0, "a@a.test", (Recipient("b@b.test"),), **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -44,15 +45,15 @@ def test_routes_by_domain(address: str, expected: str) -> None:
 
 def test_mx_records_are_a_site_for_each_domain() -> None:
     its = router("mx:2525")
-    assert its.target(envelope(), "x@B.Test.") == Target(Route("mx", port=2525), "b.test")
+    assert its.target(envelope(), "x@B.Test.") == SiteTarget(Route("mx", port=2525), "b.test")
 
 
 def test_a_message_that_knows_its_way_takes_it() -> None:
     its = router("b.test=smtp://one")
     by_route = its.target(envelope(route="smtp://own:26", tls="starttls"), "x@b.test")
-    assert by_route == Target(Route("smtp", "own", 26), "", "starttls")
+    assert by_route == SiteTarget(Route("smtp", "own", 26), "", "starttls")
     by_mx = its.target(envelope(route="mx:26"), "x@b.test")
-    assert by_mx == Target(Route("mx", port=26), "b.test")
+    assert by_mx == SiteTarget(Route("mx", port=26), "b.test")
     by_account = its.target(envelope(route="smtp://own", account="work"), "x@b.test")
     assert by_account is not None
     assert by_account.account == "work"
@@ -70,7 +71,7 @@ def test_an_account_for_everything() -> None:
 @pytest.mark.parametrize(("account", "words"), [("gone", "no account 'gone'"), ("bare", "names no server")])
 def test_accounts_that_lead_nowhere_wait(account: str, words: str) -> None:
     with pytest.raises(TemporaryError, match=words):
-        router().link(Target(Route("mx", port=25), account=account))
+        router().link(SiteTarget(Route("mx", port=25), account=account))
 
 
 @pytest.mark.parametrize("text", ["account:gone", "mbox:x", "http://x", "b.test=", "b.test=mbox:/x"])

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mailtools.core.queue.envelope import Envelope, Recipient
+from mailtools.core.message.recipient import Recipient
+from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.schedule import DAY, Schedule
 from mailtools.services.queue import service
 from mailtools.services.queue.courier import Courier
@@ -40,7 +41,7 @@ class Queue:
     def add(self, *recipients: str | Recipient, sender: str = "alice@here.test", octets: bytes = b"",
             subject: str = "x", **more: object) -> str:  # fmt: skip
         its = tuple(Recipient(one) if isinstance(one, str) else one for one in recipients)
-        envelope = Envelope(clock.identity(), clock.now(), sender, its, **more)  # type: ignore[arg-type]
+        envelope = QueueEnvelope(clock.identity(), clock.now(), sender, its, **more)  # type: ignore[arg-type]
         return self.spool.add(envelope, [octets or TEXT % subject.encode()]).identity
 
     def runner(

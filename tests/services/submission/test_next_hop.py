@@ -3,13 +3,13 @@
 import pytest
 
 from mailtools.core.errors import ConfigurationError
-from mailtools.services.submission.next_hop import Account, Connection, choose
+from mailtools.services.submission.next_hop import Account, HopSettings, choose
 
-NOTHING = Connection()
+NOTHING = HopSettings()
 WORK = Account(
-    "work", ("alice@work.example", "*@work.example"), Connection(host="mx.work.example", user="alice")
+    "work", ("alice@work.example", "*@work.example"), HopSettings(host="mx.work.example", user="alice")
 )
-HOME = Account("home", ("*@*.example", "bob@home.example"), Connection(route="smtps://home.example"))
+HOME = Account("home", ("*@*.example", "bob@home.example"), HopSettings(route="smtps://home.example"))
 BOTH = {"work": WORK, "home": HOME}
 
 
@@ -39,9 +39,9 @@ def test_the_only_account_is_for_everybody() -> None:
 
 
 def test_what_the_command_line_says_goes_first() -> None:
-    assert choose(Connection(host="h"), "work", BOTH, "alice@work.example").account == ""
-    assert str(choose(Connection(route="unix:/s"), "", BOTH, "").route) == "unix:/s"
-    hop = choose(Connection(tls="implicit", user="carol"), "work", BOTH, "")
+    assert choose(HopSettings(host="h"), "work", BOTH, "alice@work.example").account == ""
+    assert str(choose(HopSettings(route="unix:/s"), "", BOTH, "").route) == "unix:/s"
+    hop = choose(HopSettings(tls="implicit", user="carol"), "work", BOTH, "")
     assert (hop.account, hop.connection.user, str(hop.route)) == (
         "work",
         "carol",
@@ -57,19 +57,19 @@ def test_an_unknown_account() -> None:
 @pytest.mark.parametrize(
     ("connection", "tls", "route"),
     [
-        (Connection(host="h"), "opportunistic", "smtp://h:25"),
-        (Connection(host="h", user="u"), "starttls", "smtp://h:587"),
-        (Connection(host="127.0.0.1", user="u"), "opportunistic", "smtp://127.0.0.1:587"),
-        (Connection(host="h", tls="implicit"), "implicit", "smtps://h:465"),
-        (Connection(host="h", port=26, tls="off"), "off", "smtp://h:26"),
-        (Connection(route="smtps://h"), "implicit", "smtps://h:465"),
-        (Connection(route="lmtp://h", user="u"), "starttls", "lmtp://h:24"),
-        (Connection(host="127.0.0.1", cafile="ca.pem"), "starttls", "smtp://127.0.0.1:25"),
-        (Connection(host="127.0.0.1", fingerprint="SHA256:00"), "starttls", "smtp://127.0.0.1:25"),
-        (Connection(), "opportunistic", "mx:"),
+        (HopSettings(host="h"), "opportunistic", "smtp://h:25"),
+        (HopSettings(host="h", user="u"), "starttls", "smtp://h:587"),
+        (HopSettings(host="127.0.0.1", user="u"), "opportunistic", "smtp://127.0.0.1:587"),
+        (HopSettings(host="h", tls="implicit"), "implicit", "smtps://h:465"),
+        (HopSettings(host="h", port=26, tls="off"), "off", "smtp://h:26"),
+        (HopSettings(route="smtps://h"), "implicit", "smtps://h:465"),
+        (HopSettings(route="lmtp://h", user="u"), "starttls", "lmtp://h:24"),
+        (HopSettings(host="127.0.0.1", cafile="ca.pem"), "starttls", "smtp://127.0.0.1:25"),
+        (HopSettings(host="127.0.0.1", fingerprint="SHA256:00"), "starttls", "smtp://127.0.0.1:25"),
+        (HopSettings(), "opportunistic", "mx:"),
     ],
 )
-def test_tls_and_ports_where_nothing_is_said(connection: Connection, tls: str, route: str) -> None:
+def test_tls_and_ports_where_nothing_is_said(connection: HopSettings, tls: str, route: str) -> None:
     hop = choose(connection, "", {}, "")
     assert (hop.tls, str(hop.route)) == (tls, route)
 

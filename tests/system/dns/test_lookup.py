@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from mailtools.core.errors import ConfigurationError
 from mailtools.core.smtp.mx import is_host_name
 from mailtools.system.dns import lookup
-from mailtools.system.dns.resolver import Host, ResolutionError, Resolver
+from mailtools.system.dns.resolver import MxHost, ResolutionError, Resolver
 from tests.nameserver import Nameserver
 from tests.servers import DEADLINE, eventually
 
@@ -117,7 +117,7 @@ def test_threads_with_one_question_ask_once(nameserver: Nameserver) -> None:
 
     nameserver.table["held.test"] = held
     asked = Resolver(nameserver.address, timeout=4 * DEADLINE)
-    found: list[list[Host]] = []
+    found: list[list[MxHost]] = []
     threads = [
         threading.Thread(target=lambda: found.append(list(asked.hosts("held.test"))), daemon=True)
         for _ in range(8)
@@ -129,7 +129,7 @@ def test_threads_with_one_question_ask_once(nameserver: Nameserver) -> None:
     may_go.set()
     for thread in threads:
         thread.join(DEADLINE)
-    assert found == [[Host("mx.b.test", ("127.0.0.2",))]] * 8
+    assert found == [[MxHost("mx.b.test", ("127.0.0.2",))]] * 8
     assert nameserver.questions("MX") == ["held.test"]
 
 
@@ -246,7 +246,7 @@ def test_forged_datagrams_are_passed_over(nameserver: Nameserver) -> None:
 
     nameserver.table["mixed.test"] = mixed
     assert list(Resolver(nameserver.address, timeout=2 * DEADLINE).hosts("mixed.test")) == [
-        Host("mx.b.test", ("127.0.0.2",))
+        MxHost("mx.b.test", ("127.0.0.2",))
     ]
     assert nameserver.questions("MX") == ["mixed.test"]
 

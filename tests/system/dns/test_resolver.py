@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mailtools.core.errors import RefusedError, TemporaryError, UnknownHostError
 from mailtools.core.smtp.mx import is_host_name
 from mailtools.system.dns import lookup, resolver
-from mailtools.system.dns.resolver import Host, ResolutionError, Resolver
+from mailtools.system.dns.resolver import MxHost, ResolutionError, Resolver
 from tests.nameserver import Nameserver
 from tests.servers import DEADLINE, eventually
 
@@ -67,7 +67,7 @@ def nameserver() -> Iterator[Nameserver]:
         yield server
 
 
-def hosts(nameserver: Nameserver, domain: str, **options: Any) -> list[Host]:
+def hosts(nameserver: Nameserver, domain: str, **options: Any) -> list[MxHost]:
     options.setdefault("timeout", DEADLINE)
     return list(Resolver(nameserver.address, **options).hosts(domain))
 
@@ -83,7 +83,7 @@ def refusal(nameserver: Nameserver, domain: str, **options: Any) -> ResolutionEr
 
 def test_mx_by_preference(nameserver: Nameserver) -> None:
     found = hosts(nameserver, "b.test")
-    assert found[0] == Host("mx.b.test", ("127.0.0.2",))
+    assert found[0] == MxHost("mx.b.test", ("127.0.0.2",))
     assert found[1].name == "mx2.b.test"
     assert sorted(found[1].addresses) == ["127.0.0.3", "::1"]
 
@@ -124,18 +124,18 @@ def test_equal_preferences_are_shuffled(nameserver: Nameserver) -> None:
     ],
 )
 def test_without_mx_the_domain_itself(nameserver: Nameserver, domain: str, address: str) -> None:
-    assert hosts(nameserver, domain) == [Host(domain.lower().rstrip("."), (address,))]
+    assert hosts(nameserver, domain) == [MxHost(domain.lower().rstrip("."), (address,))]
 
 
 def test_one_family_that_cannot_be_asked_is_no_harm(nameserver: Nameserver) -> None:
-    assert hosts(nameserver, "nowhere6.test", timeout=SILENCE) == [Host("nowhere6.test", ("127.0.0.7",))]
+    assert hosts(nameserver, "nowhere6.test", timeout=SILENCE) == [MxHost("nowhere6.test", ("127.0.0.7",))]
 
 
 @pytest.mark.parametrize(
     "domain", ["münchen.test", "MÜNCHEN.test", "München。test", "xn--mnchen-3ya.test", "XN--MNCHEN-3YA.TEST."]
 )
 def test_names_in_other_scripts(nameserver: Nameserver, domain: str) -> None:
-    assert hosts(nameserver, domain) == [Host("xn--mnchen-3ya.test", ("127.0.0.6",))]
+    assert hosts(nameserver, domain) == [MxHost("xn--mnchen-3ya.test", ("127.0.0.6",))]
 
 
 def test_not_transitional(nameserver: Nameserver) -> None:
@@ -147,7 +147,7 @@ def test_not_transitional(nameserver: Nameserver) -> None:
     ("domain", "address"), [("[192.0.2.1]", "192.0.2.1"), ("[IPv6:::1]", "::1"), ("[127.0.0.2]", "127.0.0.2")]
 )
 def test_address_literals_ask_nobody(nameserver: Nameserver, domain: str, address: str) -> None:
-    assert hosts(nameserver, domain) == [Host(address, (address,))]
+    assert hosts(nameserver, domain) == [MxHost(address, (address,))]
     assert nameserver.asked == []
 
 
@@ -355,7 +355,7 @@ def test_families(
     file.write_text(routes)
     monkeypatch.setattr(resolver, "_IPV6_ROUTES", str(file))
     nameserver.table["both.test"] = {"A": ["127.0.0.1", "127.0.0.2", "127.0.0.3"], "AAAA": ["::1", "::2"]}
-    assert hosts(nameserver, "both.test", shuffle=list.sort) == [Host("both.test", tuple(expected))]
+    assert hosts(nameserver, "both.test", shuffle=list.sort) == [MxHost("both.test", tuple(expected))]
 
 
 # -- the machine's own configuration ------------------------------------------------------------------------
@@ -372,12 +372,12 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nameserver: Nameser
     return tmp_path
 
 
-def machine_hosts(domain: str) -> list[Host]:
+def machine_hosts(domain: str) -> list[MxHost]:
     return list(Resolver(timeout=DEADLINE).hosts(domain))
 
 
 def test_the_nameservers_of_the_machine(machine: Path) -> None:
-    assert machine_hosts("plain.test") == [Host("plain.test", ("127.0.0.4",))]
+    assert machine_hosts("plain.test") == [MxHost("plain.test", ("127.0.0.4",))]
 
 
 def test_hosts_that_only_the_machine_knows(machine: Path, nameserver: Nameserver) -> None:
@@ -385,7 +385,7 @@ def test_hosts_that_only_the_machine_knows(machine: Path, nameserver: Nameserver
     assert machine_hosts("alias.site")[0].addresses == ("127.0.0.9",)
     assert "127.0.0.1" in machine_hosts("localhost")[0].addresses
     nameserver.table["inside.test"] = {"MX": [(10, "alias.site")]}
-    assert machine_hosts("inside.test") == [Host("alias.site", ("127.0.0.9",))]
+    assert machine_hosts("inside.test") == [MxHost("alias.site", ("127.0.0.9",))]
     for domain in ("not.this", "broken.site", "off.site"):
         with pytest.raises(UnknownHostError):
             machine_hosts(domain)
@@ -419,7 +419,7 @@ def test_the_next_nameserver_is_asked(nameserver: Nameserver, monkeypatch: pytes
     with Nameserver({"*": "refused"}) as refusing, Nameserver({"*": "timeout"}) as silent:
         ports = (refusing.port, silent.port, nameserver.port)
         monkeypatch.setattr(lookup, "system_servers", lambda: [("127.0.0.1", port) for port in ports])
-        assert list(Resolver(timeout=1.0).hosts("plain.test")) == [Host("plain.test", ("127.0.0.4",))]
+        assert list(Resolver(timeout=1.0).hosts("plain.test")) == [MxHost("plain.test", ("127.0.0.4",))]
 
 
 @settings(max_examples=200, deadline=None)

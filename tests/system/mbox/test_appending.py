@@ -14,19 +14,19 @@ from mailtools.core.errors import CannotWriteError, DiskFullError
 from mailtools.core.mbox import scan
 from mailtools.system.files.buffer import SPILL_AT, Buffer
 from mailtools.system.mbox import appending
-from mailtools.system.mbox.appending import Append, Record, append
+from mailtools.system.mbox.appending import Append, NewRecord, append
 
 POSTMARK = b"From a@b Thu Aug 22 12:00:00 2002\n"
 FOREIGN = b"From x@y Thu Aug 22 12:00:00 2002\nSubject: foreign\n\nfrom another program\n\n"
 
 
-def record(number: int, lines: int = 3) -> Record:
+def record(number: int, lines: int = 3) -> NewRecord:
     body = Buffer()
     body.append(b"line of %d\n" % number * lines)
-    return Record(POSTMARK + b"Subject: %d\n\n" % number, body)
+    return NewRecord(POSTMARK + b"Subject: %d\n\n" % number, body)
 
 
-def octets(one: Record) -> bytes:
+def octets(one: NewRecord) -> bytes:
     return one.head + b"".join(one.body.blocks()) + b"\n"
 
 
@@ -39,7 +39,7 @@ def subjects(path: Path) -> list[bytes]:
     return [message.partition(b"\n")[0].removeprefix(b"Subject: ") for message in records(path)]
 
 
-def kill_in_the_middle(path: Path, batch: list[Record], written: bytes) -> None:
+def kill_in_the_middle(path: Path, batch: list[NewRecord], written: bytes) -> None:
     """Leave behind what a process leaves that is killed while it writes *batch*, *written* being through."""
     append_ = Append(str(path), batch)
     assert append_.begin()
@@ -438,11 +438,11 @@ def test_an_mbox_replaced_between_opening_and_locking_is_opened_anew(
 OURS = """
 import sys
 from mailtools.system.files.buffer import Buffer
-from mailtools.system.mbox.appending import Record, append
+from mailtools.system.mbox.appending import NewRecord, append
 for number in range(int(sys.argv[2])):
     body = Buffer()
     body.append(b"ours\\n" * (number % 700) + b"end\\n")
-    one = Record(b"From a@b Thu Aug 22 12:00:00 2002\\nSubject: ours %d\\n\\n" % number, body)
+    one = NewRecord(b"From a@b Thu Aug 22 12:00:00 2002\\nSubject: ours %d\\n\\n" % number, body)
     while not append(sys.argv[1], [one]):
         pass
 """
@@ -491,6 +491,6 @@ def test_a_spilled_body_may_be_written_twice(tmp_path: Path) -> None:
     body.append(b"x" * SPILL_AT + b"\n")
     body.append(b"y\n")
     for name in ("a", "b"):
-        assert append(str(tmp_path / name), [Record(POSTMARK + b"\n", body)])
+        assert append(str(tmp_path / name), [NewRecord(POSTMARK + b"\n", body)])
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert (tmp_path / "a").read_bytes().endswith(b"x\ny\n\n")

@@ -16,7 +16,7 @@ from mailtools.core.errors import CannotWriteError, DiskFullError, LockTimeoutEr
 from mailtools.core.mbox import scan
 from mailtools.system.files.buffer import SPILL_AT, Buffer
 from mailtools.system.mbox import group_commit
-from mailtools.system.mbox.appending import Record
+from mailtools.system.mbox.appending import NewRecord
 from mailtools.system.mbox.group_commit import Committer, Delivery
 from mailtools.system.process.loop import Loop
 
@@ -57,10 +57,10 @@ def turns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Tu
     return Turns()
 
 
-def record(number: int, octets: int = 50) -> Record:
+def record(number: int, octets: int = 50) -> NewRecord:
     body = Buffer()
     body.append(b"x" * octets + b"\n")
-    return Record(b"From a@b Thu Aug 22 12:00:00 2002\nSubject: %d\n\n" % number, body)
+    return NewRecord(b"From a@b Thu Aug 22 12:00:00 2002\nSubject: %d\n\n" % number, body)
 
 
 def subjects(path: Path) -> list[int]:
@@ -71,7 +71,7 @@ def subjects(path: Path) -> list[int]:
 class Outcomes(list[MailError | None]):
     """What deliveries came to."""
 
-    def delivery(self, path: Path, one: Record) -> Delivery:
+    def delivery(self, path: Path, one: NewRecord) -> Delivery:
         return Delivery(str(path), one, self.append)
 
 

@@ -13,19 +13,19 @@ import pytest
 
 from mailtools.core.errors import ConfigurationError
 from mailtools.core.smtp import events
-from mailtools.core.smtp.offer import Offer
+from mailtools.core.smtp.offer import SmtpOffer
 from mailtools.core.smtp.reply import Reply
-from mailtools.core.smtp.server import SmtpServer
+from mailtools.core.smtp.server import SmtpServerEngine
 from mailtools.system.net import server
 from mailtools.system.net.listeners import is_loopback, open_listener, shown_address
-from mailtools.system.net.server import Limits, Server, Settings
-from mailtools.system.net.server_connection import Opening
+from mailtools.system.net.server import Limits, Server, ServerSettings
+from mailtools.system.net.server_connection import NewConnection
 
 
 class Session:
     """Says yes to everything; what it was told is kept."""
 
-    def __init__(self, engine: SmtpServer, opening: Opening) -> None:
+    def __init__(self, engine: SmtpServerEngine, opening: NewConnection) -> None:
         self.engine = engine
         self.opening = opening
         self.events: list[Any] = []
@@ -49,13 +49,13 @@ class Room:
     """A server with its sessions, for the time of one test."""
 
     def __init__(self, limits: Limits) -> None:
-        self.server = Server("smtp", Settings(limits))
+        self.server = Server("smtp", ServerSettings(limits))
         self.sessions: list[Session] = []
         self.holds = False
         self.listener = open_listener("127.0.0.1:0")
 
-        def open_session(opening: Opening) -> tuple[SmtpServer, Session]:
-            engine = SmtpServer(Offer("test"))
+        def open_session(opening: NewConnection) -> tuple[SmtpServerEngine, Session]:
+            engine = SmtpServerEngine(SmtpOffer("test"))
             session = Session(engine, opening)
             session.holds = self.holds
             self.sessions.append(session)

@@ -5,7 +5,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from mailtools.system.process.programs import Job, Programs, Ran
+from mailtools.system.process.programs import ProgramJob, Programs, Ran
 from tests.servers import eventually
 
 
@@ -15,7 +15,7 @@ def run(
     posted: SimpleQueue[object] = SimpleQueue()
     programs = Programs(posted.put, **limits)  # type: ignore[arg-type]
     ended: list[Ran] = []
-    programs.run(Job(command, environment or {}, iter([message]), lambda ran: ran, ended.append))
+    programs.run(ProgramJob(command, environment or {}, iter([message]), lambda ran: ran, ended.append))
     call = posted.get(timeout=30)
     assert callable(call)
     call()
@@ -79,7 +79,9 @@ def test_all_that_run_are_ended_at_the_end(tmp_path: Path) -> None:
     posted: SimpleQueue[object] = SimpleQueue()
     programs = Programs(posted.put)
     ended: list[Ran] = []
-    programs.run(Job(f"touch {tmp_path}/up; sleep 1000", {}, iter([b""]), lambda ran: ran, ended.append))
+    programs.run(
+        ProgramJob(f"touch {tmp_path}/up; sleep 1000", {}, iter([b""]), lambda ran: ran, ended.append)
+    )
     eventually((tmp_path / "up").exists, "the program")
     programs.stop()
     call = posted.get(timeout=20)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from mailtools.core.errors import BadDataError, CannotWriteError, DiskFullError
+from mailtools.core.message.recipient import Recipient
 from mailtools.core.queue import envelope as envelopes
 from mailtools.core.queue import journal
-from mailtools.core.queue.envelope import Envelope, Recipient
+from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.journal import DUE, SENT, Result
 from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING
 from mailtools.system import clock
@@ -47,8 +48,8 @@ def files(spool: Spool, folder: str) -> list[Path]:
     return sorted(Path(spool.path, folder).iterdir())
 
 
-def envelope(identity: str = "0abc-1") -> Envelope:
-    return Envelope(identity, clock.now(), "alice@example.org", (Recipient("bob@example.com"),))
+def envelope(identity: str = "0abc-1") -> QueueEnvelope:
+    return QueueEnvelope(identity, clock.now(), "alice@example.org", (Recipient("bob@example.com"),))
 
 
 # -- adding --------------------------------------------------------------------------------------------------

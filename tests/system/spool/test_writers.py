@@ -4,7 +4,8 @@ import threading
 from pathlib import Path
 
 from mailtools.core.errors import CannotWriteError, MailError
-from mailtools.core.queue.envelope import Envelope, Recipient
+from mailtools.core.message.recipient import Recipient
+from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.system import clock
 from mailtools.system.spool.spool import Spool
 from mailtools.system.spool.writers import Spooler
@@ -17,7 +18,7 @@ def test_what_is_told_is_in_the_spool(tmp_path: Path) -> None:
     told: dict[str, bool] = {}
 
     def submit(name: str) -> None:
-        envelope = Envelope(name, clock.now(), "a@b.test", (Recipient("c@d.test"),))
+        envelope = QueueEnvelope(name, clock.now(), "a@b.test", (Recipient("c@d.test"),))
         spooler.submit(
             envelope, [b"Subject: x\n\n"], lambda error: told.update({name: is_there(name, error)})
         )
@@ -36,7 +37,7 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("a file")
     told: list[MailError | None] = []
     spooler = Spooler(Spool(str(tmp_path / "spool")), lambda call: call())
-    envelope = Envelope("x", clock.now(), "a@b.test", (Recipient("c@d.test"),))
+    envelope = QueueEnvelope("x", clock.now(), "a@b.test", (Recipient("c@d.test"),))
 
     def broken():
         raise ValueError("a bug")

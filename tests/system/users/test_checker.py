@@ -5,12 +5,13 @@ from queue import SimpleQueue
 
 import pytest
 
-from mailtools.core.auth.passwd import Entry
+from mailtools.core.auth.passwd import UserEntry
 from mailtools.core.errors import ConfigurationError
+from mailtools.system.process import pool
 from mailtools.system.users import passwords
 from mailtools.system.users.checker import Checker
 
-BOB = Entry("bob", "PLAIN", "secret")
+BOB = UserEntry("bob", "PLAIN", "secret")
 
 
 class Loop:

@@ -18,7 +18,7 @@ WRITTEN = [
 ]
 
 
-def entry(field: str) -> passwd.Entry:
+def entry(field: str) -> passwd.UserEntry:
     return passwd.parse(f"bob:{field}")[0]["bob"]
 
 
