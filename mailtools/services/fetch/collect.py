@@ -1,10 +1,10 @@
 """Fetch the new messages of one mailbox: store them, record them as seen, and only then delete them.
 
-The order makes it safe. First the state file records which messages are about to be stored; then the messages
-are appended to the mbox and synced; then the state file records them as seen and is synced; only then
-are they deleted on the server. If a run is killed at any point, the next run continues: it looks in the mbox
-for the messages that were announced but not recorded as seen. Only a pipe or a stream may get a message twice. Knows
-neither the protocol nor the command's options.
+The order makes it safe. First the state file records which messages are about to be stored; then the
+messages are appended to the mbox and synced; then the state file records them as seen and is synced; only
+then are they deleted on the server. If a run is killed at any point, the next run continues: it looks in the
+mbox for the messages that were announced but not recorded as seen. Only a pipe or a stream may get a message
+twice. Knows neither the protocol nor the command's options.
 """
 
 import os
