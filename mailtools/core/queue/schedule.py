@@ -14,7 +14,7 @@ _LONGEST_STEP = DAY + HOUR  # a queue that is run once a day ages as it should
 
 
 class Schedule(NamedTuple):
-    """Retry times in seconds. *intervals*: the waits in order, the last repeats; (): doubling from *first*."""
+    """Retry times in seconds. *intervals*: the waits in order, the last repeats; (): they double."""
 
     intervals: tuple[float, ...] = ()
     first: float = MINUTE
