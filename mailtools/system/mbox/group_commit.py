@@ -157,9 +157,14 @@ class Committer:
             delivery.done(None)
         self._gather(append.path)
 
-    def _failed(self, path: str, batch: Batch, error: MailError) -> None: """Retry each message of a failed
-    batch alone: a large one without room must not fail the small ones.""" if len(batch) == 1:
-    batch[0].done(error) else: for delivery in batch: self._alone(delivery) self._start(path)
+    def _failed(self, path: str, batch: Batch, error: MailError) -> None:
+        """Retry each message alone: a large one that finds no room must not fail the small ones."""
+        if len(batch) == 1:
+            batch[0].done(error)
+        else:
+            for delivery in batch:
+                self._alone(delivery)
+        self._start(path)
 
     def _alone(self, delivery: Delivery) -> None:
         append = Append(delivery.path, [delivery.record])
