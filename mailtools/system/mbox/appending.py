@@ -25,7 +25,7 @@ from mailtools.core.lean import NamedTuple
 from mailtools.core.mbox.record import SEPARATOR
 from mailtools.system.files.buffer import Buffer, write_all
 from mailtools.system.files.durable import STATE_FOLDER, is_still, sync_folder, write_error
-from mailtools.system.mbox.locks import MboxLock
+from mailtools.system.mbox.dotlock import MboxLock
 
 _JOIN_UP_TO = 4 << 20  # octets written with one call; more than a batch of usual mail
 _SCAN_BLOCK = 1 << 20

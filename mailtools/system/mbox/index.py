@@ -22,7 +22,7 @@ from mailtools.core.mbox.catalog import Catalog, CatalogRow
 from mailtools.core.mbox.scan import Record
 from mailtools.system.files import durable
 from mailtools.system.mbox import appending
-from mailtools.system.mbox.locks import MboxLock
+from mailtools.system.mbox.dotlock import MboxLock
 
 _SAMPLES = 16  # records checked after an mbox has grown
 _TRIES = 3  # attempts while another program keeps rewriting the mbox

@@ -16,7 +16,7 @@ from mailtools.core.mbox.catalog import OTHER, Catalog
 from mailtools.system.files import durable
 from mailtools.system.files.buffer import write_all
 from mailtools.system.mbox import appending, index
-from mailtools.system.mbox.locks import MboxLock
+from mailtools.system.mbox.dotlock import MboxLock
 
 _BLOCK = 1 << 20
 _LOOK_AGAIN = 0.01

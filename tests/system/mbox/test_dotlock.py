@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mailtools.system.mbox import locks
-from mailtools.system.mbox.locks import MboxLock, make_dotlock
+from mailtools.system.mbox.dotlock import MboxLock, make_dotlock
 
 
 def opened(path: Path) -> int:
