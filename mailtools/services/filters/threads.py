@@ -1,7 +1,8 @@
 """Arranges messages in threads: replies below the messages that they answer.
 
-Owns a part of RFC 5256 (REFERENCES): the parent of a message is the last message of its References, else of
-its In-Reply-To, that is present. No dummy messages are created, and threads are not joined by subject.
+Owns a part of RFC 5256 §3 (THREAD=REFERENCES): the parent of a message is the last message of its References,
+else of its In-Reply-To, that is present. No dummy messages are created, and threads are not joined by
+subject.
 
 Invariants: linear in rows and references, no recursion; a circle of references is cut, and every row is
 yielded once.

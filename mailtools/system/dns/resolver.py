@@ -176,7 +176,7 @@ class Resolver:
 
 
 def _a_labels(domain: str) -> str:
-    """*domain* in A-labels (RFC 5891 §4.4). Raises UnknownDomainError if it is no valid name."""
+    """*domain* in A-labels (RFC 5891 §5.5). Raises UnknownDomainError if it is no valid name."""
     if len(domain) > mx.MAX_DOMAIN + 1:  # its A-labels would be no shorter, and the library is slow
         raise mx.malformed(domain)
     name = domain

@@ -43,7 +43,7 @@ class Certificates:
         from cryptography import x509
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996 §2
+        context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996 §4, §5
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
         context.set_alpn_protocols(list(self.protocols))
         try:

@@ -98,7 +98,7 @@ def _stamped(cafile: str) -> tuple[str, int]:
 def _context(is_verified: bool, cafile: str, _: int) -> ssl.SSLContext:
     """The SSL context for a policy. Cached, because reading the system's authorities takes 10 ms."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996 §2
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996 §4, §5
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     if not is_verified:
         context.check_hostname = False
