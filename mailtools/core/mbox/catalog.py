@@ -152,6 +152,7 @@ def plain_wire(octets: bytes) -> bytes:
 
 
 def measured(record: Record) -> tuple[int, int, bytes]:
+    """(octets on the wire, PLAIN or OTHER, digest) of a record, as in `CatalogRow`; reads a large one."""
     if not record.whole:
         return _measured_in_pieces(record)
     first = record.line_end + 1

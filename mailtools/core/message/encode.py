@@ -21,7 +21,7 @@ from mailtools.core.message.address import Address
 from mailtools.core.patterns import lazy
 from mailtools.core.wire import eol
 
-LINE = 76  # columns: RFC 2047 §2 allows no more to a line with an encoded word, RFC 5322 §2.1.1 78 to others
+LINE = 76  # columns of a line with an encoded word (RFC 2047 §2); other lines may have 78 (RFC 5322 §2.1.1)
 MAX_LINE = 998  # octets (RFC 5322 §2.1.1)
 _WORD = 75  # columns of one encoded word
 _LONGEST = 900  # octets of a word that cannot be folded: it still fits into a line with the field's name

@@ -230,7 +230,7 @@ def readable(parts: list[Part]) -> list[Part]:
 
 
 def attachments(parts: list[Part]) -> list[Part]:
-    """The leaf parts that `readable` does not choose."""
+    """The parts to save as files: those with `is_attachment` that `readable` does not choose."""
     shown = {id(part) for part in readable(parts)}
     return [
         part

@@ -145,7 +145,7 @@ def _check(message: bytes, parts: list[Part]) -> None:
                 raise _refusal(f"holds 8-bit octets that are {how} ({part.type}), cannot be re-encoded")
 
 
-# -- what comes instead -------------------------------------------------------------------------------------
+# -- replacements -------------------------------------------------------------------------------------------
 
 
 def _encoded(message: bytes, part: Part) -> encode.Content:

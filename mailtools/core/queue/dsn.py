@@ -36,7 +36,7 @@ class RecipientReport(NamedTuple):
     """The outcome of one recipient: the fields of RFC 3464 §2.3."""
 
     recipient: str
-    original: str  # ORCPT as it came, "addr-type;xtext", or ""
+    original: str  # ORCPT as received, "addr-type;xtext", or ""
     action: str  # failed, delayed, delivered, relayed, expanded
     status: str  # enhanced status code
     remote: str  # the server that gave the diagnostic; "" for this host
@@ -51,7 +51,7 @@ class Notice(NamedTuple):
 
     host: str  # the reporting MTA
     reverse_path: str  # the address that the DSN goes to
-    envid: str  # xtext, as it came
+    envid: str  # xtext, as received
     arrived: int  # seconds since the epoch
     queue_id: str
     reports: tuple[RecipientReport, ...]  # one at least
@@ -279,7 +279,7 @@ def legible(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 4]} ..."
 
 
-# -- the third part: what it is about -----------------------------------------------------------------------
+# -- the third part: the original message --------------------------------------------------------------------
 
 
 def _returned(original: bytes, head: bytes, is_whole: bool) -> bytes:

@@ -33,7 +33,7 @@ class QueueEnvelope(NamedTuple):
     arrived: float  # seconds since the epoch
     reverse_path: str  # "" is the null reverse-path <>
     recipients: tuple[Recipient, ...]
-    stored: int = 0  # octets of the message as it lies in the spool, LF
+    stored: int = 0  # octets of the message as stored in the spool, LF
     size: int = 0  # octets as sent, dots not stuffed
     needs_8bit: bool = False
     needs_utf8: bool = False

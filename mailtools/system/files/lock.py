@@ -17,7 +17,7 @@ _REQUESTS = {
 
 
 def take(descriptor: int) -> bool:
-    """Lock an open file alone, until its descriptor is closed; False if another process holds a lock."""
+    """Lock an open file exclusively, until its descriptor is closed; False if another holds a lock."""
     return _set(descriptor, fcntl.F_WRLCK)
 
 

@@ -8,8 +8,8 @@ SMTP. Promises:
 * If the process is killed during a write, the next append truncates the torn tail, under the lock. To allow
   this, the length is noted before the write in ``.mailtools/NAME.append`` beside the mbox. A note is valid
   only until the machine restarts, and only if the tail begins with our postmark and contains no postmark of
-  another program. A note is not synced, so after a power failure the tail is not truncated; it gets a
-  blank line, so that the next record begins correctly.
+  another program. A note is not synced, so after a power failure the tail is not truncated; it is ended with
+  a blank line, so that the next record begins correctly.
 * It never writes through a symbolic link, to anything but a regular file, or to a file that is no mbox.
 """
 

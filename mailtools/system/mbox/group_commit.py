@@ -158,7 +158,7 @@ class Committer:
         self._gather(append.path)
 
     def _failed(self, path: str, batch: Batch, error: MailError) -> None:
-        """Retry each message alone: a large one that finds no room must not fail the small ones."""
+        """Retry each message of a failed batch alone: a large one without room must not fail small ones."""
         if len(batch) == 1:
             batch[0].done(error)
         else:

@@ -1,4 +1,4 @@
-"""The index of an mbox: its catalog in ``.mailtools/NAME.index``, so that opening the mbox needs no scan.
+"""The index of an mbox: its catalog, kept in ``.mailtools/NAME.index``, so that opening it needs no scan.
 
 The index may be deleted, torn or stale at any time: then the mbox is read again. Other programs append and
 rewrite, so the index is used as it is only while device, inode, size and mtime of the mbox are unchanged. If
