@@ -2,6 +2,7 @@
 
 import lzma
 import os
+import signal
 import sys
 from collections.abc import Callable
 from io import BytesIO
@@ -14,6 +15,11 @@ collect_ignore = [] if os.environ.get("MAILTOOLS_INTEROP") else ["interop"]
 
 # A test that fails to send must not leave mail in the queue of whoever runs it; those of the queue say so.
 os.environ["MAILTOOLS_SEND_QUEUE"] = "never"
+
+# Started in the background (`nohup scripts/test &`), the tests inherit that Ctrl-C and a hang-up are ignored, and
+# so would every program that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).parent.parent
 OWN_CORPUS = ROOT / "tests" / "corpus"
