@@ -101,8 +101,7 @@ def _run(options: Options, found: dict[str, Any], has_stdin: bool) -> int:
 
 
 def _submit(options: Options, post: Any, has_stdin: bool) -> int:
-    from mailtools.services.submission.sendmail import Submission
-    from mailtools.services.transit.submitted import read_message
+    from mailtools.services.submission.sendmail import Submission, read_message
 
     try:
         given = Submission(
@@ -187,7 +186,7 @@ def _write(octets: bytes) -> None:
 
 def _verify(options: Options, post: Any) -> int:
     """-bv: where each address leads."""
-    from mailtools.services.delivery.addressing import RefusedRecipientError
+    from mailtools.services.delivery.failures import explained
 
     code = exits.OK
     if not options.addresses:
@@ -202,8 +201,8 @@ def _verify(options: Options, post: Any) -> int:
                 else:
                     line = f"{address}... deliverable: by the queue"
                 _write(_printable(line))
-        except (RefusedRecipientError, MailError) as error:
-            _write(_printable(f"{text}... undeliverable: {error}"))
+        except MailError as error:
+            _write(_printable(f"{text}... undeliverable: {explained(error)}"))
             code = exits.NO_USER
     return code
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from mailtools.core.errors import CannotWriteError
-from mailtools.core.mbox.record import SEPARATOR
 from mailtools.services.fetch.remote import Fetched, FetchWishes, Item, Remote
 from mailtools.services.transit import mbox_form
 from mailtools.system import clock
 from mailtools.system.mbox import appending, index
+from mailtools.system.mbox.appending import NewRecord
 from mailtools.system.mbox.fetch_state import Box, Seen
 
 _BATCH_OCTETS = 4 << 20
@@ -52,7 +52,7 @@ class MboxSink:
 
     def store(self, messages: Sequence[Fetched]) -> list[str]:
         """One lock, one write, one sync for all of them."""
-        records = [mbox_form.record(message.body, message.arrived) for message in messages]
+        records = [mbox_form.fetched_record(message.body, message.arrived) for message in messages]
         appending.append_waiting(self.beside, records)
         return [""] * len(messages)
 
@@ -95,11 +95,9 @@ class StreamSink(_Forgetful):
     def store(self, messages: Sequence[Fetched]) -> list[str]:
         """Raises BrokenPipeError."""
         for message in messages:
-            record = mbox_form.record(message.body, message.arrived)
-            self._write(record.head)
-            for block in record.body.blocks():
+            record = mbox_form.fetched_record(message.body, message.arrived)
+            for block in mbox_form.record_blocks(record):
                 self._write(block)
-            self._write(SEPARATOR)
         self._flush()
         return [""] * len(messages)
 
@@ -115,13 +113,13 @@ class PipeSink(_Forgetful):
 
     def store(self, messages: Sequence[Fetched]) -> list[str]:
         """What it prints goes to our stderr."""
-        return [self._run(message) for message in messages]
+        return [self._run(mbox_form.fetched_record(message.body, message.arrived)) for message in messages]
 
-    def _run(self, message: Fetched) -> str:
+    def _run(self, record: NewRecord) -> str:
         process = subprocess.Popen(["/bin/sh", "-c", self._command], stdin=subprocess.PIPE, stdout=2)
         assert process.stdin is not None
         try:
-            for block in mbox_form.message_blocks(message.body):
+            for block in mbox_form.message_blocks(record):
                 process.stdin.write(block)
             process.stdin.close()
         except BrokenPipeError:
@@ -281,7 +279,7 @@ def _stored(errand: Errand, box: Box, sink: Sink, messages: Sequence[Fetched]) -
 
 def _beginning(message: Fetched) -> bytes:
     """Some octets that no other record begins with, so near to its end that they are there if all is."""
-    record = mbox_form.record(message.body, message.arrived)
+    record = mbox_form.fetched_record(message.body, message.arrived)
     return (record.head + next(message.body.blocks(), b""))[:_BEGINNING]
 
 

@@ -14,21 +14,24 @@ from mailtools.core.mbox import quoting
 from mailtools.core.message import header, words
 from mailtools.core.smtp.offer import SmtpOffer
 from mailtools.core.smtp.server import SmtpServerEngine
-from mailtools.services.delivery.addressing import Addressing, check_catch_all, open_aliases
+from mailtools.services.delivery.addressing import (
+    Addressing,
+    AddressingSettings,
+    check_catch_all,
+    open_addressing,
+)
 from mailtools.services.delivery.dispatch import Carriers
 from mailtools.services.smtp_server.faults import Fault, Faults, FaultySession, World
 from mailtools.services.smtp_server.session import Accepted, ReceiveSession, SmtpPorts
-from mailtools.services.transit.received import message_blocks, stored_blocks
+from mailtools.services.transit import mbox_form
 from mailtools.services.users.login import LoginRules, Logins
 from mailtools.system.mbox.group_commit import Committer
-from mailtools.system.mbox.mailroot import MailRoot
 from mailtools.system.net import listeners
 from mailtools.system.net.server import Server, ServerSettings, serve
 from mailtools.system.net.server_connection import NewConnection, OpenSession, ServerSession
 from mailtools.system.process.loop import Loop
 from mailtools.system.process.programs import Programs
 from mailtools.system.users.checker import Checker
-from mailtools.system.users.users_file import Users
 
 if TYPE_CHECKING:
     from mailtools.services.smtp_server.relay import Relaying
@@ -39,57 +42,25 @@ _IO_ERROR = 74  # EX_IOERR of sysexits.h
 _SHOWN_WHOLE = 1 << 20  # octets; a larger message is left out of the JSON line
 
 
-class Door(NamedTuple):
-    """Who shall get mail here and who may log in, as the options say it."""
+def choose_addressing(
+    settings: AddressingSettings, host: str, sockets: Sequence[socket.socket], dev: bool
+) -> Addressing:
+    """Open who gets mail here: named users and domains, or anybody on loopback.
 
-    root: str
-    mbox: str = ""
-    domains: Sequence[str] = ()
-    users: str | None = None  # the users file; None: ROOT/users if there is one
-    dev: bool = False  # any recipient, any login
-    aliases: str = ""
-    alias_commands: bool = False
-    catch_all: str = ""
-    plus_delimiter: str = ""
-    relays: bool = False
-
-
-def choose_addressing(door: Door, host: str, sockets: Sequence[socket.socket]) -> Addressing:
-    """Users and domains where they are named; everybody on loopback where not.
-
-    Raises ConfigurationError where strangers could leave mail for anybody, CannotWriteError where an mbox
-    could never be written.
+    *dev*: any recipient. Raises ConfigurationError where strangers could leave mail for anybody,
+    CannotWriteError where an mbox could never be written.
     """
-    root = MailRoot(door.root)
-    mbox = os.path.realpath(os.path.expanduser(door.mbox)) if door.mbox else ""
-    if mbox:
-        _check_mbox(mbox)
-    domains = frozenset(domain.lower().removesuffix(".") for domain in door.domains)
-    path = os.path.expanduser(door.users) if door.users else os.path.join(root.path, "users")
-    users = None
-    if door.dev:
+    if settings.mbox:
+        settings = settings._replace(mbox=os.path.realpath(os.path.expanduser(settings.mbox)))
+        _check_mbox(settings.mbox)
+    if dev:
         _require_loopback(sockets, "--dev accepts any recipient; leave it out, or listen on 127.0.0.1")
-    elif door.users or os.path.exists(path):
-        users = Users(path, log.warning)
-        domains = domains or frozenset({host.lower(), "localhost"})
-    elif not (mbox and domains):
+    elif not (settings.users_file or (settings.mbox and settings.domains)):
         _require_loopback(sockets, "say who has mail here: mailtools user add NAME, or --mbox and --domain")
-    if door.relays and not domains:  # or nobody would be elsewhere
-        domains = frozenset({host.lower(), "localhost"})
-    root.make()
-    check_catch_all(door.catch_all, users)
-    aliases = open_aliases(door.aliases, log.warning) if door.aliases else None
-    return Addressing(
-        root,
-        mbox,
-        domains,
-        users,
-        aliases,
-        door.alias_commands,
-        door.catch_all,
-        door.plus_delimiter,
-        door.relays,
-    )
+    addressing = open_addressing(settings, host, log.warning, anybody=dev)
+    addressing.root.make()
+    check_catch_all(settings.catch_all, addressing.users)
+    return addressing
 
 
 def _check_mbox(path: str) -> None:
@@ -108,7 +79,7 @@ def _require_loopback(sockets: Sequence[socket.socket], why: str) -> None:
 
 
 class SmtpService(NamedTuple):
-    """What one server is told."""
+    """One server, as the options say it."""
 
     offer: SmtpOffer
     addressing: Addressing
@@ -218,8 +189,8 @@ def _print(message: Accepted, form: str) -> None:
         out.write(json.dumps(describe(message)).encode() + b"\n")
         out.flush()
         return
-    blocks = stored_blocks if form == "mbox" else message_blocks
-    for piece in blocks(message.envelope, message.head, message.body):
+    record = mbox_form.new_record(message.envelope.reverse_path, message.head, message.body)
+    for piece in mbox_form.record_blocks(record) if form == "mbox" else mbox_form.message_blocks(record):
         out.write(piece)
     out.flush()
 

@@ -12,7 +12,7 @@ it takes (no sockets, no threads, no patterns); a program to run or a large mess
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
 from mailtools.core.errors import (
@@ -31,16 +31,23 @@ from mailtools.core.mbox.record import make_postmark
 from mailtools.core.message import submission, trace
 from mailtools.core.message.recipient import Recipient
 from mailtools.core.message.submission import SubmissionStamps
-from mailtools.services.transit.submitted import Message
+from mailtools.services.transit.intake import MAX_HEADER, Intake, IntakePolicy
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
 from mailtools.system.mbox import appending
 from mailtools.system.mbox.mailroot import MailRoot
 
 if TYPE_CHECKING:
-    from mailtools.services.delivery.addressing import Addressing, RefusedRecipientError
+    from mailtools.services.delivery.addressing import Addressing
     from mailtools.system.spool.spool import Spool
 
+# A CR alone, which no server accepts, becomes a line end: output of progress bars, mailed by cron, has many.
+POLICY = IntakePolicy(
+    nul="the message holds a NUL, which mail cannot carry; encode it, or take it out",
+    large_header=f"the header is larger than {MAX_HEADER} octets; not sent",
+    cr_ends_line=True,
+    split=submission.split,
+)
 _LOCK_TIMEOUT = 30.0  # seconds; then the queue goes on trying
 _LOOK_AGAIN = 0.02  # seconds
 _MOST_NAMES = 1 << 20  # octets of a users file; in a larger one the users are looked for as a server does
@@ -58,6 +65,34 @@ class SendmailSettings(NamedTuple):
     catch_all: str = ""
     plus_delimiter: str = ""
     origin: str = ""  # the domain of names without one; "": the host's name
+
+
+class Message(NamedTuple):
+    """A message as read: LF."""
+
+    fields: bytes  # its header, without the empty line
+    body: Buffer  # whole lines
+
+
+def read_message(blocks: Iterable[bytes], beside: str = "", until_dot: bool = False) -> Message:
+    """The message in *blocks*. With *until_dot* a line of one dot ends it, and no more is read.
+
+    Raises BadDataError, OSError.
+    """
+    intake = Intake(POLICY._replace(until_dot=until_dot), beside)
+    for block in blocks:
+        intake.take(block)
+        if intake.is_ended:
+            break
+    return whole_message(intake)
+
+
+def whole_message(intake: Intake) -> Message:
+    """What *intake* took, its last line ended. Raises BadDataError, OSError."""
+    intake.end()
+    if not intake.ends_with_newline:
+        intake.body.append(b"\n")
+    return Message(intake.header, intake.body)
 
 
 class Submission(NamedTuple):
@@ -114,7 +149,22 @@ class Post:
     @cached_property
     def addressing(self) -> "Addressing":
         """Whose mail is it. Raises ConfigurationError."""
-        return open_local(self.settings, self.root, self.domains, self._warn)
+        from mailtools.services.delivery.addressing import AddressingSettings, open_addressing
+
+        its = self.settings
+        return open_addressing(
+            AddressingSettings(
+                self.root,
+                its.users,
+                tuple(self.domains),
+                its.aliases,
+                its.alias_commands,
+                its.catch_all,
+                its.plus_delimiter,
+            ),
+            self.host,
+            self._warn,
+        )
 
     @cached_property
     def spool(self) -> "Spool":
@@ -155,7 +205,7 @@ class Post:
         return domain in self.domains
 
     def places(self, address: str) -> "Places":
-        """Where mail for one of ours goes. Raises RefusedRecipientError, MailError, OSError."""
+        """Where mail for one of ours goes. Raises as `Addressing.places`."""
         local, _, domain = address.lower().rpartition("@")
         if not self.settings.aliases and _is_word(local) and self._is_user(local, domain):
             return Places((MailRoot(self.root).inbox(local),))
@@ -255,15 +305,9 @@ class Post:
         except ConfigurationError:
             raise
         except MailError as error:
-            return error
+            return _refusal(address, error) if error.status else error
         except OSError as error:
             return CannotWriteError(f"{address}: {error.filename}: {error.strerror}")
-        except Exception as error:
-            from mailtools.services.delivery.addressing import RefusedRecipientError
-
-            if not isinstance(error, RefusedRecipientError):
-                raise
-            return _refusal(address, error)
 
     def _into_mboxes(self, way: _Way, places: dict[str, Places]) -> dict[str, MailError]:
         """Append to each mbox once, whoever shares it; what went wrong, by recipient."""
@@ -278,16 +322,13 @@ class Post:
                 _append(path, appending.NewRecord(self._head(way, addresses), body))
             except MailError as error:
                 failed |= dict.fromkeys(addresses, error)
-            finally:
-                if body is not way.message.body:
-                    body.close()
         return failed
 
     def _head(self, way: _Way, addresses: Sequence[str]) -> bytes:
         """Postmark and header, with the empty line behind it."""
         postmark = make_postmark(way.reverse_path, clock.asctime(int(clock.now())))
         ours = (trace.delivery_fields(way.reverse_path, addresses) + way.received).encode()
-        return postmark + ours + quoting.quote(quoting.quote_state(way.message.fields)) + b"\n"
+        return postmark + ours + quoting.quote_message(way.message.fields, len(way.message.fields)) + b"\n"
 
     def _by_program(self, way: _Way, addresses: Sequence[str]) -> dict[str, MailError]:
         """The same with programs among the places; what aliases send elsewhere is queued on the way."""
@@ -339,34 +380,6 @@ class User(NamedTuple):
     full_name: str = ""
 
 
-def open_local(
-    settings: SendmailSettings, root: str, domains: frozenset[str], warn: Callable[[str], None]
-) -> "Addressing":
-    """Whose mail is it: as `queue_service.open_local`, for one message. Raises ConfigurationError."""
-    from mailtools.services.delivery.addressing import Addressing
-
-    path = os.path.expanduser(settings.users) if settings.users else os.path.join(root, "users")
-    users = aliases = None
-    if settings.users or os.path.exists(path):
-        from mailtools.system.users.users_file import Users
-
-        users = Users(path, warn)
-    if settings.aliases:
-        from mailtools.services.delivery.addressing import open_aliases
-
-        aliases = open_aliases(settings.aliases, warn)
-    return Addressing(
-        MailRoot(root),
-        domains=domains,
-        users=users,
-        aliases=aliases,
-        commands=settings.alias_commands,
-        catch_all=settings.catch_all,
-        plus_delimiter=settings.plus_delimiter,
-        relays=True,
-    )
-
-
 def _no_address(text: str) -> BadDataError:
     return BadDataError(f"not an address: {submission.readable(text)[:200]!r}; write local@domain")
 
@@ -390,10 +403,11 @@ def _is_label(text: str) -> bool:
     return text.replace("-", "").isalnum() and text[0] != "-" != text[-1]
 
 
-def _refusal(address: str, refused: "RefusedRecipientError") -> MailError:
-    if refused.reply.is_transient:
-        return TemporaryError(f"{address}: {refused}")
-    return UnknownRecipientError(f"{address}: {refused}")
+def _refusal(address: str, error: MailError) -> MailError:
+    from mailtools.services.delivery.failures import explained
+
+    kind = TemporaryError if isinstance(error, TemporaryError) else UnknownRecipientError
+    return kind(f"{address}: {explained(error)}")
 
 
 def raise_worst(failed: dict[str, MailError]) -> None:
@@ -416,7 +430,7 @@ def _append(path: str, record: appending.NewRecord) -> None:
 
 
 def quoted(body: Buffer, beside: str) -> Buffer:
-    """*body* as an mbox holds it; the same one where nothing is to be quoted."""
+    """*body* as an mbox holds it; the same buffer where nothing is to be quoted. Raises CannotWriteError."""
     if body.is_in_memory:
         octets = b"".join(body.blocks())
         lines = quoting.quote(octets)
@@ -425,16 +439,16 @@ def quoted(body: Buffer, beside: str) -> Buffer:
         found = Buffer(beside)
         found.append(lines)
         return found
-    from mailtools.services.transit.outgoing import whole_lines
+    from mailtools.services.transit.mbox_form import MboxIntake
 
-    found = Buffer(beside)
+    intake = MboxIntake(beside=beside, in_header=False)
     try:
-        for lines in whole_lines(body.blocks()):
-            found.append(quoting.quote(lines))
+        for block in body.blocks():
+            intake.take(block)
+        intake.end()
     except OSError as error:
-        found.close()
         raise CannotWriteError(f"{beside}: {error.strerror}") from error
-    return found
+    return intake.body
 
 
 def _after(head: bytes, body: Buffer) -> Iterator[bytes]:
