@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mailtools.core.auth.passwd import UserEntry
-from mailtools.core.pop3.server import Pop3ServerEngine
-from mailtools.core.pop3.server import SmtpOffer as Pop3Offer
+from mailtools.core.pop3.server import Pop3Offer, Pop3ServerEngine
 from mailtools.core.smtp.offer import SmtpOffer
 from mailtools.core.smtp.server import SmtpServerEngine
 from mailtools.services.delivery.addressing import Addressing, open_aliases

@@ -53,7 +53,7 @@ class Outgoing(NamedTuple):
     may_recode: bool = True  # for a server without 8BITMIME (RFC 6152)
 
     def blocks(self) -> Iterator[bytes]:
-        """The message as sent: CRLF, the last line ended. A block is whole lines, or a piece of a long one."""
+        """The message as sent: CRLF, the last line ended. A block: whole lines, or a piece of a long one."""
         yield self.head
         block = b"\n"
         for block in whole_lines(self.body.blocks()):

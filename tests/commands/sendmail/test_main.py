@@ -371,7 +371,7 @@ def test_a_poor_environment(house: House) -> None:
         (65, ["bob"], b"Subject: x\n\n\0\n", b"NUL"),
         (65, ["-t"], b"Subject: x\n\nhi\n", b"no recipients"),
         (65, ["-t"], b"To: bob@@x\n\nhi\n", b"not an address"),
-        (65, ["bob"], b"A: b\n" * 100_000, b"larger"),
+        (65, ["bob"], b"A: b\n" * 250_000, b"larger"),
         (67, ["--users", "USERS", "nobody"], MESSAGE, b"nobody"),
         (67, ["--users", "USERS", "nobody", "noone"], MESSAGE, b"noone"),
         (69, ["bob"], b"Received: x\n" * 101 + b"\nhi\n", b"loop"),
