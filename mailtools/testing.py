@@ -1,6 +1,6 @@
-"""For tests of programs that send mail: an SMTP server inside the test, and what it got.
+"""An SMTP server for tests of programs that send mail; it keeps the messages it accepted.
 
-With pytest the fixture is there as soon as mailtools is installed::
+With pytest the fixture is available as soon as mailtools is installed::
 
     def test_a_welcome_is_sent(smtp_server):
         sign_up("bob@example.org", smtp_host=smtp_server.host, smtp_port=smtp_server.port)
@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# What a server needs is imported when one starts: pytest imports this module in every run.
+# The server's modules are imported when a server starts, because pytest imports this module in every run.
 if TYPE_CHECKING:
     from email.message import EmailMessage
 
@@ -36,7 +36,7 @@ _WAIT = 10.0
 
 
 class SmtpServer:
-    """A server that runs. *mbox*: the file where all mail goes, as it goes on."""
+    """A running server. *mbox*: the file to which it appends all mail."""
 
     def __init__(
         self, address: str, port: int, mbox: Path, certificate: Path | None, transcripts: Path
@@ -51,13 +51,15 @@ class SmtpServer:
 
     @property
     def host(self) -> str:
-        """The address, by the name that most clients call it."""
+        """The server's address: the same as `address`, by the name that most mail clients use."""
         return self.address
 
     @property
     def messages(self) -> "list[EmailMessage]":
-        """All messages so far, in the order in which they were accepted; the envelope is in Return-Path and
-        Delivered-To."""
+        """All messages so far, in the order of acceptance.
+
+        The fields Return-Path and Delivered-To hold the envelope.
+        """
         if not self.mbox.exists():
             return []
         import email.policy
@@ -94,10 +96,11 @@ def serve(
     seed: int | None = None,
     max_size: int = 50 << 20,
 ) -> Iterator[SmtpServer]:
-    """Run a server whose files are in *folder*, as long as the block.
+    """Run a server with its files in *folder* until the ``with`` block ends.
 
-    users: names and passwords for AUTH; without, any name and password is right. faults, seed: rules as
-    ``mailtools serve-smtp --fault`` takes them; max_size in octets.
+    users: names and passwords for AUTH; if None, any name and password is accepted. faults, seed: rules as
+    for ``mailtools serve-smtp --fault``; max_size in octets.
+    Raises TimeoutError if the server does not start.
     """
     from mailtools.core.smtp.offer import SmtpOffer
     from mailtools.services.delivery.addressing import Addressing
@@ -136,7 +139,7 @@ def serve(
 
 @contextmanager
 def _running(smtp: "SmtpService", listener: Any, settings: "ServerSettings") -> Iterator[None]:
-    """The server in a thread, until the block ends."""
+    """Run the server in a thread until the ``with`` block ends."""
     from mailtools.services.smtp_server import service
 
     ready = threading.Event()
@@ -178,7 +181,7 @@ def _users(root: Path, users: Mapping[str, str] | None) -> "Users | None":
 
 
 def _fixture() -> Any:
-    """The fixture, where pytest is installed: this module is of use without it."""
+    """The pytest fixture, or None: the module also works without pytest."""
     try:
         import pytest
     except ImportError:
@@ -198,7 +201,7 @@ smtp_server = _fixture()
 
 
 def pytest_configure(config: "pytest.Config") -> None:
-    """Make the marker known."""
+    """Register the marker ``smtp_server`` with pytest."""
     config.addinivalue_line(
         "markers",
         "smtp_server(users, tls, implicit_tls, lmtp, faults, seed, max_size): options of the fixture",

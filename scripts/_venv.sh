@@ -17,6 +17,14 @@ use_venv() {
     extra=$1
     bin=$PWD/.venv/bin
     find_python
+    # Two scripts may start at the same time in one tree: the second waits until the environment is there.
+    exec 9>.venv.lock
+    flock 9 2>/dev/null || true  # a system without flock(1): do not start two at once on a new tree
+    make_venv
+    exec 9>&-
+}
+
+make_venv() {
     wanted=$(cat setup.cfg pyproject.toml | cksum)
     if [ "$(cat ".venv/ready-$extra" 2>/dev/null)" = "$wanted" ]; then
         return

@@ -1,7 +1,7 @@
-"""What can go wrong, in the field's words; one class for each way a caller can go on.
+"""The errors that mailtools raises; one class for each way in which a caller can react.
 
-Every message is one sentence for a person: what happened and what to do next. Which exit code a class
-becomes is the door's affair (``commands/output/exits.py``), not known here.
+Every message is one sentence for a person: what happened and what to do next. ``commands/output/exits.py``
+maps classes to exit codes; this module does not know them.
 """
 
 from mailtools.core.lean import Self
@@ -10,16 +10,16 @@ from mailtools.core.lean import Self
 class MailError(Exception):
     """The base of all errors that mailtools raises on purpose."""
 
-    status = ""  # an enhanced status code (RFC 3463), where what happened has one
+    status = ""  # the enhanced status code (RFC 3463), or ""
 
     def coded(self, status: str) -> Self:
-        """The same error, with its enhanced status code."""
+        """Set the enhanced status code (RFC 3463) and return the error itself."""
         self.status = status
         return self
 
 
 class BadDataError(MailError):
-    """The message itself cannot be used, or was refused after DATA for good."""
+    """The message itself cannot be used, or was permanently refused after DATA."""
 
 
 class MissingInputError(MailError):
@@ -27,7 +27,7 @@ class MissingInputError(MailError):
 
 
 class UnknownRecipientError(MailError):
-    """A recipient was refused for good."""
+    """A recipient was permanently refused."""
 
 
 class UnknownHostError(MailError):
@@ -35,7 +35,7 @@ class UnknownHostError(MailError):
 
 
 class RefusedError(MailError):
-    """The peer refused for good, for another reason than message or recipient."""
+    """The peer refused permanently, for a reason other than the message or a recipient."""
 
 
 class CannotWriteError(MailError):
@@ -47,7 +47,7 @@ class DiskFullError(CannotWriteError):
 
 
 class TemporaryError(MailError):
-    """It may work later: the caller should try again."""
+    """A transient failure: the caller should try again later."""
 
 
 class LockTimeoutError(TemporaryError):
@@ -63,4 +63,4 @@ class PolicyError(MailError):
 
 
 class ConfigurationError(MailError):
-    """The options or the configuration file ask for something that cannot be."""
+    """The options or the configuration file ask for something impossible."""

@@ -1,8 +1,8 @@
-"""What the modules of a short-lived program need of `typing`, without importing it.
+"""Replaces the parts of `typing` that modules of a short-lived program use, without importing `typing`.
 
 `mailtools-sendmail` may take twice as long as ``python3 -I -c pass``, and `typing` with the `re` that it
-imports is 0.5 of that. To a type checker the names here are those of `typing`; a `NamedTuple` of ours is what
-`typing` makes too, a `collections.namedtuple`, and as fast. For the modules that this program comes by.
+imports is 0.5 of that. A type checker sees the names of `typing`. Like `typing`, our `NamedTuple` creates a
+`collections.namedtuple`, which is as fast. Modules that `mailtools-sendmail` imports use these names.
 """
 
 from collections import namedtuple
@@ -17,7 +17,7 @@ else:
     _MADE = {"__module__", "__qualname__", "__annotations__", "__doc__"}
 
     class _Maker(type):
-        """Makes a tuple with names out of a class's annotations."""
+        """Creates a namedtuple from the annotations of a class."""
 
         def __new__(mcls, name, bases, body):
             if not bases:
@@ -34,4 +34,4 @@ else:
             return made
 
     class NamedTuple(metaclass=_Maker):
-        """A tuple with names."""
+        """The base of namedtuple classes, used like `typing.NamedTuple`."""

@@ -1,4 +1,4 @@
-"""The clock, the host name and names that do not repeat: the world's answers that core takes as arguments."""
+"""The clock, the host name and unique names: values that core takes as arguments."""
 
 import os
 import time
@@ -19,13 +19,13 @@ def now() -> float:
 
 
 def monotonic() -> float:
-    """Seconds since some moment, whatever becomes of the clock."""
+    """Seconds since an arbitrary moment; changes of the clock do not affect it."""
     return time.monotonic()
 
 
 @lru_cache(maxsize=2)
 def asctime(seconds: int) -> str:
-    """As a postmark writes it: UTC, never in the locale's words."""
+    """The date of a postmark (RFC 4155 appendix A): UTC, English names in any locale."""
     t = time.gmtime(seconds)
     return (
         f"{_DAYS[t.tm_wday]} {_MONTHS[t.tm_mon - 1]} {t.tm_mday:2d} "
@@ -35,18 +35,18 @@ def asctime(seconds: int) -> str:
 
 @lru_cache(maxsize=2)
 def date_field(seconds: int) -> str:
-    """As the Date field writes it (RFC 5322 §3.3): local time with its offset."""
+    """The value of a Date field (RFC 5322 §3.3): local time with its offset."""
     return format_date(seconds, time.localtime(seconds).tm_gmtoff // 60)
 
 
 def identity() -> str:
-    """A name for a message, never twice: the start of this process, 40 random bits, a number (base 32)."""
+    """A unique name for a message: process start and 40 random bits (base 32), a counter (hexadecimal)."""
     return f"{_origin()}{next(_numbers):x}"
 
 
 @lru_cache(maxsize=1)
 def _origin() -> str:
-    """What the names of one process share."""
+    """The common prefix of the names of one process."""
     number = int(time.time() * 1000) << 40 | int.from_bytes(os.urandom(5), "big")
     letters = []
     while number:
@@ -59,6 +59,6 @@ os.register_at_fork(after_in_child=_origin.cache_clear)
 
 
 def host_name() -> str:
-    """This host's name as SMTP may say it; never asks the network."""
+    """The name of this host, or "localhost" if SMTP cannot send it; never asks the network."""
     name = os.uname().nodename
     return name if name.isascii() and name and all(c.isalnum() or c in "-._" for c in name) else "localhost"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mailtools.core.auth import client as sasl
 from mailtools.core.engine import RemoteProtocolError
-from mailtools.core.imap.client import ImapClient
-from mailtools.core.pop3.client import Pop3Client
+from mailtools.core.imap.client import ImapClient, ImapPiece
+from mailtools.core.pop3.client import Pop3Client, Pop3Piece
 from mailtools.core.pop3.server import Pop3Offer, Pop3ServerEngine
 from mailtools.services.pop3_server.session import MaildropSession, Pop3Ports
 from mailtools.services.users.login import LoginRules, Logins
@@ -130,8 +130,8 @@ def events(engine: Pop3Client | ImapClient, pieces: list[bytes]) -> list[object]
 
 def note(event: object, found: list[object]) -> None:
     """Add *event*, a piece to the pieces before it."""
-    if type(event).__name__ == "Piece":
-        octets: bytes = event.octets  # type: ignore[attr-defined]
+    if isinstance(event, ImapPiece | Pop3Piece):
+        octets = event.octets
         if found and isinstance(found[-1], bytearray):
             found[-1] += octets
         else:

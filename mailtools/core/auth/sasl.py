@@ -24,6 +24,13 @@ class Challenge(NamedTuple):
     octets: bytes
 
 
+class LoginFailed(NamedTuple):
+    """An event of every server engine: a login did not succeed."""
+
+    user: str  # "" if the client's name is not known
+    reason: str  # for the log; the client is told the same whatever the reason (promise R7)
+
+
 class CheckPassword(NamedTuple):
     """Is this the password of *name*? Answer with a bool."""
 

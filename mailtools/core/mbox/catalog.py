@@ -1,12 +1,12 @@
-"""What there is to know of an mbox without reading it again: a row for each record, in columns.
+"""The catalog of an mbox: one row per record, stored in columns, so that the mbox need not be read again.
 
-A row: where the record begins, how many octets its message has on the wire, whether those need more than CRLF
-for LF, and the digest that tells the message from all others. Knows no file; the index (system/mbox/index)
+A row holds the offset of the record, the size of its message on the wire in octets, whether LF to CRLF is the
+only conversion needed, and a digest that identifies the message. Knows no file; the index (system/mbox/index)
 keeps a catalog beside its mbox.
 
 On the wire a message is what its sender sent: without postmark, unquoted, without the mbox's own fields, with
-CRLF, and with a line end after its last line. The digest is of that, less ``Lines`` (mutt writes it), so that
-it stays whatever other programs do to the record: flags, quoting, another place in the file.
+CRLF, and with a line end after its last line. The digest covers this form without ``Lines`` (mutt adds it),
+so it stays the same when other programs change flags or quoting or move the record.
 
 Speed, 10,000 messages of 81 MB, warm: 0.25 s, of which scan 0.05, digests 0.09 and CRLF sizes 0.03.
 """
@@ -22,26 +22,25 @@ from mailtools.core.mbox import scan
 from mailtools.core.mbox.scan import Read, Record
 
 DIGEST = 16  # octets
-PLAIN = 1  # LF to CRLF is all there is to do
-OTHER = 0  # it has to be made anew
+PLAIN = 1  # LF to CRLF is the only conversion needed
+OTHER = 0  # the message must be unquoted, stripped or completed
 
 _MAGIC = b"mailtools index 1\n"
 _LINES = re.compile(rb"(?im)^Lines:[^\n]*\n")
-_LINE_PIECE = 1 << 16
 
 
 class CatalogRow(NamedTuple):
-    """One record."""
+    """Place, size, kind and digest of one record."""
 
     start: int  # octets into the mbox
     end: int
     size: int  # octets of the message on the wire, without dots and the last line of POP3
-    kind: int  # PLAIN or not
+    kind: int  # PLAIN or OTHER
     digest: bytes
 
 
 class Catalog:
-    """The rows of an mbox, which ends at *end*."""
+    """The rows of an mbox, up to the offset *end*."""
 
     __slots__ = ("digests", "end", "kinds", "sizes", "starts")
 
@@ -50,7 +49,7 @@ class Catalog:
         self.sizes = array("Q")
         self.kinds = bytearray()
         self.digests = bytearray()
-        self.end = 0  # octets of the mbox that it tells of
+        self.end = 0  # octets of the mbox that the rows cover
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -68,14 +67,14 @@ class Catalog:
         return bytes(self.digests[number * DIGEST : (number + 1) * DIGEST])
 
     def add(self, start: int, size: int, kind: int, digest: bytes) -> None:
-        """Add a row behind the others."""
+        """Append a row; *start* and *size* in octets."""
         self.starts.append(start)
         self.sizes.append(size)
         self.kinds.append(kind)
         self.digests += digest
 
     def cut(self, count: int) -> None:
-        """Keep the first *count* rows; the mbox is known to the end of the last of them."""
+        """Keep the first *count* rows and set `end` to the end of the last of them."""
         if count < len(self.starts):
             self.end = self.starts[count]
         del self.starts[count:], self.sizes[count:], self.kinds[count:], self.digests[count * DIGEST :]
@@ -88,9 +87,9 @@ class Catalog:
         self.end = end
 
     def names(self) -> list[str]:
-        """A name for each message that no other has, and that it keeps: the digest, counted where it recurs.
+        """A unique, permanent name for each message: its digest in hexadecimal.
 
-        Copies of one message get ``.2``, ``.3``: which of them is which makes no difference.
+        Further copies of the same message get ``.2``, ``.3``; their order does not matter.
         """
         text = self.digests.hex()
         width = 2 * DIGEST
@@ -106,14 +105,14 @@ class Catalog:
     # -- octets ---------------------------------------------------------------------------------------------
 
     def octets(self, stamp: bytes) -> bytes:
-        """The catalog for a file. *stamp*: what it belongs to, one line."""
+        """The catalog as the octets of a file. *stamp*: one line that identifies the mbox it belongs to."""
         columns = b"".join((self.starts.tobytes(), self.sizes.tobytes(), self.kinds, self.digests))
         head = b"%b%b\n%d %d %d\n" % (_MAGIC, stamp, len(self), self.end, zlib.crc32(columns))
         return head + columns
 
 
 def from_octets(octets: bytes) -> tuple[bytes, Catalog] | None:
-    """Stamp and catalog; None where *octets* are torn, or of another version."""
+    """(stamp, catalog); None if *octets* are torn or of another version."""
     if not octets.startswith(_MAGIC):
         return None
     stamp, _, rest = octets[len(_MAGIC) :].partition(b"\n")
@@ -138,7 +137,7 @@ def from_octets(octets: bytes) -> tuple[bytes, Catalog] | None:
 
 
 def wire(record: Record) -> Iterator[bytes]:
-    """The message as it goes over the wire, in blocks that end with CRLF, but within a very long line."""
+    """The message in wire form. Each block ends with CRLF, except inside a very long line."""
     last = b"\n"
     for chunk in record.message_chunks(scan.shown):
         last = chunk[-1:] or last
@@ -148,11 +147,12 @@ def wire(record: Record) -> Iterator[bytes]:
 
 
 def plain_wire(octets: bytes) -> bytes:
-    """The same of a whole PLAIN record."""
+    """The wire form of a PLAIN record whose octets are all in *octets*."""
     return octets[octets.find(b"\n") + 1 : -1].replace(b"\n", b"\r\n")
 
 
 def measured(record: Record) -> tuple[int, int, bytes]:
+    """(octets on the wire, PLAIN or OTHER, digest) of a record, as in `CatalogRow`; reads a large one."""
     if not record.whole:
         return _measured_in_pieces(record)
     first = record.line_end + 1
@@ -186,7 +186,7 @@ def _measured_in_pieces(record: Record) -> tuple[int, int, bytes]:
 
 
 def _without_lines(message: bytes) -> bytes:
-    """Without the field Lines."""
+    """*message* without its Lines field, which mutt changes."""
     stop = message.find(b"\n\n") + 1
     head = message[:stop]
     if b"lines:" not in head.lower():
@@ -195,7 +195,7 @@ def _without_lines(message: bytes) -> bytes:
 
 
 def _to_crlf(chunk: bytes) -> bytes:
-    """An mbox that others wrote may hold CRLF among its LF."""
+    """Convert line ends to CRLF. An mbox of another program may mix CRLF and LF."""
     if b"\r\n" in chunk:
         chunk = chunk.replace(b"\r\n", b"\n")
     return chunk.replace(b"\n", b"\r\n")

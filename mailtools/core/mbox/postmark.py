@@ -1,20 +1,20 @@
 """The postmark: the "From " line that opens every record of an mbox.
 
-Owns RFC 4155 appendix A (the line) and the forms in use that it does not name. It knows one line and its two
-neighbours; where lines are is for `scan` to find. Programs agree on little here, and text has lines that
-begin with "From " too, so a line is a postmark if one of these holds:
+Owns RFC 4155 appendix A (the line) and the other forms in use. It knows one line and its two neighbours;
+`scan` finds the lines. Programs write many forms, and text has lines that begin with "From " too, so a line
+is a postmark if one of these holds:
 
-1. it is the first line of the mbox (that is for `scan`);
+1. it is the first line of the mbox (`scan` checks this);
 2. it ends in a date: asctime ("Thu Aug 22 12:00:00 2002", with a zone before or after the year, an offset as
    Google writes it, two digits of a year), RFC 822 ("22 Aug 2002 12:00"), or ISO 8601; whatever stands
    between ("bob at example.org", "-", nothing);
 3. it is Mozilla's bare "From " or "From -", and a header field follows;
 4. an empty line stands before it, and a header field follows.
 
-"From here on we ..." in the body of an mbox that was never quoted is none of them. In an mbox that is quoted
-as mboxrd asks, every line that begins with "From " is a postmark, dated, and found.
+"From here on we ..." in the body of an unquoted mbox meets none of these rules. In an mbox quoted by the
+mboxrd rule, every line that begins with "From " is a dated postmark and is recognised.
 
-Invariants: nothing raises on any octets; no more than `LOOK` octets behind "From " are looked at.
+Invariants: nothing raises on any octets; at most `LOOK` octets behind "From " are read.
 """
 
 import re
@@ -29,7 +29,7 @@ _MONTH = rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _CLOCK = rb"[0-2]?\d:[0-5]\d(?::[0-6]\d)?"
 _ZONE = rb"(?:[A-Z]{1,5}(?: DST)?|[+-]\d{4}|\([A-Z]{1,5}\))"
 
-# The form that nearly all have, at the end of the line; `scan` looks for it together with "From ".
+# The most common form, at the end of the line; `scan` searches for it together with "From ".
 USUAL_DATE = _WEEKDAY + b" " + _MONTH + rb" [ \d]\d \d\d:\d\d:\d\d \d{4}"
 _DATES = (
     # Thu Aug 22 12:00[:00] [EDT] 2002 [+0200] [(CEST)]
@@ -39,7 +39,7 @@ _DATES = (
     # 2002-08-22[T12:00[:00[.000]][+02:00]]
     rb"\d{4}-\d\d-\d\d(?:[T ]%b(?:\.\d{1,9})?(?: ?(?:Z|[+-]\d\d:?\d\d))?)?" % _CLOCK,
 )
-# UUCP's mailers name the host last.
+# UUCP mailers end the line with the host name.
 _DATED = re.compile(
     rb"From +(?:[^\n]*? )??(?:" + b"|".join(_DATES) + rb")(?: remote from [^\s]{1,255})?[ \t\r]*"
 ).fullmatch
@@ -50,8 +50,8 @@ _BARE = re.compile(rb"From (?:-[ \t]{0,9})?\r?").fullmatch
 def is_postmark(octets: bytes, at: int, whole: bool = True) -> bool | None:
     """Tell whether the line at offset *at*, which begins with "From ", is a postmark (rules 2 to 4).
 
-    *octets* holds what is before and behind the line as far as it was read; *whole* says that nothing
-    follows. None: more octets must be read to tell.
+    *octets* also holds the neighbouring lines as far as they were read; *whole*: the stream ends with
+    *octets*. None: more octets must be read to decide.
     """
     stop = octets.find(b"\n", at + 5, at + _LINE)
     if stop < 0:
@@ -66,7 +66,7 @@ def is_postmark(octets: bytes, at: int, whole: bool = True) -> bool | None:
         return False
     if _FIELD(octets, stop + 1):
         return True
-    # A name that is cut off by the end of what was read may still become a field.
+    # The buffer may end within a field name.
     return None if not whole and len(octets) - at < LOOK else False
 
 

@@ -1,16 +1,16 @@
-"""Quoting: how an mbox keeps lines of a message from being read as its own.
+"""Quoting: keeps lines of a message from being read as postmarks or state fields of the mbox.
 
-Two reversible rules, both "add one ``>``, take one away", over octets with LF line ends:
+Two reversible rules, each of which adds or removes one ``>``, over octets with LF line ends:
 
 * mboxrd: a line that matches ``^>*From `` is written with one more ``>``.
 * In the header, a field by which an mbox keeps its own state (Status, X-UID, Content-Length ...) is
-  written with a ``>`` before its name, so that a stranger's flags are never believed and still come back
-  octet for octet. ``>`` may stand in a field name (RFC 5322 §3.6.8), so other programs see an unknown field.
+  written with a ``>`` before its name, so that flags set by a sender are never trusted and still come back
+  octet for octet. A field name may contain ``>`` (RFC 5322 §3.6.8), so other programs see an unknown field.
 
 Invariant: ``unquote(quote(x)) == x`` for whole lines x.
 
-Speed: never ``(?m)^`` on bulk data (8 times slower); a search for the plain octets first, since most
-messages hold none; `replace` where every such line has the same form (20 times as fast as `sub`).
+Speed: ``(?m)^`` is 8 times slower on bulk data and never used; a plain search comes first, because most
+messages need no quoting; `replace` is used if all such lines have the same form (20 times as fast as `sub`).
 """
 
 from mailtools.core.patterns import lazy
@@ -24,7 +24,7 @@ _QUOTED_STATE = lazy(rb"(?i)\n>(>*" + _STATE_NAMES + rb")")
 
 
 def quote(lines: bytes) -> bytes:
-    """Quote From lines (mboxrd). *lines*: whole lines, LF, the first of which begins a line."""
+    """Quote From lines (mboxrd). *lines*: whole lines, LF."""
     if b"From " not in lines:
         return lines
     if b">From " not in lines:
@@ -33,7 +33,7 @@ def quote(lines: bytes) -> bytes:
 
 
 def unquote(lines: bytes) -> bytes:
-    """The inverse of `quote`."""
+    """Remove one ``>`` from each quoted From line: the inverse of `quote`."""
     if b">From " not in lines:
         return lines
     if b">>From " not in lines:
@@ -42,7 +42,7 @@ def unquote(lines: bytes) -> bytes:
 
 
 def quote_state(header: bytes) -> bytes:
-    """Quote the mbox's own fields in a stranger's *header* (LF, whole lines)."""
+    """Quote the state fields in the *header* of a new message (LF, whole lines)."""
     lower = header.lower()
     if b"status:" in lower or b"x-" in lower or b"content-length:" in lower:
         behind = b"\n" + header
@@ -59,14 +59,14 @@ def quote_message(lines: bytes, header_end: int) -> bytes:
 
 
 def unquote_state(header: bytes) -> bytes:
-    """The inverse of `quote_state`."""
+    """Remove one ``>`` from each quoted state field: the inverse of `quote_state`."""
     if b"\n>" not in header and header[:1] != b">":
         return header
     return _QUOTED_STATE.sub(rb"\n\1", b"\n" + header)[1:]
 
 
 def strip_state(header: bytes) -> bytes:
-    """*header* (LF, whole lines) without the mbox's own fields: they are no part of the message."""
+    """*header* (LF, whole lines) without the mbox's state fields, which are not part of the message."""
     lower = header.lower()
     if b"status:" in lower or b"\nx-" in lower or b"content-length:" in lower or lower[:2] == b"x-":
         behind = b"\n" + header

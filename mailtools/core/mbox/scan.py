@@ -1,17 +1,17 @@
-"""Records of an mbox, one after another, out of a stream of octets.
+"""Splits a stream of octets into the records of an mbox.
 
 Owns RFC 4155 (a record is a postmark, a message and an empty line) and mboxrd on reading. It does not know
-what a message says, nor where the octets come from: it is given a function that reads.
+the content of a message nor the source of the octets: a read function is an argument.
 
 Terms, with offsets into one buffer:
 
     start        body of record                                     stop  end
     | From bob@example.org Thu Aug 22 12:00:00 2002\\n | message ... | \\n |
 
-Invariants: memory stays bounded whatever the stream holds (a record of up to `HEAD` octets is held whole; of
-a larger one the head is held and the rest handed out in pieces); records put together are the stream, octet
-for octet; nothing is written, and nothing but BadDataError raised. Reading is in blocks: no line-by-line
-loop, and no mmap, for a file that another program truncates would kill us (SIGBUS).
+Invariants: memory stays bounded for any stream (a record of up to `HEAD` octets is held whole; a larger one
+is read in pieces behind its head); the joined records are the stream, octet for octet; nothing is written,
+and only BadDataError is raised. Reading is in blocks: no line-by-line loop, and no mmap, because a file that
+another program truncates would kill the process (SIGBUS).
 
 Speed, on 1 GiB in the page cache, `grep -c '^From '` = 1.0: the search with `re` 1.1, with a loop of
 `bytes.find` 1.4, `count` 1.25, `records` 1.35. A usual date is matched within the search, so that `count` is
@@ -27,22 +27,22 @@ from mailtools.core.mbox.postmark import LOOK, USUAL_DATE, is_postmark
 
 Read = Callable[[int], bytes]  # reads up to so many octets; b"" at the end of the stream
 
-BLOCK = 1 << 16  # octets a read: of larger ones malloc asks the kernel each time, and they leave the cache
-HEAD = 1 << 20  # octets of a record held at once; twice as many where its end comes with one read
-_KEPT = 8  # octets kept back: what can be the beginning of a postmark, and the empty line before it
-_LONG_LINE = 1 << 16  # octets of a line after which it is handed on in pieces
+BLOCK = 1 << 16  # octets per read; larger blocks are allocated by the kernel each time and leave the cache
+HEAD = 1 << 20  # octets of a record held at once; up to twice as many if one read completes it
+_KEPT = 8  # octets kept back: the possible start of a postmark and the empty line before it
+_LONG_LINE = 1 << 16  # octets; a longer line is returned in pieces
 
-# What may be a postmark; with a group where the line's usual date says at once that it is one.
+# A possible postmark; the group matches if the line has the usual date and therefore is one.
 _HIT = re.compile(rb"\nFrom (?:[^\n]{0,1000} " + USUAL_DATE + rb"(?=(\r?\n)))?")
 _hits = _HIT.finditer
 _EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
 
 
 class Record:
-    """One record: octets ``buffer[start:end]``, and for a large one what `chunks` reads on.
+    """One record: octets ``buffer[start:end]``; `chunks` reads the rest of a large one.
 
-    A large record's chunks can be taken once, and only until the next record is asked for; what was not taken
-    by then is passed over.
+    The chunks of a large record can be read once, and only before the next record is read; unread chunks are
+    skipped.
     """
 
     __slots__ = ("_stream", "buffer", "end", "line_end", "number", "start")
@@ -63,7 +63,7 @@ class Record:
 
     @property
     def head(self) -> bytes:
-        """The octets held: of a record that is not large, all of it."""
+        """The octets in memory: the whole record unless it is large."""
         return self.buffer[self.start : self.end]
 
     @property
@@ -73,16 +73,16 @@ class Record:
 
     @property
     def crlf(self) -> bool:
-        """Whether the record was written with CRLF line ends: its postmark tells."""
+        """Whether the record has CRLF line ends, judged by its postmark."""
         return self.buffer[self.line_end - 1 : self.line_end] == b"\r"
 
     @property
     def stop(self) -> int:
-        """The offset behind the message in a whole record: the empty line is the mbox's, not its own."""
+        """The offset behind the message of a whole record, before the empty line that the mbox added."""
         return _message_stop(self.buffer, min(self.line_end + 1, self.end), self.end)
 
     def chunks(self) -> Iterator[bytes]:
-        """The record verbatim."""
+        """The octets of the record, unchanged, in blocks."""
         yield self.head
         if self._stream is not None:
             while piece := self._stream.more(self):
@@ -91,7 +91,7 @@ class Record:
     def size(self) -> int:
         """Octets of the message as the mbox holds them: without postmark and last empty line.
 
-        For a large record this reads to its end: its chunks are gone then.
+        For a large record this reads all its chunks.
         """
         first = min(self.line_end + 1, self.end)
         if self._stream is None:
@@ -106,9 +106,9 @@ class Record:
         return size - (len(tail) - _message_stop(tail, 0, len(tail)))
 
     def message(self, make: "Make | None" = None) -> bytes:
-        """The message with LF and unquoted; of a large record the part that is held.
+        """The message with LF, unquoted; of a large record only the part in memory.
 
-        *make*: how it is made of what the mbox holds; `unquoted`, or `shown`.
+        *make*: the conversion from the stored message, `unquoted` (default) or `shown`.
         """
         first = min(self.line_end + 1, self.end)
         octets = self.buffer[first : self.stop if self._stream is None else self.end]
@@ -117,7 +117,7 @@ class Record:
         return (make or unquoted)(octets)
 
     def message_chunks(self, make: "Make | None" = None) -> Iterator[bytes]:
-        """The message with LF and unquoted, in one chunk or, of a large record, many; *make* as above."""
+        """The message with LF, unquoted, in one chunk, or many for a large record; *make* as in `message`."""
         if self._stream is None:
             yield self.message(make)
         else:
@@ -125,7 +125,7 @@ class Record:
 
 
 def _message_stop(octets: bytes, start: int, end: int) -> int:
-    """Where the message ends that began at *start*: before the empty line that the mbox added."""
+    """The offset where the message from *start* ends: before the empty line that the mbox added."""
     tail = octets[max(end - 4, start) : end]
     if tail.endswith(b"\n\n") or tail == b"\n":
         return end - 1
@@ -138,7 +138,7 @@ Make = Callable[[bytes], bytes]
 
 
 def shown(message: bytes) -> bytes:
-    """What a reader is shown of a message with LF: unquoted, and without the mbox's own fields."""
+    """A stored message (LF) as the wire and readers get it: unquoted, without the mbox's state fields."""
     stop = message.find(b"\n\n") + 1 or len(message)
     head = message[:stop]
     stripped = quoting.strip_state(head)
@@ -146,7 +146,7 @@ def shown(message: bytes) -> bytes:
 
 
 def unquoted(message: bytes) -> bytes:
-    """A message with LF as it was before it was put into the mbox: From lines, state fields in its header."""
+    """A stored message (LF) as it was before it was quoted: From lines, and state fields in its header."""
     message = quoting.unquote(message)
     if b"\n>" in message[:HEAD] or message.startswith(b">"):
         stop = message.find(b"\n\n") + 1 or len(message)
@@ -155,17 +155,17 @@ def unquoted(message: bytes) -> bytes:
 
 
 def _message_chunks(record: Record, make: Make) -> Iterator[bytes]:
-    """Cuts at line ends, for quoting and CRLF to be seen whole; keeps back what may be the last empty line.
+    """Cut at line ends, so that no quoting or CRLF is split; hold back a possible last empty line.
 
-    A line of more than `_LONG_LINE` octets is handed on in pieces, so that a gigabyte without a line end is
-    bounded too; such a line is not looked at for quoting if its first 64 KiB are nothing but ">".
+    A line of more than `_LONG_LINE` octets is returned in pieces, which bounds memory for a gigabyte without
+    a line end; such a line is not unquoted if its first 64 KiB are only ">".
     """
     crlf = record.crlf
     pieces = record.chunks()
     head = next(pieces)
     held = head[min(record.line_end + 1, record.end) - record.start :]
     first = True
-    inside = False  # whether held begins within a line
+    inside = False  # whether *held* begins within a line
     while True:
         piece = next(pieces, b"")
         if not piece:
@@ -197,9 +197,9 @@ def _unquoted_lines(octets: bytes, crlf: bool, inside: bool, make: Make) -> byte
 
 
 def records(read: Read, head: int = HEAD) -> Iterator[Record]:
-    """Every record of the mbox that *read* gives. *head*: octets of a record held at most.
+    """Every record of the mbox that *read* returns. *head*: most octets of a record to hold in memory.
 
-    Raises BadDataError where the stream does not begin as an mbox. An empty stream is an empty mbox.
+    Raises BadDataError if the stream does not begin as an mbox. An empty stream is an empty mbox.
     """
     return _Stream(read, head).records()
 
@@ -220,9 +220,9 @@ def located(read: Read, head: int = HEAD) -> Iterator[tuple[int, Record]]:
 
 
 def count(read: Read) -> int:
-    """How many records the mbox holds. Raises BadDataError where the stream does not begin as an mbox.
+    """The number of records in the mbox. Raises BadDataError if the stream does not begin as an mbox.
 
-    Without making records: 1.25 times `grep -c '^From '` on 1 GiB.
+    Creates no records: 1.25 times `grep -c '^From '` on 1 GiB.
     """
     stream = _Stream(read, HEAD)
     if not stream.begin():
@@ -247,7 +247,7 @@ def count(read: Read) -> int:
 
 
 def next_postmark(read: Read) -> int | None:
-    """The offset of the first postmark behind a line end in a stream that begins anywhere, or None."""
+    """The offset of the first postmark behind a line end, or None. The stream may begin within a record."""
     buffer = b""
     passed = 0
     searched = 0
@@ -270,7 +270,7 @@ def next_postmark(read: Read) -> int | None:
 
 
 def _doubtful(buffer: bytes, at: int, whole: bool) -> tuple[int, int]:
-    """(postmarks from *at* on, offset to go on from) where the usual date does not tell them all."""
+    """(postmarks from *at* on, offset to continue at) for a buffer in which not all have the usual date."""
     number = 0
     kept = max(len(buffer) - _KEPT, at)
     for hit in _hits(buffer, at):
@@ -284,9 +284,9 @@ def _doubtful(buffer: bytes, at: int, whole: bool) -> tuple[int, int]:
 
 
 class _Stream:
-    """The octets not yet given out, and the search for the next postmark in them.
+    """The octets not yet returned, and the search for the next postmark in them.
 
-    ``buffer[start:]`` is the record begun and not finished; up to ``searched`` it holds no other postmark.
+    ``buffer[start:]`` is the unfinished record; up to ``searched`` it holds no other postmark.
     """
 
     __slots__ = ("buffer", "done", "ended", "large", "limit", "number", "read", "searched", "start")
@@ -299,11 +299,11 @@ class _Stream:
         self.searched = 0
         self.number = 0
         self.done = False  # nothing follows the buffer
-        self.large: Record | None = None  # the record that `more` goes on with
-        self.ended = False  # whether its end is at `searched`
+        self.large: Record | None = None  # the large record that `more` continues
+        self.ended = False  # whether `large` ends at `searched`
 
     def records(self) -> Iterator[Record]:
-        """One pass over each block; 0.5 µs for a record on top of the search."""
+        """Yield the records in one pass over each block; 0.5 µs per record besides the search."""
         if not self.begin():
             return
         while self.start < len(self.buffer):
@@ -344,7 +344,7 @@ class _Stream:
         return True
 
     def _fill(self) -> None:
-        """Read on: at least as much as is kept, so that small reads do not make copying quadratic."""
+        """Read at least as many octets as are kept: copying for small reads would be quadratic."""
         pieces = [self.buffer[self.start :]]
         missing = max(len(pieces[0]), 1)
         while missing > 0:
@@ -359,7 +359,7 @@ class _Stream:
         self.start = 0
 
     def _large(self) -> Iterator[Record]:
-        """Give out a record whose end is not in sight, then pass over what the caller left of it."""
+        """Yield a record whose end is not yet read, then skip what the caller did not read of it."""
         self.number += 1
         safe = self.searched - _KEPT
         self.large = record = Record(self.buffer, self.start, safe, self.number, self)
@@ -384,7 +384,7 @@ class _Stream:
         return b""
 
     def _look(self) -> None:
-        """Move `searched` on to the end of the large record, or as far as is certain to be its own."""
+        """Advance `searched` to the end of the large record, or as far as surely belongs to it."""
         buffer = self.buffer
         for hit in _hits(buffer, self.searched):
             found = hit.lastindex or is_postmark(buffer, hit.start() + 1, self.done)

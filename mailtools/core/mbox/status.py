@@ -1,8 +1,7 @@
 """Flags of a message, from the fields in which an mbox keeps them.
 
 Owns the unwritten standard of Status, X-Status, X-Keywords (Alpine, mutt, Dovecot) and X-Mozilla-Status. It
-does not say who may believe them: in an mbox they are the owner's, in a message that arrives they are a
-stranger's.
+does not decide whether to trust them: in an mbox the owner set them, in an arriving message the sender did.
 
 Invariant: never raises on any octets.
 """

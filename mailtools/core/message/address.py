@@ -1,13 +1,13 @@
-"""Address lists: who a message is from and to, and where it must go.
+"""Address lists: parses the values of From, To, Cc and the like into mailboxes.
 
 Owns RFC 5322 §3.4 (mailboxes and groups), §4.4 (obsolete: routes, empty entries, white space around dots),
 the addresses of RFC 6532 (UTF-8), and the broken lists that real headers hold. Encoded words of names are
-decoded *after* the list was split. It does not judge an address: that is for the one who sends to it.
+decoded *after* the list is split. It does not check that an address can be used; the sending code does.
 
-Invariants: nothing raises on any octets; time is linear in the value, with no recursion: each octet is looked
-at a bounded number of times, so a million addresses, or nested comments, take seconds.
+Invariants: nothing raises on any octets; time is linear in the value, with no recursion: each octet is read
+a bounded number of times, so a million addresses, or nested comments, take seconds.
 
-An entry in the usual form is one match of `_USUAL` (1.5 µs); others go token by token (about 1 µs each).
+An entry in the usual form is one match of `_USUAL` (1.5 µs); other entries are read by tokens (1 µs a token).
 """
 
 import re
@@ -72,12 +72,12 @@ def addresses(header_value: bytes | str) -> list[Address]:
 
 
 def addr_specs(header_value: bytes | str) -> list[str]:
-    """The addr-specs alone: what an envelope is made of. Entries without one are left out."""
+    """The addr-specs alone, as an envelope needs them. Entries without an addr-spec are left out."""
     return [address.spec for address in addresses(header_value) if address.spec]
 
 
 def first_name(header_value: bytes) -> str:
-    """How a line names the first mailbox of a list: its display name, else its addr-spec, else the text."""
+    """A label for the first mailbox of a list: its display name, else its addr-spec, else the raw text."""
     return _first_name(header_value) if len(header_value) < 200 else _first_name.__wrapped__(header_value)
 
 
@@ -99,10 +99,10 @@ def _named(name: str) -> str:
 
 
 class _Parser:
-    """Reads one entry at a time out of *text*; keeps what it learnt about the rest of it.
+    """Reads one entry at a time out of *text*.
 
-    A quote or comment that is never closed is taken as white space; that it is not closed is remembered, or a
-    list of such would be searched to its end again and again.
+    A quote or comment that is never closed counts as white space. The parser remembers that none closes:
+    searching to the end of the list for each of them would take quadratic time.
     """
 
     __slots__ = ("open_comment", "open_quote", "text")
@@ -113,7 +113,7 @@ class _Parser:
         self.open_comment = False
 
     def entry(self, at: int, found: list[Address]) -> int:
-        """Read the entry at *at*, add what it holds to *found*; return the offset of the next."""
+        """Read the entry at offset *at*, add its mailboxes to *found*; return the offset of the next."""
         before: list[_Token] = []
         angle: list[_Token] | None = None
         current = before
@@ -130,11 +130,11 @@ class _Parser:
             elif text == "<":
                 angle = current = []
             elif text == ">" and current is angle:
-                current = []  # what stands behind the address is nobody's name
+                current = []  # text behind the address is not part of the display name
             elif text == ":" and current is angle:
-                current.clear()  # a route: <@a,@b:user@host>
+                current.clear()  # RFC 5322 §4.4, a route: <@a,@b:user@host>
             elif text == ":" and ("special", "@") not in before:
-                before.clear()  # the name of a group
+                before.clear()  # RFC 5322 §3.4: the name of a group
                 comment = ""
             elif text == ";" or (text == "," and not (current is angle and _is_route(current))):
                 break
@@ -162,7 +162,7 @@ class _Parser:
                 yield "space", " ", at
 
     def _comment(self, at: int) -> int:
-        """The offset behind the comment whose text is at *at*, or -1. Nesting is counted, not followed."""
+        """The offset behind the comment whose text begins at *at*, or -1. A counter tracks the nesting."""
         depth = 1
         for match in _PAREN.finditer(self.text, at):
             if match[0] == "(":
@@ -175,7 +175,7 @@ class _Parser:
 
 
 def _is_route(angle: list[_Token]) -> bool:
-    """Tell whether a comma here parts the domains of a route and not two mailboxes."""
+    """Tell whether a comma at this place separates domains of a route (RFC 5322 §4.4), not mailboxes."""
     return not angle or angle[0] == ("special", "@")
 
 
@@ -198,7 +198,7 @@ def _add(before: list[_Token], angle: list[_Token] | None, comment: str, found: 
 
 
 def _specs(tokens: list[_Token]) -> list[str]:
-    """The words of *tokens*, white space around @ and dots taken away (RFC 5322 §4.4)."""
+    """The words of *tokens*, without the white space around @ and dots (RFC 5322 §4.4)."""
     specs: list[list[str]] = []
     glue = False
     space = True
@@ -218,7 +218,7 @@ def _specs(tokens: list[_Token]) -> list[str]:
 
 
 def _requoted(quoted: str) -> str:
-    """A quoted local part without quotes where it needs none (RFC 5321 §4.1.2: the simplest form)."""
+    """A quoted local part, without its quotes if it needs none (RFC 5321 §4.1.2: the simplest form)."""
     text = _ESCAPED.sub(r"\1", quoted[1:-1].replace("\r", "").replace("\n", ""))
     if _DOT_ATOM.fullmatch(text):
         return text

@@ -1,20 +1,20 @@
-"""aliases(5): ``name: target, target ...``; what one line of it means.
+"""Parses aliases(5) files: ``name: target, target ...``.
 
-Knows no users and opens no file; an ``:include:`` is a target like others. Owns the form that sendmail,
-Postfix and Exim share: comments, lines that go on with white space, quoted names and targets.
+Knows no users and opens no file: an ``:include:`` target is returned, not read. Owns the form that sendmail,
+Postfix and Exim share: comments, continuation lines that begin with white space, quoted names and targets.
 """
 
 import re
 from typing import NamedTuple
 
-# A target, up to the next comma outside quotes. It gives nothing back (*+): else white space before a quote
-# without end would cost cubic time.
+# A target, up to the next comma outside quotes. The possessive *+ never backtracks: backtracking would take
+# cubic time for white space before a quote that is never closed.
 _TARGET = re.compile(r'((?:"(?:[^"\\]|\\.)*"|[^,"])*+)(?:,|\Z)', re.DOTALL)
 _NAME = re.compile(r'("(?:[^"\\]|\\.)*"|[^:\s"]+)\s*:(?!include:)(.*)', re.DOTALL)
 
 
 class AliasAddress(NamedTuple):
-    """A name here or an address anywhere; *is_final*: the name is a user, whatever aliases it has."""
+    """A local name or a full address. *is_final*: deliver to the user of that name; do not expand aliases."""
 
     text: str
     is_final: bool = False
@@ -33,7 +33,7 @@ class Command(NamedTuple):
 
 
 class Include(NamedTuple):
-    """A file of more targets."""
+    """A file whose lines are further targets."""
 
     path: str
 
@@ -43,7 +43,7 @@ Aliases = dict[str, tuple[AliasTarget, ...]]
 
 
 def parse(text: str) -> tuple[Aliases, list[str]]:
-    """The aliases by name in lower case, and what is wrong with lines that are passed over."""
+    """(the aliases by name in lower case, one sentence for each line that is ignored as wrong)."""
     found: Aliases = {}
     problems = []
     for number, line in _logical_lines(text):
@@ -63,7 +63,7 @@ def parse(text: str) -> tuple[Aliases, list[str]]:
 
 
 def parse_targets(text: str) -> tuple[AliasTarget, ...]:
-    """Targets between commas and line ends, as an alias and an included file have them."""
+    """The targets in *text*, which are separated by commas."""
     words = []
     at = 0
     while at < len(text):
@@ -77,13 +77,13 @@ def parse_targets(text: str) -> tuple[AliasTarget, ...]:
 
 
 def parse_include(text: str) -> tuple[AliasTarget, ...]:
-    """The targets of an included file: lines of them, comments between."""
+    """The targets of an included file: one or more targets a line; comment lines are skipped."""
     lines = [line for line in text.split("\n") if not line.lstrip().startswith("#")]
     return parse_targets(",".join(lines))
 
 
 def _logical_lines(text: str) -> list[tuple[int, str]]:
-    """Lines joined with those that go on with white space: (number of the first, text)."""
+    """(number, text) of each line, joined with its continuation lines, which begin with white space."""
     found: list[tuple[int, str]] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -109,7 +109,7 @@ def _target(word: str) -> AliasTarget:
 
 
 def _unquoted(word: str) -> str:
-    """``"|cmd a"`` and ``|"cmd a"`` without their quotes."""
+    """Remove the quotes of *word*, which may be ``"|cmd a"`` or ``|"cmd a"``."""
     if len(word) > 1 and word[0] == word[-1] == '"':
         return re.sub(r"\\(.)", r"\1", word[1:-1])
     if word.startswith('|"') and word.endswith('"'):

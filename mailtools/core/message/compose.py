@@ -1,15 +1,15 @@
-"""Composing: a draft in, the octets of a message out.
+"""Composes the octets of a message from a draft.
 
-Owns the making of RFC 5322 §3.6 (fields), RFC 2045 §4 (MIME-Version), RFC 2046 §5.1 (multipart/mixed and
-multipart/alternative) and RFC 2183 (attachments). How a field or a content is encoded is known by `encode`.
-It knows no clock, no files and no randomness: date, message id and boundary are arguments. It sends nothing:
-Bcc is written as a field, for whoever sends the message to take the recipients of it and the field out.
+Owns the writing of RFC 5322 §3.6 (fields), RFC 2045 §4 (MIME-Version), RFC 2046 §5.1 (multipart/mixed and
+multipart/alternative) and RFC 2183 (attachments). `encode` encodes the fields and contents. This module knows
+no clock, no files and no randomness: date, message id and boundary are arguments. It sends nothing: Bcc is
+written as a field; the code that sends the message reads its recipients and removes it.
 
-Structure: text alone is text/plain; with HTML both are a multipart/alternative; attachments follow in a
-multipart/mixed. A message as attachment is message/rfc822, as it is.
+Structure: text alone is text/plain; text and HTML are a multipart/alternative; attachments follow in a
+multipart/mixed. An attached message is a message/rfc822, unchanged.
 
-Invariants: the octets have LF line ends, end with one, and pass `encode`'s promises on to every field; no
-content can end the part that holds it, whatever it says, for the boundary is one that it does not hold.
+Invariants: the octets have LF line ends and end with one; every field keeps the promises of `encode`; no
+content can end the part that holds it, because the boundary occurs in none of the parts.
 """
 
 import re
@@ -23,7 +23,7 @@ from mailtools.core.message.address import Address
 _TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}")
 _LINE_ENDS = re.compile(r"\r\n?")
 
-# Fields that a draft has places for, or that say how the octets are to be read: never among `Draft.headers`.
+# Fields that a draft has members for, or that describe the encoding: not allowed in `Draft.headers`.
 OWN_FIELDS = frozenset({"from", "to", "cc", "bcc", "reply-to", "subject", "mime-version"})
 _ADDRESS_FIELDS = frozenset({
     "sender", "resent-from", "resent-to", "resent-cc", "resent-sender", "disposition-notification-to",
@@ -36,15 +36,15 @@ _ONCE = frozenset({"date", "sender", *_ID_FIELDS})  # RFC 5322 §3.6
 class Attachment(NamedTuple):
     """A file, or a message (type message/rfc822), that goes with a draft."""
 
-    name: str  # as the reader shall see it
+    name: str  # the file name shown to the reader
     type: str  # "image/png"
     octets: bytes
     charset: str = ""  # of text
-    source: str = ""  # the file it was read from, for who writes the draft down
+    source: str = ""  # path of the file it was read from, for code that saves the draft
 
 
 class Draft(NamedTuple):
-    """A message as its writer sees it."""
+    """A message before it is encoded: addresses, subject, text, HTML and attachments as Unicode text."""
 
     from_: tuple[Address, ...] = ()
     to: tuple[Address, ...] = ()
@@ -52,24 +52,27 @@ class Draft(NamedTuple):
     bcc: tuple[Address, ...] = ()
     reply_to: tuple[Address, ...] = ()
     subject: str = ""
-    headers: tuple[tuple[str, str], ...] = ()  # others, in order; Date and Message-ID stand for ours
+    headers: tuple[tuple[str, str], ...] = ()  # other fields, in order; Date and Message-ID replace ours
     text: str = ""
     html: str = ""
     attachments: tuple[Attachment, ...] = ()
 
     @property
     def has_recipients(self) -> bool:
-        """Whether anybody is to get it."""
+        """Whether To, Cc or Bcc names anybody."""
         return bool(self.to or self.cc or self.bcc)
 
     def plus(self, place: str, people: Sequence[Address]) -> "Draft":
-        """The same with *people* in a *place* ("to", "cc" ...) too, each of them once."""
+        """A copy with *people* added to the field *place* ("to", "cc" ...), duplicates removed."""
         changed: dict[str, Any] = {place: tuple(dict.fromkeys((*getattr(self, place), *people)))}
         return self._replace(**changed)
 
 
 def mailboxes(what: str, text: str) -> tuple[Address, ...]:
-    """The mailboxes that a person wrote, each fit for `Draft`. Raises BadDataError; *what* tells where."""
+    """Parse the mailboxes that a person typed, for use in `Draft`.
+
+    *what* names the field or option in errors. Raises BadDataError for an entry that is no address.
+    """
     found = address.addresses(encode.plain(what, text))
     for entry in found:
         if not encode.is_spec(entry.spec):
@@ -82,7 +85,7 @@ def mailboxes(what: str, text: str) -> tuple[Address, ...]:
 
 
 def check_header(name: str, value: str) -> None:
-    """Raises BadDataError where *name* and *value* cannot be one of `Draft.headers`."""
+    """Check one field of `Draft.headers`. Raises BadDataError if it is not allowed or cannot be encoded."""
     lower = encode.field_name(name).lower()
     if lower in OWN_FIELDS or lower.startswith("content-"):
         raise BadDataError(f"{name}: this field is made from the draft; leave it out")
@@ -90,9 +93,9 @@ def check_header(name: str, value: str) -> None:
 
 
 def compose(draft: Draft, date: str, message_id: str, boundary: str) -> bytes:
-    """The message that *draft* describes.
+    """Compose the message that *draft* describes; LF line ends.
 
-    *boundary*: letters and digits that nobody can foretell. Raises BadDataError.
+    *boundary*: letters and digits that cannot be guessed. Raises BadDataError if a field cannot be written.
     """
     fields = [_checked_date(draft, date)]
     if len(draft.from_) != 1:
@@ -180,7 +183,7 @@ def _attached(attachment: Attachment) -> bytes:
 
 
 def _multipart(kind: str, parts: Sequence[bytes], boundary: str) -> bytes:
-    # "=_" stands in no base64 and in no quoted-printable; what else holds it by chance gets another one.
+    # "=_" occurs in no base64 and no quoted-printable (RFC 2045 §6.7). Other parts are searched for it.
     boundary = f"=_{boundary}"
     while any(boundary.encode() in part for part in parts):
         boundary += "x"

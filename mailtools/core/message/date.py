@@ -1,11 +1,11 @@
-"""Dates of messages: reading what is found, writing what is right.
+"""Dates of messages: reads all common forms, writes the standard form.
 
-Owns RFC 5322 §3.3 (date-time) and §4.3 (obsolete forms: two-digit years, named zones), and reads what else
-stands in Date fields and postmarks: asctime, ISO 8601, missing weekday, seconds or zone, comments anywhere.
-It knows no clock and no local time zone: both are arguments.
+Owns RFC 5322 §3.3 (date-time) and §4.3 (obsolete forms: two-digit years, named zones), and reads the other
+forms found in Date fields and postmarks: asctime, ISO 8601, missing weekday, seconds or zone, comments
+anywhere. It knows no clock and no local time zone: both are arguments.
 
 A *moment* is ``(seconds since 1970-01-01 UTC, offset in minutes east)``. A date whose zone is unknown
-("-0000", none, an unheard-of name) is read as UTC, as RFC 5322 §4.3 asks.
+("-0000", missing, or an unknown name) is read as UTC, as RFC 5322 §4.3 asks.
 
 Invariants: never raises on any octets; time is linear in the value, of which no more than 200 octets are
 read; ``parse(format_date(s, o)) == (s, o)`` for whole seconds in the years 1 to 9999.
@@ -40,7 +40,7 @@ _CLOCK = (
 _ZONE = rb"\s{0,9}\(?(?:(?:gmt|utc)?(?P<sign>[+-])(?P<zh>\d\d):?(?P<zm>\d\d)|(?P<zone>[a-z]{1,5}))?"
 _GAP = rb"[\s,-]{1,9}"
 
-_DAY_OF_WEEK = rb"(?:[a-z]{2,12}[.,\s]{1,9})?"  # says nothing and is passed over
+_DAY_OF_WEEK = rb"(?:[a-z]{2,12}[.,\s]{1,9})?"  # ignored: the date is complete without it
 
 _FORMS = (
     # RFC 5322 and 822: [Wed,] 21 Aug 2002 08:30:52 -0400
@@ -56,13 +56,13 @@ _COMMENT = lazy(rb"\([^()]{0,100}\)")
 
 
 class Moment(NamedTuple):
-    """A point in time as a message gives it."""
+    """A point in time, with the UTC offset that its writer used."""
 
     seconds: int  # since 1970-01-01 00:00 UTC
     offset: int  # of the writer's clock, minutes east of UTC
 
 
-# The form nearly all messages have, with fixed places: one match and no dictionary.
+# The form of nearly all messages, with numbered groups: one match and no groupdict.
 _USUAL = lazy(
     rb"(?:[A-Z][a-z][a-z], {1,2})?(\d{1,2}) ([A-Z][a-z][a-z]) (\d{4}) (\d\d):(\d\d):(\d\d) ([+-]\d{4})\b"
 )
@@ -70,7 +70,7 @@ _USUAL_MONTHS = {name.encode(): number for number, name in enumerate(_MONTHS, 1)
 
 
 def parse(value: bytes) -> Moment | None:
-    """The moment that the date *value* (unfolded) names; None where it names none."""
+    """The moment that the unfolded field value *value* gives; None if it holds no valid date."""
     fields = clock_fields(value)
     if fields is None:
         return None
@@ -78,7 +78,7 @@ def parse(value: bytes) -> Moment | None:
 
 
 def clock_fields(value: bytes) -> tuple[int, int, int, int, int, int, int] | None:
-    """(year, month, day, hour, minute, second, offset in minutes) as written, or None; all are in range."""
+    """(year, month, day, hour, minute, second, offset in minutes east) as written; None if invalid."""
     match = _USUAL.match(value)
     if match:
         month = _USUAL_MONTHS.get(match[2], 0)
@@ -99,7 +99,7 @@ def clock_fields(value: bytes) -> tuple[int, int, int, int, int, int, int] | Non
 
 
 def seconds(clock: tuple[int, int, int, int, int, int, int], utc: bool) -> int:
-    """Seconds since 1970-01-01 of `clock_fields`: in UTC, or as the writer's own clock counts them."""
+    """Seconds since 1970-01-01 of `clock_fields`. *utc*: subtract the offset; else count local time."""
     year, month, day, hour, minute, second, offset = clock
     at = days_before(year, month, day) * 86400 + hour * 3600 + minute * 60 + min(second, 59)
     return at - offset * 60 if utc else at
@@ -107,7 +107,7 @@ def seconds(clock: tuple[int, int, int, int, int, int, int], utc: bool) -> int:
 
 @cache
 def _forms() -> "list[re.Pattern[bytes]]":
-    """Compiled when the first unusual date comes: it takes as long as importing the rest of the module."""
+    """Compile `_FORMS` at the first unusual date: it takes as long as importing the rest of the module."""
     import re
 
     return [re.compile(form, re.IGNORECASE) for form in _FORMS]
@@ -169,12 +169,12 @@ def _checked(
         return None
     if day == 29 and month == 2 and (year % 4 or (year % 100 == 0 and year % 400)):
         return None
-    # An offset that no clock has is a zone unknown: RFC 5322 §3.3 allows up to 99:59.
+    # RFC 5322 §3.3 allows offsets up to 99:59; one of a day or more counts as an unknown zone.
     return year, month, day, hour, minute, second, offset if -1440 < offset < 1440 else 0
 
 
 def days_before(year: int, month: int, day: int) -> int:
-    """Days from 1970-01-01 to a date of the Gregorian calendar (the year begins with March here)."""
+    """Days from 1970-01-01 to a Gregorian date. Years are counted from March, so leap days come last."""
     year -= month < 3
     month = (month + 9) % 12
     return 365 * year + year // 4 - year // 100 + year // 400 + (month * 306 + 5) // 10 + day - 719469

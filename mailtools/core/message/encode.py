@@ -1,14 +1,14 @@
-"""What a person wrote, as a message may hold it: fields folded, words and contents encoded.
+"""Encodes text for a message: folds fields, encodes words, parameters and contents.
 
 The writing half of `words`, `address` and `mime`. Owns RFC 5322 §2.2.3 (folding), RFC 2047 §2, §5 (encoded
 words: where they may stand, how long they are), RFC 2231 §3, §4 (parameters that are long or not ASCII),
-RFC 2045 §6 (transfer encodings) and, of RFC 6532, that an address may stay UTF-8. It knows no message: a
-field, a parameter or a content comes in, octets go out.
+RFC 2045 §6 (transfer encodings) and, of RFC 6532, that an address may stay UTF-8. It handles one field,
+parameter or content at a time, never a whole message.
 
-Invariants: no text makes a second field or line (CVE-2024-6923: a control character raises BadDataError); no
-line is longer than 998 octets, and none longer than `LINE` where a space or an encoded word allows to fold
-it; all is ASCII but for addresses that are not; what was written is read back the same by `words`, `address`
-and `mime`. Line ends are LF.
+Invariants: no text can add a second field or line (CVE-2024-6923: a control character raises BadDataError);
+no line is longer than 998 octets, and none is longer than `LINE` if it can be folded at a space or an encoded
+word; output is ASCII except for addresses that are not; `words`, `address` and `mime` read the same text
+back. Line ends are LF.
 """
 
 import re
@@ -21,14 +21,14 @@ from mailtools.core.message.address import Address
 from mailtools.core.patterns import lazy
 from mailtools.core.wire import eol
 
-LINE = 76  # columns: RFC 2047 §2 allows no more to a line with an encoded word, RFC 5322 §2.1.1 78 to others
+LINE = 76  # columns of a line with an encoded word (RFC 2047 §2); other lines may have 78 (RFC 5322 §2.1.1)
 MAX_LINE = 998  # octets (RFC 5322 §2.1.1)
 _WORD = 75  # columns of one encoded word
-_LONGEST = 900  # octets that cannot be folded: with a field's name they still fit into a line
-_CROWDED = 24  # columns left in a line that are not worth an encoded word
+_LONGEST = 900  # octets of a word that cannot be folded: it still fits into a line with the field's name
+_CROWDED = 24  # columns; an encoded word is not started in less room than this
 
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_ODD_SPACE = re.compile(r"[^\S ]")  # a letter to RFC 6532, and white space to most readers
+_ODD_SPACE = re.compile(r"[^\S ]")  # atext by RFC 6532 §3.2, but most programs treat it as white space
 _NAME = re.compile(r"[!-9;-~]{1,76}")
 _TOKEN = re.compile(r" *[^ ]+")  # a word, and the spaces before it
 _ID = re.compile(r"[!-~]+")
@@ -41,7 +41,7 @@ _SPEC = lazy(
     rf'(?:{_ATEXT_8}+(?:\.{_ATEXT_8}+)*|"(?:[^\x00-\x1f"\\\x7f]|\\[ -~])*")'
     rf"@(?:{_LABEL}(?:\.{_LABEL})*|\[[!-Z^-~]{{1,255}}\])"
 )
-_Q_PLAIN = lazy(rb"[A-Za-z0-9!*+/ -]")  # RFC 2047 §5 (3): the set that is right in a phrase too
+_Q_PLAIN = lazy(rb"[A-Za-z0-9!*+/ -]")  # RFC 2047 §5 (3): the set allowed in a phrase, hence everywhere
 _PLAIN_PARAMETER = lazy(r"(?! )[ !#-\[\]-~]*(?<! )")
 _QP_PLAIN = bytes({9, 10, *range(32, 127)} - {ord("=")})
 _QP_OCTETS = [b"=%02X" % octet for octet in range(256)]
@@ -53,9 +53,9 @@ _PERCENTED = lazy(rb"[^A-Za-z0-9!#$&+.^_`|~-]")  # RFC 2231 §7: attribute-char
 
 
 def plain(what: str, text: str) -> str:
-    """*text* as the value of a field: a tab is a space, and none stand around it.
+    """*text* as the value of a field: tabs become spaces, outer spaces are removed.
 
-    Raises BadDataError where it holds a control character; *what* tells the writer where.
+    Raises BadDataError if it holds a control character; *what* names the field in the error.
     """
     match = _CONTROL.search(text)
     if match:
@@ -67,7 +67,7 @@ def plain(what: str, text: str) -> str:
 
 
 def field_name(name: str) -> str:
-    """*name*, if a field can have it (RFC 5322 §3.6.8), else BadDataError."""
+    """Return *name*. Raises BadDataError if it is no valid field name (RFC 5322 §3.6.8)."""
     if not _NAME.fullmatch(name):
         raise BadDataError(
             f"not the name of a header field: {name[:80]!r}; write letters, digits and hyphens"
@@ -76,7 +76,7 @@ def field_name(name: str) -> str:
 
 
 def is_spec(spec: str) -> bool:
-    """Tell whether *spec* is ``local@domain`` as a field may hold it, and short enough for a line."""
+    """Tell whether *spec* is a ``local@domain`` (RFC 5322 §3.4.1, RFC 6532) that fits on one line."""
     return (
         len(spec) < _LONGEST
         and bool(_SPEC.fullmatch(spec))
@@ -90,14 +90,14 @@ def is_spec(spec: str) -> bool:
 
 
 class _Fold:
-    """A field that grows word by word; a new line begins where the next word does not fit."""
+    """Builds a field word by word and folds before a word that does not fit (RFC 5322 §2.2.3)."""
 
     def __init__(self, name: str) -> None:
         self._pieces = [f"{field_name(name)}:"]
         self._column = len(name) + 1
 
     def add(self, word: str) -> None:
-        """Add *word* behind one space. The first stays on the name's line: some programs want it there."""
+        """Add a space and *word*. The first word stays on the name's line: some programs want it there."""
         width = len(word.encode()) + 1
         if self._column + width > LINE and len(self._pieces) > 1:
             self._pieces.append("\n")
@@ -107,7 +107,7 @@ class _Fold:
 
     @property
     def room(self) -> int:
-        """Columns for an encoded word: what is left of the line, or a new one."""
+        """Columns for the next encoded word: the rest of this line, or a new line."""
         left = LINE - self._column - 1
         return _WORD if left < _CROWDED and len(self._pieces) > 1 else max(min(left, _WORD), _CROWDED)
 
@@ -116,9 +116,9 @@ class _Fold:
 
 
 def text_field(name: str, text: str) -> bytes:
-    """A field of free text, as Subject. Raises BadDataError.
+    """A field of free text, such as Subject. Raises BadDataError if *name* or *text* cannot be written.
 
-    From the first to the last word that needs it, all is encoded; the words around stay readable.
+    Everything from the first to the last word that needs encoding is encoded; the words around it stay plain.
     """
     fold = _Fold(name)
     tokens = _TOKEN.findall(plain(name, text))
@@ -171,7 +171,7 @@ def phrase(display: str) -> str:
 
 
 def id_field(name: str, text: str) -> bytes:
-    """A field of message ids: nothing is encoded, folded between them (RFC 5322 §3.6.4). BadDataError."""
+    """A field of message ids, folded between ids, never encoded (RFC 5322 §3.6.4). Raises BadDataError."""
     fold = _Fold(name)
     for word in plain(name, text).split():
         if not _ID.fullmatch(word) or len(word) > _LONGEST:
@@ -181,9 +181,9 @@ def id_field(name: str, text: str) -> bytes:
 
 
 def encoded_words(text: str, room: int = _WORD) -> list[str]:
-    """*text* as RFC 2047 words, the first of at most *room* columns, cut between characters only.
+    """*text* as RFC 2047 encoded words, cut between characters only; the first has at most *room* columns.
 
-    Q where half of it or more can then be read without a decoder, B where that would be longer for nothing.
+    Q encoding if at least half of the octets stay readable in it, else B.
     """
     octets = text.encode()
     is_q = 2 * len(_Q_PLAIN.findall(octets)) >= len(octets)
@@ -228,9 +228,9 @@ def _q(octets: bytes) -> str:
 
 
 def parametrised(name: str, value: str, parameters: Iterable[tuple[str, str]]) -> bytes:
-    """Content-Type, Content-Disposition: *value* and *parameters*, long and foreign ones as in RFC 2231.
+    """A Content-Type or Content-Disposition field; long or non-ASCII parameters as in RFC 2231 §3 and §4.
 
-    A control character, as the name of a file can hold one, becomes ``_``.
+    A control character, which a file name can hold, becomes ``_``. Raises BadDataError.
     """
     words = [value]
     for key, text in parameters:
@@ -262,28 +262,28 @@ def _parameter(key: str, value: str) -> list[str]:
 
 
 class Content(NamedTuple):
-    """A content and how it is encoded."""
+    """The encoded octets of a part and the name of their Content-Transfer-Encoding."""
 
     encoding: str  # 7bit, 8bit, quoted-printable, base64
     octets: bytes
 
 
 def is_sendable(octets: bytes) -> bool:
-    """Tell whether *octets* can stand in a message (LF) as they are: no CR, no NUL, no line over 998."""
+    """Tell whether *octets* (LF) need no encoding: no CR, no NUL, no line over 998 octets (RFC 2045 §2.7)."""
     return b"\0" not in octets and b"\r" not in octets and not eol.has_line_over(octets + b"\n", MAX_LINE + 1)
 
 
 def text_content(octets: bytes) -> Content:
-    """Text as it is where it is ASCII, else as `encoded_content`."""
+    """7bit if *octets* are ASCII and `is_sendable`, else `encoded_content`."""
     if octets.isascii() and is_sendable(octets):
         return Content("7bit", octets)
     return encoded_content(octets)
 
 
 def encoded_content(octets: bytes) -> Content:
-    """Any octets as quoted-printable or base64, whichever is shorter.
+    """*octets* as quoted-printable or base64, whichever is shorter.
 
-    Decoded, it is *octets* again: with other line ends than LF it is base64.
+    Decoding gives the same octets; a content with CR or NUL is therefore always base64.
     """
     whole = binary_content(octets)
     if b"\r" in octets or b"\0" in octets:
@@ -293,10 +293,10 @@ def encoded_content(octets: bytes) -> Content:
 
 
 def quoted_printable(octets: bytes, limit: int) -> bytes | None:
-    """*octets* (LF) as quoted-printable in lines of 76; None where that is more than *limit* octets.
+    """*octets* (LF) as quoted-printable in lines of 76 (RFC 2045 §6.7); None if longer than *limit* octets.
 
-    Nothing in it is a delimiter of a multipart, a postmark or the end of SMTP's data, not even by a line that
-    was broken: at the begin of a line ``--``, ``From `` and a dot that stands alone are encoded.
+    No line of the result is a multipart delimiter, a postmark or the end of SMTP's data, even where a soft
+    break begins the line: ``--``, ``From `` and a lone dot at the start of a line are encoded.
     """
     if len(octets) + 2 * len(octets.translate(None, _QP_PLAIN)) > limit:
         return None
@@ -311,18 +311,18 @@ def _qp(match: re.Match[bytes]) -> bytes:
 
 
 def _qp_broken(line: re.Match[bytes]) -> bytes:
-    """A long line in pieces, none longer than leaves room for the first octet of each to be encoded."""
+    """Break a long line into pieces that leave room to encode the first octet of each piece."""
     return _QP_START.sub(lambda match: b"=\n" + _QP_OCTETS[match[0][2]], _QP_PIECE.sub(rb"\g<0>=\n", line[0]))
 
 
 def binary_content(octets: bytes) -> Content:
-    """Base64, in lines of 76."""
+    """*octets* as base64 in lines of 76 columns (RFC 2045 §6.8)."""
     lines = re.findall(rb".{1,76}", b2a_base64(octets, newline=False))
     return Content("base64", b"\n".join(lines))
 
 
 def message_content(octets: bytes) -> Content | None:
-    """A message within a message: RFC 2046 §5.2.1 allows it no encoding. None where it cannot go so."""
+    """A message/rfc822 content. RFC 2046 §5.2.1 forbids to encode it: None if it cannot be sent as it is."""
     if not is_sendable(octets):
         return None
     return Content("7bit" if octets.isascii() else "8bit", octets)

@@ -1,11 +1,11 @@
-"""The header of a message: where it ends, what its fields say, and how to take a field out.
+"""The header of a message: finds its end, reads its fields, removes fields.
 
 Owns RFC 5322 §2.1 (header, empty line, body) and §2.2 (fields, folding), over octets. It does not know
 what a field means (`address`, `date`, `words` and `mime` do), nor where the message is kept.
 
 Invariants: line ends may be LF or CRLF, even mixed; nothing raises on any octets; every function takes time
-linear in the header. A line that is no field belongs to the header all the same, for servers of every age
-have put odd lines there; only where the very first line is no field is there no header at all.
+linear in the header. A line that is no field still belongs to the header, because servers of every age have
+put odd lines there; only if the very first line is no field, there is no header.
 
 An *offset* is counted in octets from the start of the buffer given; a *range* is a pair of them, end
 excluded. Names are given without colon, in any case.
@@ -21,7 +21,7 @@ from functools import lru_cache
 
 from mailtools.core.patterns import lazy
 
-# A line that can open a header: it has a colon, or is the "From " line that some programs leave there.
+# A first line of a header: it has a colon, or is the "From " line that some programs leave there.
 _OPENS = re.compile(rb"[^\n:]*:|>?From ")
 _EMPTY_LINE = lazy(rb"\n\r?\n")
 _NEXT_FIELD = lazy(rb"\n(?![ \t])")
@@ -40,7 +40,7 @@ def body_offset(octets: bytes, start: int = 0, end: int | None = None) -> int:
         return start
     found = octets.find(b"\n\n", start, end)
     near = end if found < 0 else found + 1
-    # Two searches for plain octets are faster than one for \n\r?\n; the second stops where the first did.
+    # Two searches for plain octets are faster than one for \n\r?\n; the second ends at the first one's hit.
     if octets.find(b"\n\r\n", start, near) >= 0:
         match = _EMPTY_LINE.search(octets, start, end)
         assert match
@@ -52,7 +52,7 @@ def fields(octets: bytes, start: int = 0, end: int | None = None) -> Iterator[tu
     """Each field of a header as ``(name, start, value, end)``.
 
     *start* to *end* is the field with its folded lines and line end, *value* the offset behind the colon; the
-    name is in lower case. Lines that are no field are passed over. *octets* from *start* is one header.
+    name is in lower case. Lines that are no field are skipped. *octets* from *start* to *end* is one header.
     """
     end = len(octets) if end is None else end
     while start < end:
@@ -65,7 +65,7 @@ def fields(octets: bytes, start: int = 0, end: int | None = None) -> Iterator[tu
 
 
 def unfold(value: bytes) -> bytes:
-    """A field's value as one line: without the line ends of folding (RFC 5322 §2.2.3) and space around it."""
+    """Unfold a field's value (RFC 5322 §2.2.3) into one line and strip the white space around it."""
     if b"\n" in value:
         value = _FOLD.sub(b"", value)
     return value.strip(b" \t\r\n")
@@ -84,7 +84,7 @@ def value(header: bytes, name: str) -> bytes | None:
 
 
 def remove(header: bytes, *names: str) -> bytes:
-    """*header* without any field of these *names*, folded lines included; all other octets as they were."""
+    """*header* without the fields *names* and their folded lines; all other octets are unchanged."""
     kept = []
     at = 0
     cut = sorted((start, end) for name in names for start, _, end in _ranges(header, name))
@@ -95,7 +95,7 @@ def remove(header: bytes, *names: str) -> bytes:
 
 
 def _ranges(header: bytes, name: str) -> Iterator[tuple[int, int, int]]:
-    """(field, value, end) of every field *name*; the search is one pattern, so absent fields cost little."""
+    """(field, value, end) offsets of every field *name*. One pattern search, so absent fields cost little."""
     here, later = _finders(name)
     end = len(header)
     at = 0
@@ -115,7 +115,7 @@ def _finders(name: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
 
 
 def value_end(octets: bytes, at: int, end: int) -> int:
-    """The offset behind the line end of the field whose value holds offset *at*: folded lines included."""
+    """The offset behind the field whose value holds offset *at*, its folded lines and line end included."""
     while True:
         at = octets.find(b"\n", at, end) + 1
         if not at:
@@ -125,7 +125,7 @@ def value_end(octets: bytes, at: int, end: int) -> int:
 
 
 def _any_case(name: str) -> bytes:
-    """A pattern for *name* in any case: sets are faster than re.IGNORECASE."""
+    """A pattern for *name* in any case. Character sets are faster than re.IGNORECASE."""
     return b"".join(
         b"[%c%c]" % (ord(char.upper()), ord(char.lower())) if char.isalpha() else re.escape(char.encode())
         for char in name
@@ -133,15 +133,15 @@ def _any_case(name: str) -> bytes:
 
 
 class Picker:
-    """Finds the first field of each of some names, and the end of the header, in one pass over a buffer.
+    """Finds the first field of each given name, and the end of the header, in one pass over a buffer.
 
     ``pick(octets, start, end)`` returns the values, unfolded, in the order of the names (None where absent),
     and the offset of the body. *start* must be the offset of the line end before the first field: in an mbox
     that of the postmark.
 
-    The names are looked for as nearly everybody writes them (``Message-ID``) and, where one is missing, in
-    any case. The names in *written_so* are believed to be missing then: the fields by which an mbox keeps
-    its state are written by programs, not by people. (4.2 µs a header instead of 5.4.)
+    The first pass looks for the usual spelling (``Message-ID``); if a name is missing, a second pass looks
+    for any case. A missing name in *written_so* causes no second pass: programs always write the state fields
+    of an mbox in the usual spelling. (4.2 µs a header instead of 5.4.)
     """
 
     __slots__ = ("_any_case", "_as_usual", "_expected", "_width")
@@ -185,7 +185,7 @@ _Finder = tuple[Callable[[bytes, int, int], Iterator[re.Match[bytes]]], list[int
 
 
 def _finder(names: Sequence[str], spelled: Callable[[str], bytes]) -> _Finder:
-    """A search for the fields *names* and for the empty line, and the number of each of its groups' names."""
+    """(search for the fields *names* and the empty line, index into *names* for each group number)."""
     by_letter: dict[str, list[int]] = {}
     for number, name in enumerate(names):
         by_letter.setdefault(name[0].lower(), []).append(number)

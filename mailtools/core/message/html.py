@@ -1,8 +1,8 @@
-"""HTML to text that reads well on a terminal.
+"""Converts HTML to text that reads well on a terminal.
 
-Knows the elements of mail, not the standard's parsing rules: it reads tags with one pattern and keeps no
-tree. It shows nothing that a browser would not, fetches nothing, and leaves making controls visible to the
-terminal's side.
+Knows the elements used in mail, not the standard's parsing rules: it reads tags with one pattern and keeps no
+tree. It shows nothing that a browser would hide and fetches nothing. It does not escape control characters:
+the code that writes to the terminal does.
 
 Invariants: nothing raises on any text; time is linear, nesting costs nothing. (`html.parser` takes quadratic
 time on comments and tags that are never closed, and `html.unescape` raises on a number of 5,000 digits.)
@@ -32,7 +32,7 @@ _MAX_INDENT = 8
 
 
 def to_text(html: str) -> str:
-    """The text of *html*: paragraphs apart, lists marked, quotes with ">", links numbered and listed."""
+    """Convert *html* to text: blank lines between paragraphs, marked lists, ">" quotes, numbered links."""
     return _Page().render(html)
 
 
@@ -43,10 +43,10 @@ class _Page:
         self.pieces: list[str] = []
         self.lines: list[str] = []
         self.blank = True  # whether the last line written is an empty one
-        self.mark = ""  # of the list item that begins
+        self.mark = ""  # "* " or "1. ", for the next line of a list item
         self.quotes = 0
         self.pre = 0
-        self.lists: list[int] = []  # the number of the last item; -1 for marks
+        self.lists: list[int] = []  # per open list the number of its last item; -1 for an unnumbered list
         self.links: list[str] = []
         self.numbers: dict[str, int] = {}
         self.href: list[tuple[int, int]] = []
@@ -77,7 +77,7 @@ class _Page:
         return _BLANK.sub("\n\n", text).strip("\n") + "\n"
 
     def _behind(self, html: str, name: str, at: int, unclosed: set[str]) -> int:
-        """The offset behind the end tag of the hidden element *name*; *at* where it is never closed."""
+        """The offset behind the end tag of the hidden element *name*; *at* if it is never closed."""
         if name in unclosed:
             return at
         match = _END_TAGS[name].search(html, at)
@@ -154,7 +154,7 @@ class _Page:
                 self.pieces.append(f" [{number}]")
 
     def _line(self, keep: bool = False) -> None:
-        """Write the line gathered; an empty one only if *keep*."""
+        """Write the collected pieces as one line; write an empty line only if *keep*."""
         text = "".join(self.pieces)
         self.pieces = []
         self.href = [(number, 0) for number, _ in self.href[-3:]]

@@ -1,17 +1,16 @@
-"""The parts of a message, as octet ranges, and their contents.
+"""Finds the parts of a message as octet ranges and decodes their contents.
 
 Owns RFC 2045 (Content-Type, Content-Transfer-Encoding), RFC 2046 §5.1 (multipart) and §5.2.1
 (message/rfc822), RFC 2183 (Content-Disposition). It copies nothing until a part's content is asked for, and
 knows no terminal.
 
 Invariants: nothing raises on any octets; one pass over the message, no recursion, time linear; at most
-`MAX_DEPTH` levels and `MAX_PARTS` parts are opened, what lies deeper or behind is content of the part that
+`MAX_DEPTH` levels and `MAX_PARTS` parts are opened; everything deeper or later stays content of the part that
 holds it (promise of bounded decoding: CVE-2020-12100 and its kind).
 
-How: every line that begins with "--" is found by one search. A stack holds the multiparts that are open, a
-table their boundaries; a delimiter of an outer one closes the inner ones, as RFC 2046 §5.1.2 asks. A part's
-header is looked for only up to the next such line, so that parts without one do not make the search
-quadratic.
+How: one search finds every line that begins with "--". A stack holds the open multiparts, a table their
+boundaries; a delimiter of an outer multipart closes the inner ones, as RFC 2046 §5.1.2 asks. A part's header
+is searched only up to the next "--" line, so that parts without a header do not make the search quadratic.
 """
 
 import re
@@ -42,7 +41,9 @@ class Part:
         self.octets = octets
         self.start = start
         self.end = limit
-        self.number = number  # as IMAP counts: "1.2"; "" for the whole of a multipart message
+        self.number = (
+            number  # IMAP section (RFC 9051 §6.4.5.1): "1.2"; "" for the root of a multipart message
+        )
         self.children: list[Part] = []
         self._children = 0
         values, self.body = _picked(octets, start, limit)
@@ -57,20 +58,20 @@ class Part:
 
     @property
     def is_multipart(self) -> bool:
-        """Whether it is a multipart that was opened."""
+        """Whether this part is a multipart with children."""
         return bool(self.children) and self.type.startswith("multipart/")
 
     @property
     def is_attachment(self) -> bool:
-        """Whether it is meant to be kept rather than read with the others."""
+        """Whether the part is a file to save (RFC 2183 §2.2) rather than text to read."""
         return self.disposition == "attachment" or bool(self.filename) or not self.type.startswith("text/")
 
     def content(self) -> bytes:
-        """Its octets, transfer encoding undone."""
+        """The content as octets, with the transfer encoding decoded."""
         return decode_transfer(self.octets[self.body : self.end], self.encoding)
 
     def text(self) -> str:
-        """Its content as text with LF, whatever its charset; for text parts."""
+        """The content of a text part as text with LF, decoded from its charset."""
         octets = self.content()
         charset = self.params.get("charset", "")
         if not charset and self.type == "text/html":
@@ -81,21 +82,21 @@ class Part:
 
 
 def _picked(octets: bytes, start: int, limit: int) -> tuple[list[bytes | None], int]:
-    """`Picker.pick` for a header that begins at *start*, whose line end before is another's."""
+    """`Picker.pick` for a header that begins at *start*; it needs the line end before the header."""
     if start:
         return _PICKER.pick(octets, start - 1, limit)
-    # At the very start there is no line end to begin with: put one before a copy of the header.
+    # At offset 0 no line end stands before the header: put one before a copy of it.
     body = header.body_offset(octets, 0, limit)
     return _PICKER.pick(b"\n" + octets[:body], 0, body + 1)[0], body
 
 
 def parse(message: bytes) -> list[Part]:
-    """The parts of *message* (LF or CRLF) in the order of their text; the first is the message itself."""
+    """The parts of *message* (LF or CRLF) in their order in the octets; the first is the message itself."""
     return _Walk(message).run()
 
 
 class _Walk:
-    """One pass over the delimiter lines, and what is open meanwhile."""
+    """One pass over the delimiter lines, with the stack of open parts."""
 
     def __init__(self, octets: bytes) -> None:
         self.octets = octets
@@ -121,7 +122,7 @@ class _Walk:
         return self._finished()
 
     def _finished(self) -> list[Part]:
-        """What is still open ends with the message: a part that was cut off is as long as what is there."""
+        """Close all open parts at the end of the message, which may have been cut off."""
         self._close(0, len(self.octets))
         return self.parts
 
@@ -137,7 +138,7 @@ class _Walk:
         at = line.start()
         self._close(depth + 1, at - self.octets.startswith(b"\r", at - 1) if at else 0)
         if closing:
-            # What stands behind the last delimiter is nobody's; the multipart itself ends with its parent.
+            # Text behind the closing delimiter belongs to no part (RFC 2046 §5.1.1: epilogue).
             self._forget(depth)
             return
         start = self.octets.find(b"\n", line.end())
@@ -145,8 +146,9 @@ class _Walk:
         self._begin(start, max(limit, start), self.open[depth])
 
     def _begin(self, start: int, limit: int, parent: Part | None) -> None:
-        """Open the part at *start*, whose header ends at *limit* at last, and the message in it."""
+        """Open the part at *start* and any message/rfc822 inside it. Headers end at *limit* at the latest."""
         while True:
+            # RFC 2046 §5.1.5: the default type in a multipart/digest
             default = "message/rfc822" if parent and parent.type == "multipart/digest" else "text/plain"
             part = Part(self.octets, start, limit, "", default)
             part.number = _number(part, parent)
@@ -166,7 +168,7 @@ class _Walk:
                 return
 
     def _close(self, depth: int, end: int) -> None:
-        """Everything open from *depth* on ends at offset *end*."""
+        """End all parts from *depth* on at offset *end*."""
         while len(self.open) > depth:
             self._forget(len(self.open) - 1)
             part = self.open.pop()
@@ -174,7 +176,7 @@ class _Walk:
             part.body = min(part.body, part.end)
 
     def _forget(self, depth: int) -> None:
-        """The multipart at *depth* takes no more parts."""
+        """Ignore further delimiters of the multipart at *depth*."""
         boundary = self.open[depth]._boundary
         depths = self.boundaries.get(boundary)
         if depths and depths[-1] == depth:
@@ -195,7 +197,10 @@ def _number(part: Part, parent: Part | None) -> str:
 
 
 def decode_transfer(octets: bytes, encoding: str) -> bytes:
-    """Undo a Content-Transfer-Encoding, as much as can be had; an unknown one changes nothing."""
+    """Decode a Content-Transfer-Encoding (RFC 2045 §6), damaged data as far as possible.
+
+    Octets in an unknown encoding are returned unchanged.
+    """
     if encoding == "base64":
         return words.base64(octets)
     if encoding == "quoted-printable":
@@ -206,7 +211,7 @@ def decode_transfer(octets: bytes, encoding: str) -> bytes:
 
 
 def readable(parts: list[Part]) -> list[Part]:
-    """The text parts to be read, one of each multipart/alternative (text/plain before text/html)."""
+    """The text parts for a reader; of a multipart/alternative one (text/plain rather than text/html)."""
     passed: set[int] = set()
     chosen = []
     for part in parts:
@@ -220,12 +225,12 @@ def readable(parts: list[Part]) -> list[Part]:
             if not part.filename or part.disposition == "inline" or len(parts) == 1:
                 chosen.append(part)
         elif part.type.startswith("multipart/") and not part.children:
-            chosen.append(part)  # a multipart without parts: its text is all there is
+            chosen.append(part)  # a multipart without parts: show its raw text
     return chosen
 
 
 def attachments(parts: list[Part]) -> list[Part]:
-    """The parts that are no text to be read and hold no others."""
+    """The parts to save as files: those with `is_attachment` that `readable` does not choose."""
     shown = {id(part) for part in readable(parts)}
     return [
         part

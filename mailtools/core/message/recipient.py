@@ -1,4 +1,4 @@
-"""One recipient of an envelope: the forward-path, and what was asked for in delivery status notifications.
+"""One recipient of an envelope: its forward-path and the delivery status notifications requested for it.
 
 SMTP sessions, messages on their way and the queue all use this one class.
 """

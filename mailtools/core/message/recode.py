@@ -1,22 +1,22 @@
-"""A message made fit for a server that takes 7 bits only: its 8-bit parts re-encoded, all else as it was.
+"""Re-encodes the 8-bit parts of a message for a server that takes 7 bits only; all else stays unchanged.
 
-Owns RFC 6152 §3 (what a client may do where 8BITMIME is not offered), RFC 2045 §6 (which encoding may stand
-where) and RFC 1428 §3 (a text that does not tell its charset). The part tree is `mime`'s, the writers of the
-encodings are `encode`'s. It knows no server.
+Owns RFC 6152 §3 (what a client may do if 8BITMIME is not offered), RFC 2045 §6 (which encoding is allowed
+where) and RFC 1428 §3 (a text without a charset). `mime` finds the parts, `encode` writes the encodings. This
+module knows no server.
 
-Invariants: a result is 7-bit; each leaf holds the octets that it held; no octet changes outside the contents
-that are re-encoded, the fields Content-Transfer-Encoding around them, the Content-Type of a text that had
-none, and what their message lacked to be one of MIME; no line of a content that was re-encoded is longer than
-76 octets. No content makes a delimiter of a multipart that was none. Time and memory are linear. Line ends
-are LF.
+Invariants: the result is 7-bit; each leaf decodes to the same octets as before; only these octets change: the
+re-encoded contents, the Content-Transfer-Encoding fields of their parts, the Content-Type of a text that had
+none, and the MIME-Version of a message that had none. No line of a re-encoded content is longer than 76
+octets, and none becomes a multipart delimiter. Time and memory are linear. Line ends are LF.
 
-What cannot be, raises BadDataError (5.6.3): a header that is not ASCII (that is SMTPUTF8's affair), 8-bit
-octets under a signature, in a multipart or message that may have no encoding, or where no part is. A
-DKIM-Signature at the head is such a signature whoever made it: re-encoding breaks it (RFC 6376 §5.3), and a
-message that looks forged to those behind is worse than a refusal, which tells the sender what to change.
+BadDataError (5.6.3) is raised for a message that cannot be re-encoded: its header is not ASCII (it needs
+SMTPUTF8), or 8-bit octets stand under a signature, in a multipart or message that must not be encoded, or
+outside of all parts. A DKIM-Signature in the header counts as a signature whatever domain made it:
+re-encoding breaks it (RFC 6376 §5.3). A message that looks forged to later servers is worse than a refusal,
+which tells the sender what to change.
 
-A line over 998 octets is re-encoded where a content may be; elsewhere it stays: it breaks a rule that few
-servers hold to, where a change would break something for certain.
+A line over 998 octets is re-encoded if its content may be; otherwise it stays. A long line breaks a rule that
+few servers enforce; changing it would certainly break something.
 """
 
 from collections.abc import Iterator
@@ -31,13 +31,13 @@ _SEALED = ("multipart/signed", "multipart/encrypted")
 _OPAQUE = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 _COMPOSITE = ("message/rfc822", "message/partial", "message/external-body")  # RFC 2045 §6.4: never encoded
 
-_Edit = tuple[int, int, bytes]  # a range of the message, and what stands there instead
+_Edit = tuple[int, int, bytes]  # start and end offset of a range, and the octets that replace it
 
 
 def to_7bit(message: bytes) -> bytes:
-    """*message* (LF) as a 7-bit server can carry it. Raises BadDataError with a status.
+    """Re-encode *message* (LF) for a 7-bit server. Raises BadDataError with the enhanced status code 5.6.3.
 
-    The same octets where there is nothing to do. Text in base64 keeps LF as its line end.
+    Returns the same octets if nothing needs to change. Text in base64 keeps LF as its line end.
     """
     is_ascii = message.isascii()
     if is_ascii and not _has_long_line(message):
@@ -50,10 +50,10 @@ def to_7bit(message: bytes) -> bytes:
         _check(message, parts)
         if is_dkim_signed:
             raise _refusal("is 8-bit and signed (DKIM-Signature), cannot be re-encoded")
-    sealed = 0  # up to this offset a signature counts
+    sealed = 0  # octets before this offset are signed or encrypted
     roots = _roots(parts)
-    holders: list[Part] = []  # what holds the part looked at, from the message inwards
-    touched: set[int] = set()  # those of them whose header was seen to
+    holders: list[Part] = []  # the ancestors of the current part, outermost first
+    touched: set[int] = set()  # ids of ancestors whose header is already edited
     edits: list[_Edit] = []
     for part in parts:
         while holders and part.start >= holders[-1].end:
@@ -120,13 +120,13 @@ def _is_sealed(part: Part) -> bool:
 
 
 def _roots(parts: list[Part]) -> set[int]:
-    """Where messages begin: the whole, and those within it."""
+    """The ids of the parts that begin a message: the whole message, and each message/rfc822 content."""
     inner = {id(child) for part in parts if part.type == "message/rfc822" for child in part.children}
     return {id(parts[0])} | inner
 
 
 def _check(message: bytes, parts: list[Part]) -> None:
-    """Raises BadDataError where 8-bit octets stand that must not be touched."""
+    """Raise BadDataError if octets that must not be changed are 8-bit."""
     for part in parts:
         if not message[part.start : part.body].isascii():
             what = "the message" if part.start == 0 else "a part"
@@ -145,11 +145,11 @@ def _check(message: bytes, parts: list[Part]) -> None:
                 raise _refusal(f"holds 8-bit octets that are {how} ({part.type}), cannot be re-encoded")
 
 
-# -- what comes instead -------------------------------------------------------------------------------------
+# -- replacements -------------------------------------------------------------------------------------------
 
 
 def _encoded(message: bytes, part: Part) -> encode.Content:
-    """The content of a leaf, encoded anew where it already was."""
+    """The content of a leaf, decoded and encoded again."""
     content = encode.encoded_content(part.content())
     if content.encoding == "base64" and message.endswith(b"\n", part.body, part.end):
         return content._replace(octets=content.octets + b"\n")
@@ -157,10 +157,10 @@ def _encoded(message: bytes, part: Part) -> encode.Content:
 
 
 def _header_edits(part: Part, encoding: str, is_root: bool) -> Iterator[_Edit]:
-    """The header's fields for a content in *encoding*; "": it holds parts, and an encoding said is 7bit."""
+    """The edits of *part*'s header for a content in *encoding*; "" for a part that holds parts (7bit)."""
     start, body = part.start, part.body
     head = part.octets[start:body]
-    if not head and not encoding:  # nothing before the message within: what it gets must not be taken for it
+    if not head and not encoding:  # no header: an empty line keeps the inner message's new fields out of it
         yield start, start, b"\n"
         return
     names = set()
@@ -182,12 +182,12 @@ def _header_edits(part: Part, encoding: str, is_root: bool) -> Iterator[_Edit]:
     last = head.rfind(b"\n", 0, -1) + 1
     if head[last:] in (b"\n", b"\r\n"):
         yield start + last, start + last, added
-    elif added or encoding:  # no empty line ends it: it did where a line begins as delimiters do
+    elif added or encoding:  # no empty line: a line that begins like a delimiter ended the header
         yield body, body, (b"" if not head or head.endswith(b"\n") else b"\n") + added + b"\n"
 
 
 def _content_type(content: bytes) -> bytes:
-    """A text without Content-Type: what its charset is, or that nobody knows (RFC 1428 §3)."""
+    """The Content-Type for an 8-bit text that has none: UTF-8 or unknown-8bit (RFC 1428 §3)."""
     if content.isascii():
         return b""
     try:

@@ -1,18 +1,19 @@
-"""Answering: a message and who I am in, a draft of a reply or a forward out.
+"""Drafts a reply to a message, or a forward of it.
 
-Owns RFC 5322 §3.6.2 (Reply-To is where an answer goes), §3.6.4 (In-Reply-To, References) and the custom of
-§3.6.5 ("Re: " once). It knows no mbox and no editor. Lists are no concern of its: Mail-Followup-To and
-List-Post are not looked at, a reply goes to whoever wrote, a reply to all to everybody named.
+Owns RFC 5322 §3.6.2 (a reply goes to Reply-To), §3.6.4 (In-Reply-To, References) and the custom of §3.6.5
+("Re: " once). It knows no mbox and no editor, and ignores mailing lists (Mail-Followup-To, List-Post): a
+reply goes to the writer, a reply to all to everybody named.
 
-A reply quotes the text as a person reads it (of HTML its text), "> " before each line, without the signature.
-To somebody who answers their own message it is a reply to those whom that went to.
+A reply quotes the readable text (HTML as text), "> " before each line, without the signature. A reply to
+one's own message goes to the recipients of that message.
 
-A forward carries the message whole as an attachment, message/rfc822, octet for octet: its own attachments,
-its HTML and its signatures stay what they are, and every reader of mail opens it. Readers that copy the text
-inline by default (mutt, Thunderbird) offer the same, and lose less with it.
+A forward carries the message as a message/rfc822 attachment, octet for octet: its attachments, HTML and
+signatures stay intact, and every mail reader can open it. Mail readers that copy the text inline by default
+(mutt, Thunderbird) offer the same, and lose less with it.
 
-Invariants: nothing raises on any octets but BadDataError where an answer can go nowhere; what a stranger
-wrote makes no second field (controls in names, subjects and ids are gone), and time is linear.
+Invariants: no octets raise anything but BadDataError, for a message without an address to reply to; text of
+the original cannot add a second field (control characters in names, subjects and ids are removed); time is
+linear.
 """
 
 import re
@@ -25,8 +26,8 @@ from mailtools.core.message.compose import Attachment, Draft
 from mailtools.core.message.html import to_text
 
 _MOST_ANCESTORS = 20  # ids of References: the first, for the thread, and the latest
-_MOST_REFERENCES = 20_000  # octets of the original's that are looked at, from its end
-_MOST_PEOPLE = 1000  # of a list that a reply to all goes to
+_MOST_REFERENCES = 20_000  # octets read at each end of the original's References
+_MOST_PEOPLE = 1000  # mailboxes of one field used in a reply to all
 _LONGEST_SUBJECT = 1000  # characters
 _LONGEST_NAME = 200  # characters
 _ID = re.compile(rb"<[!-;=?-~]{1,300}>")
@@ -39,10 +40,10 @@ _SIGNATURE = "\n-- \n"
 
 
 def reply(original: bytes, me: Address, to_all: bool = False, others: Sequence[str] = ()) -> Draft:
-    """A reply to *original* (LF) from *me*, its text quoted.
+    """A reply to *original* (LF) from *me*, with the text quoted.
 
-    *to_all*: also to everybody else whom it went to. *others*: further addresses that are mine.
-    Raises BadDataError where the original tells nowhere to reply to.
+    *to_all*: also reply to the other recipients of the original. *others*: further addresses of the writer.
+    Raises BadDataError if the original names no address to reply to.
     """
     head = original[: header.body_offset(original)]
     mine = {spec.casefold() for spec in (me.spec, *others)}
@@ -67,7 +68,7 @@ def reply(original: bytes, me: Address, to_all: bool = False, others: Sequence[s
 
 
 def forward(original: bytes, me: Address) -> Draft:
-    """A draft from *me* to nobody yet, with *original* (LF) attached as it is."""
+    """A draft from *me* without recipients, with *original* (LF) attached unchanged."""
     head = original[: header.body_offset(original)]
     subject = _text(header.value(head, "Subject"))
     attachment = Attachment("forwarded.eml", "message/rfc822", original)
@@ -75,14 +76,14 @@ def forward(original: bytes, me: Address) -> Draft:
 
 
 def readable_text(original: bytes) -> str:
-    """The text that a person reads in a message: its plain parts, HTML as text where there are none."""
+    """The readable text of a message: its plain parts, or its HTML as text if it has none."""
     parts = mime.readable(mime.parse(original))
     texts = [to_text(part.text()) if part.type == "text/html" else part.text() for part in parts]
     return _UNSAFE_TEXT.sub("", "\n".join(texts))
 
 
 def quoted(text: str) -> str:
-    """*text* with "> " before each line, ">" where one stands; signature and last empty lines gone."""
+    """*text* with "> " before each line (">" if already quoted), without signature and last empty lines."""
     text = ("\n" + text).partition(_SIGNATURE)[0][1:].rstrip()
     if not text:
         return ""
@@ -91,7 +92,7 @@ def quoted(text: str) -> str:
 
 
 def _text(value: bytes | None) -> str:
-    """A stranger's field as one line of text, not longer than anybody reads."""
+    """A field of the original as one line of at most `_LONGEST_SUBJECT` characters, without controls."""
     return _UNSAFE.sub(" ", words.decode(value)[:_LONGEST_SUBJECT]).strip() if value else ""
 
 
@@ -101,7 +102,7 @@ def _bare(prefix: re.Pattern[str], subject: str) -> str:
 
 
 def _people(head: bytes, name: str) -> list[Address]:
-    """The mailboxes of every field *name* to whom one can write."""
+    """The mailboxes with a valid address in the fields *name*."""
     found = [person for value in header.values(head, name) for person in address.addresses(value)]
     return [
         Address(_UNSAFE.sub(" ", person.name[:_LONGEST_NAME]).strip(), person.spec)
@@ -111,14 +112,14 @@ def _people(head: bytes, name: str) -> list[Address]:
 
 
 def _without(people: list[Address], passed: set[str]) -> list[Address]:
-    """Each of *people* once, and none whose address is in *passed*."""
+    """*people* without duplicates and without the addresses in *passed* (casefolded)."""
     once = {person.spec.casefold(): person for person in reversed(people)}
     return [person for person in dict.fromkeys(once[p.spec.casefold()] for p in people)
             if person.spec.casefold() not in passed]  # fmt: skip
 
 
 def _threading(head: bytes) -> tuple[tuple[str, str], ...]:
-    """In-Reply-To and References, RFC 5322 §3.6.4; none where the original has no id."""
+    """In-Reply-To and References (RFC 5322 §3.6.4); () if the original has no Message-ID."""
     own = _ids(header.value(head, "Message-ID"))[:1]
     if not own:
         return ()
@@ -133,7 +134,7 @@ def _threading(head: bytes) -> tuple[tuple[str, str], ...]:
 
 
 def _ids(value: bytes | None) -> list[str]:
-    """The message ids in *value*: of a very long one the first and the last."""
+    """The message ids in *value*; only those at both ends of a very long value."""
     value = value or b""
     if len(value) > 2 * _MOST_REFERENCES:
         value = value[:_MOST_REFERENCES] + b" " + value[-_MOST_REFERENCES:]

@@ -1,12 +1,13 @@
-"""A message as programs on this host hand it in, made one that can be sent: cron, php, a line of shell.
+"""Completes a message that a local program submits (cron, php, a shell script), so that it can be sent.
 
-Octets in (LF, its header perhaps missing or half there), a header and a body out; then the fields that are
-missing, and none that must not go. Knows no recipient, no clock and no host: all are arguments. Owns what
-sendmail(8) does that no RFC says: a text without header is a body, the header ends at the first line that is
-no field, names without a domain get ours. RFC 6409 §8 allows all of it to a submission server.
+`split` divides the octets (LF; the header may be missing or incomplete) into header and body; `complete` adds
+the missing fields and removes those that must not be sent. Knows no recipient, no clock and no host: all are
+arguments. Owns the behaviour of sendmail(8) that no RFC describes: a text without a header is a body, the
+header ends at the first line that is no field, names without a domain get ours. RFC 6409 §8 allows a
+submission server to do all of it.
 
-Invariants: of a body no octet is changed. Nothing raises on any octets; time is linear. The last field ends
-with a line end, and a header holds no CR: one that stood alone there is a space, so that it makes no field.
+Invariants: no octet of a body is changed. Nothing raises on any octets; time is linear. The last field ends
+with a line end. A header holds no CR: a bare CR becomes a space, so that it cannot start another field.
 """
 
 from mailtools.core.lean import NamedTuple
@@ -30,7 +31,7 @@ _NAME = lazy(rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]++")
 
 
 class SubmissionStamps(NamedTuple):
-    """What fields that are missing say."""
+    """Values for the fields that `complete` adds."""
 
     sender: str  # local@domain
     full_name: str
@@ -40,10 +41,10 @@ class SubmissionStamps(NamedTuple):
 
 
 def split(octets: bytes) -> tuple[bytes, int]:
-    """The header, and the offset of the body in *octets* (a message from its begin, LF).
+    """(header, offset of the body in *octets*). *octets*: the start of a message, LF.
 
-    A postmark before the header belongs to neither. An offset of ``len(octets)`` may mean that the header
-    goes on behind them.
+    A postmark before the header belongs to neither. If the offset is ``len(octets)``, the header may continue
+    in octets not yet read.
     """
     start = _behind_postmarks(octets)
     end = _fields_end(octets, start)
@@ -56,7 +57,7 @@ def split(octets: bytes) -> tuple[bytes, int]:
 
 
 def _fields_end(octets: bytes, start: int) -> int:
-    """Behind the last line that is a field, or goes on with one: a few steps a line of the header."""
+    """The offset behind the last field or folded line; a few steps per line of the header."""
     at, end = start, len(octets)
     while at < end:
         after = octets.find(b"\n", at) + 1 or end
@@ -72,7 +73,7 @@ def _fields_end(octets: bytes, start: int) -> int:
 
 
 def _behind_postmarks(octets: bytes) -> int:
-    """Where the message begins. A text that begins with "From here on" has no postmark."""
+    """The offset of the message behind any postmarks. A text like "From here on ..." has no postmark."""
     start = 0
     while octets.startswith((b"From ", b">From "), start):
         after = octets.find(b"\n", start) + 1
@@ -83,13 +84,13 @@ def _behind_postmarks(octets: bytes) -> int:
 
 
 def _is_dated(octets: bytes, start: int) -> bool:
-    # mbox knows postmarks; that room stands beside this one, so the year at the end has to do.
+    # core/mbox knows postmarks, but this room does not import it: a time and a year at the end are enough.
     line = octets[start : octets.find(b"\n", start)].split()
     return len(line) >= 7 and line[-1].isdigit() and len(line[-1]) == 4 and line[-2].count(b":") == 2
 
 
 def complete(fields: bytes, stamps: SubmissionStamps) -> bytes:
-    """*fields* with From, Date and Message-ID, without Bcc, every name with its domain."""
+    """*fields* with From, Date and Message-ID, without Bcc, and with a domain in every address."""
     lower = b"\n" + fields.lower()
     gone = [name for name in _NOT_TO_GO if has(lower, name)]
     if gone:
@@ -107,20 +108,20 @@ def complete(fields: bytes, stamps: SubmissionStamps) -> bytes:
 
 
 def has(lower: bytes, name: str) -> bool:
-    """Tell whether a header has a field. *lower*: a line end, and the header in lower case."""
+    """Tell whether a header has the field *name*. *lower*: a line end and the header in lower case."""
     start = b"\n" + name.lower().encode()
     return start + b":" in lower or start + b" " in lower or start + b"\t" in lower
 
 
 def hops(fields: bytes) -> int:
-    """How many Received fields there are: each server that a message passed adds one."""
+    """The number of Received fields, for loop detection (RFC 5321 §6.3); 0 if clearly below `MAX_HOPS`."""
     if fields.count(b"\n") <= MAX_HOPS:
         return 0
     return (b"\n" + fields.lower()).count(b"\nreceived:")
 
 
 def readable(text: str) -> str:
-    """*text* as one line that a field may hold: controls and what is no character become spaces."""
+    """*text* as one line for a field: control characters and surrogates become spaces."""
     return (text if text.isascii() and text.isprintable() else _UNPRINTED.sub(" ", text)).strip()
 
 
@@ -140,16 +141,16 @@ def _from_field(stamps: SubmissionStamps) -> bytes:
 
 
 def qualify(fields: bytes, origin: str) -> bytes:
-    """*fields* with ``@origin`` behind each address that has no domain.
+    """Add ``@origin`` to each address in *fields* that has no domain.
 
-    All other octets stay: comments, names, folds. A list with a group in it is left alone.
+    All other octets stay: comments, names, folds. A list that contains a group is not changed.
     """
     kept = []
     at = 0
     for start, end in _address_values(fields):
         value = fields[start:end]
         if value.count(b"@") > value.count(b","):
-            continue  # as nearly all are; where a quoted name has an @ the worst is a name left alone
+            continue  # the usual case; at worst an @ in a quoted name leaves one address without a domain
         suffix = b"@" + origin.encode()
         kept += [fields[at:start], _simply(value, suffix) or _qualified(value, suffix)]
         at = end
@@ -157,7 +158,7 @@ def qualify(fields: bytes, origin: str) -> bytes:
 
 
 def _address_values(fields: bytes) -> list[tuple[int, int]]:
-    """Where the values of the fields of addresses stand, in order."""
+    """(start, end) offsets of the values of all address fields, in order."""
     lower = b"\n" + fields.lower()
     found = []
     for name in _OF_ADDRESSES:
@@ -180,7 +181,7 @@ def _value_end(fields: bytes, at: int) -> int:
 
 
 def _simply(value: bytes, suffix: bytes) -> bytes:
-    """A list of one name, perhaps with a comment: what nearly all are that lack a domain. b"" for others."""
+    """Qualify a list of one name, perhaps with a comment: the usual case. b"" for any other list."""
     name, space, comment = value.strip().partition(b" ")
     inner = comment[1:-1]
     if not name or name.translate(None, _IN_ADDRESS):
@@ -192,7 +193,7 @@ def _simply(value: bytes, suffix: bytes) -> bytes:
 
 def _qualified(value: bytes, suffix: bytes) -> bytes:
     out: list[bytes] = []
-    words: list[int] = []  # of the entry being read: where its words and its angle stand in *out*
+    words: list[int] = []  # indexes in *out* of the words of the current entry; *angle* likewise
     angle = -1
     for match in _TOKEN.finditer(value):
         kind, text = match.lastgroup, match[0]

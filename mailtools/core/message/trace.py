@@ -1,4 +1,4 @@
-"""Trace: the fields a server puts at the head of a message it takes (RFC 5321 §4.4, RFC 5322 §3.6.7)."""
+"""Trace fields: what a server adds before a message it accepts (RFC 5321 §4.4, RFC 5322 §3.6.7)."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ _NOT_IN_NAME = lazy(r"[^A-Za-z0-9._:\[\]-]")  # a name the client chose must not
 
 
 class Stamp(NamedTuple):
-    """Where, when and how a message came in: what Received tells."""
+    """The values of a Received field: where, when and how a message came in."""
 
     helo: str
     peer: str  # the client's address; "" for a socket without one
@@ -20,7 +20,7 @@ class Stamp(NamedTuple):
 
 
 def received(stamp: Stamp, recipient: str) -> str:
-    """The Received field, LF, folded. *recipient* is shown where there was just one, else ""."""
+    """The Received field, LF, folded. *recipient*: the only recipient; "" if there are several."""
     origin = f" ([{_literal(stamp.peer)}])" if stamp.peer else ""
     target = f"\n\tfor <{recipient}>" if recipient else ""
     return (
@@ -31,16 +31,16 @@ def received(stamp: Stamp, recipient: str) -> str:
 
 
 def submitted(user: int, host: str, identity: str, date: str) -> str:
-    """The Received field, LF, of a message that a program of user number *user* on this host handed in."""
+    """The Received field, LF, of a message that a program of uid *user* on this host submitted."""
     return f"Received: by {host} (mailtools, from userid {user})\n\tid {identity}; {date}\n"
 
 
 def _literal(address: str) -> str:
-    """RFC 5321 §4.1.3: an IPv6 address carries a tag."""
+    """An address literal without brackets; an IPv6 address gets its tag (RFC 5321 §4.1.3)."""
     return f"IPv6:{address}" if ":" in address else address
 
 
 def delivery_fields(reverse_path: str, recipients: Iterable[str]) -> str:
-    """Return-Path, and a Delivered-To for each recipient, LF: what final delivery adds (RFC 5321 §4.4)."""
+    """The fields that final delivery adds, LF: Return-Path (RFC 5321 §4.4), a Delivered-To per recipient."""
     delivered = "".join([f"Delivered-To: {recipient}\n" for recipient in recipients])
     return f"Return-Path: <{reverse_path}>\n{delivered}"

@@ -1,4 +1,4 @@
-"""Words that stand for other letters: RFC 2047 encoded words, charsets, raw 8-bit headers.
+"""Decodes header text: RFC 2047 encoded words, charsets, raw 8-bit octets.
 
 Owns RFC 2047 §2 (syntax), §4 (B and Q) and §6.2 (white space between neighbours), the charset names of mail,
 and the text of headers that hold octets over 127. It does not know which field a value came from: an address
@@ -6,12 +6,12 @@ list must be split *before* its names are decoded, or an encoded comma would mak
 
 Invariants: nothing raises on any octets; time is linear; a text never holds a lone surrogate.
 
-* Neighbouring words of one charset are joined as octets before they are decoded: many writers cut a letter in
+* Adjacent words of one charset are joined as octets before they are decoded: many programs cut a character in
   two.
-* A charset is looked up in a closed table, never in Python's codec search, which would import modules by a
-  stranger's word and knows codecs that are no charsets (`punycode` takes quadratic time).
-* What names no charset that is known, and 8-bit text said to be ASCII, is UTF-8 where it is well-formed, else
-  windows-1252, as browsers have it.
+* A charset is looked up in a closed table, never by Python's codec search, which would import modules named
+  by a message and knows codecs that are no charsets (`punycode` takes quadratic time).
+* Text of an unknown charset, and 8-bit text declared as ASCII, is decoded as UTF-8 if well-formed, else as
+  windows-1252, as browsers do.
 """
 
 import re
@@ -20,19 +20,19 @@ from encodings.aliases import aliases
 
 from mailtools.core.patterns import lazy
 
-# name="charset[*language]", encoding, text. A space inside is against the rules and common.
+# =?charset[*language]?encoding?text?= (RFC 2047 §2, RFC 2231 §5). A space in the text is wrong but common.
 _WORD = lazy(rb"=\?([^?\s*]{1,60})(?:\*[^?\s]{0,60})?\?([BbQq])\?([^?]*+)\?=")
 _HEX = lazy(rb"=([0-9A-Fa-f]{2})")
 _NOT_BASE64 = lazy(rb"[^A-Za-z0-9+/]+")
 
-# Codecs that are no charsets, or not safe, or not of this machine alone.
+# Codecs that are no charsets, are unsafe, or exist on some systems only.
 _NO_CHARSETS = {
     "base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "rot_13", "uu_codec", "zlib_codec", "mbcs",
     "tactis",
 }  # fmt: skip
 _CODECS = {codec: codec for codec in aliases.values()} | aliases
 _CODECS = {name: codec for name, codec in _CODECS.items() if codec not in _NO_CHARSETS}
-# Names that are in use and wrong, and sets whose superset is what writers mean (WHATWG Encoding §4.2).
+# Wrong names in use, and charsets whose superset is meant (WHATWG Encoding §4.2).
 _CODECS |= {
     "iso_8859_1": "cp1252", "latin_1": "cp1252", "latin1": "cp1252",
     "iso8859_1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "x_gbk": "gb18030", "euc_cn": "gb18030",
@@ -48,12 +48,12 @@ _CODECS |= {f"windows_{page}": f"cp{page}" for page in range(1250, 1259)}
 
 
 def codec(charset: str) -> str | None:
-    """Python's name for *charset* in any spelling; None for one that is unknown."""
+    """Python's codec name for *charset* in any spelling; None if unknown."""
     return _CODECS.get(charset.strip().strip("\"'").lower().replace("-", "_").replace(" ", "_"))
 
 
 def decode_charset(octets: bytes, charset: str) -> str:
-    """*octets* as text of *charset*, U+FFFD for what it lacks; an unknown one as `decode_raw`."""
+    """Decode *octets* from *charset*, invalid octets as U+FFFD; an unknown charset as in `decode_raw`."""
     name = codec(charset)
     if name is None or name == "ascii":
         return decode_raw(octets)
@@ -62,7 +62,7 @@ def decode_charset(octets: bytes, charset: str) -> str:
 
 
 def decode_raw(octets: bytes) -> str:
-    """Octets of no known charset as text: UTF-8 where they are well-formed, else windows-1252."""
+    """Decode octets of no known charset: as UTF-8 if well-formed, else as windows-1252."""
     try:
         return octets.decode()
     except UnicodeDecodeError:
@@ -70,7 +70,7 @@ def decode_raw(octets: bytes) -> str:
 
 
 def decode(value: bytes) -> str:
-    """The text of an unfolded header *value*, its encoded words decoded."""
+    """The text of an unfolded field value, with its encoded words decoded (RFC 2047 §6.2)."""
     if b"=?" not in value:
         try:
             return value.decode()
@@ -104,7 +104,7 @@ def _octets(encoding: bytes, text: bytes) -> bytes:
 
 
 def unhex(text: bytes) -> bytes:
-    """``=XX`` to octets (the core of Q and of quoted-printable); a ``=`` that stands alone stays."""
+    """Decode ``=XX``, as used by Q and quoted-printable; any other ``=`` stays."""
     if b"=" not in text:
         return text
     return _HEX.sub(lambda match: _OCTET[match[1]], text)
@@ -118,11 +118,11 @@ _OCTET = {
 
 
 def base64(text: bytes) -> bytes:
-    """Base64 to octets, as much as can be had: foreign octets are dropped, missing padding is added."""
+    """Decode base64 as far as possible: other octets are dropped, missing padding is added."""
     try:
         return a2b_base64(text)
     except Error:
-        # Padding in the middle is where an encoder joined two texts.
+        # Padding in the middle: an encoder joined two base64 texts.
         return b"".join(_base64_run(run) for run in text.split(b"=") if run)
 
 
@@ -133,7 +133,7 @@ def _base64_run(text: bytes) -> bytes:
 
 
 def _whole(text: str) -> str:
-    """*text* without lone surrogates, which UTF-7 and UTF-16 can smuggle in and no output can write."""
+    """*text* without lone surrogates: UTF-7 and UTF-16 can hold them, but no output can encode them."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -148,10 +148,10 @@ _PERCENT = lazy(rb"%([0-9A-Fa-f]{2})")
 
 
 def parameters(value: bytes) -> tuple[str, dict[str, str]]:
-    """A Content-Type or Content-Disposition *value*: its word in lower case, and its parameters decoded.
+    """Parse a Content-Type or Content-Disposition: (value in lower case, decoded parameters by name).
 
-    RFC 2231 sections and charsets are joined and decoded; so are RFC 2047 words, which stand there against
-    the rules. The first parameter of a name counts. No more than 64 KiB are read.
+    RFC 2231 sections are joined and decoded; RFC 2047 words are decoded too, although they are not allowed
+    there. If a name occurs twice, the first counts. At most 64 KiB are read.
     """
     value = value[:65536]
     found: dict[str, str] = {}
@@ -172,7 +172,7 @@ def parameters(value: bytes) -> tuple[str, dict[str, str]]:
 
 
 def _joined(pieces: dict[int, tuple[bytes, bool]]) -> str:
-    """RFC 2231 §3 and §4: sections in order, percent-encoded where marked, the charset named in the first."""
+    """Join the sections of a parameter (RFC 2231 §3, §4); the first marked section names the charset."""
     charset = b""
     octets = []
     for number in sorted(pieces):

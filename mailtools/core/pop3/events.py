@@ -2,24 +2,17 @@
 
 from typing import NamedTuple
 
-from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys
+from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, LoginFailed
 
 
-class Connected(NamedTuple):
+class BannerWanted(NamedTuple):
     """A question: what is the banner for APOP ("" for none)? The greeting goes out with it."""
 
 
-class LoggedIn(NamedTuple):
+class MaildropWanted(NamedTuple):
     """A question: may *user* have the maildrop? Answer with its Size, or with a Refusal."""
 
     user: str
-
-
-class LoginFailed(NamedTuple):
-    """For the log."""
-
-    user: str
-    reason: str
 
 
 class MaildropSize(NamedTuple):
@@ -74,13 +67,13 @@ class Update(NamedTuple):
     """A question: remove what is marked, durably, and let the maildrop go. Answer with "" or a Refusal."""
 
 
-class Closed(NamedTuple):
+class MaildropClosed(NamedTuple):
     """The end, however it came: let the maildrop go, remove nothing."""
 
     fault: str = ""  # why an answer was cut, for the log
 
 
 Event = (
-    Connected | CheckDigest | CheckPassword | FindKeys | LoggedIn | LoginFailed | Stat | List | Retrieve
-    | Delete | Reset | Update | Closed
+    BannerWanted | CheckDigest | CheckPassword | FindKeys | MaildropWanted | LoginFailed | Stat | List
+    | Retrieve | Delete | Reset | Update | MaildropClosed
 )  # fmt: skip

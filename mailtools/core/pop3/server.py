@@ -13,16 +13,16 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import NamedTuple
 
 from mailtools.core.auth import dialogue, sasl
+from mailtools.core.auth.sasl import LoginFailed
 from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.pop3.events import (
-    Closed,
-    Connected,
+    BannerWanted,
     Delete,
     Event,
     List,
-    LoggedIn,
-    LoginFailed,
+    MaildropClosed,
     MaildropSize,
+    MaildropWanted,
     Refusal,
     Reset,
     Retrieve,
@@ -58,7 +58,7 @@ class ProblemError(Exception):
 
 
 class Pop3ServerEngine(Conversation):
-    """One session's engine. Who answers `Connected` has set `mechanisms`; it may change at STLS."""
+    """One session's engine. Who answers `BannerWanted` has set `mechanisms`; it may change at STLS."""
 
     __slots__ = (
         "_banner",
@@ -97,7 +97,7 @@ class Pop3ServerEngine(Conversation):
     # -- the session, read from top to bottom ---------------------------------------------------------------
 
     def _session(self) -> Steps:
-        yield from self._ask(Connected())
+        yield from self._ask(BannerWanted())
         self._banner = str(self._answer or "")
         self._ok(f"{self.offer.host} POP3 mailtools {self._banner}".rstrip())
         while True:
@@ -166,7 +166,7 @@ class Pop3ServerEngine(Conversation):
     def _end(self, reason: str, fault: str = "") -> None:
         if not self.is_closed:
             self._close()
-            self._events.append(Closed(fault))
+            self._events.append(MaildropClosed(fault))
 
     def _lines(self, first: str, blocks: Iterable[bytes]) -> Steps:
         """An answer of many lines; *blocks* are whole but for very long lines, dots stuffed.
@@ -310,7 +310,7 @@ class Pop3ServerEngine(Conversation):
             self.close_with(0, "", "too many failed logins, closing")
 
     def _log_in(self, user: str) -> Steps:
-        yield from self._ask(LoggedIn(user))
+        yield from self._ask(MaildropWanted(user))
         if isinstance(self._answer, MaildropSize):
             self._user = user
             self._ok(f"{self._answer.messages} messages, {self._answer.octets} octets")

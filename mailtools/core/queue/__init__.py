@@ -1,1 +1,1 @@
-"""The queue: what is kept of mail on its way, when it is tried again, what its sender is told."""
+"""The queue: the stored state of queued mail, the retry schedule and delivery status notifications."""

@@ -1,12 +1,11 @@
-"""Delivery status notifications: what became of a message, told to its sender.
+"""Delivery status notifications (DSNs): tell the sender the outcome for each recipient.
 
-Values in, a message out (LF). Owns RFC 3464 (the report's fields), RFC 3461 §6 (what is in it), RFC 6522
-(multipart/report), RFC 6533 §3 (addresses beyond ASCII, kept in 7 bits). Knows no queue and no clock.
+Builds a message (LF) from values. Owns RFC 3464 (the report's fields), RFC 3461 §6 (its content), RFC 6522
+(multipart/report), RFC 6533 §3 (non-ASCII addresses in 7 bits). Knows no queue and no clock.
 
-Invariants: whatever a server said, or an address or Subject holds, ends up as one line of printable text; the
-parts are told apart by a boundary that nothing in them holds; all is 7-bit but for the sender's own address
-and a whole message that is returned; nothing is in it that SMTP cannot carry, and no line of ours is longer
-than 998 octets.
+Invariants: a server's reply, an address or a Subject becomes one line of printable text; the boundary occurs
+in no part; everything is 7-bit except the sender's own address and a whole returned message; SMTP can carry
+the result, and no line written here is longer than 998 octets.
 """
 
 import re
@@ -34,13 +33,13 @@ _WIDTH = 76
 
 
 class RecipientReport(NamedTuple):
-    """What became of one recipient."""
+    """The outcome of one recipient: the fields of RFC 3464 §2.3."""
 
     recipient: str
-    original: str  # ORCPT as it came, "addr-type;xtext", or ""
+    original: str  # ORCPT as received, "addr-type;xtext", or ""
     action: str  # failed, delayed, delivered, relayed, expanded
     status: str  # enhanced status code
-    remote: str  # the server that said it; "" where it was us
+    remote: str  # the server that gave the diagnostic; "" for this host
     diagnostic: str  # the reply, or our own sentence
     is_reply: bool
     last_attempt: int  # seconds since the epoch; 0: none
@@ -48,11 +47,11 @@ class RecipientReport(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """All that a DSN is made of."""
+    """The values of a DSN."""
 
     host: str  # the reporting MTA
-    reverse_path: str  # who is told
-    envid: str  # xtext, as it came
+    reverse_path: str  # the address that the DSN goes to
+    envid: str  # xtext, as received
     arrived: int  # seconds since the epoch
     queue_id: str
     reports: tuple[RecipientReport, ...]  # one at least
@@ -72,9 +71,9 @@ _SUBJECTS = {
 
 
 def build(notice: Notice, original: bytes, is_whole: bool) -> bytes:
-    """The DSN. *original* holds at least the header of the message, LF; *is_whole*: all of it.
+    """Build the DSN. *original*: at least the header of the message, LF; *is_whole*: it is the whole message.
 
-    b"" where nothing is left of it: then nothing is returned.
+    If *original* is b"", the DSN returns no part of it.
     """
     head = original[: header.body_offset(original)]
     returned = _returned(original, head, notice.full and is_whole and len(original) <= MAX_WHOLE)
@@ -92,7 +91,7 @@ def build(notice: Notice, original: bytes, is_whole: bool) -> bytes:
 
 
 def _fields(notice: Notice, boundary: bytes, head: bytes, is_7bit: bool) -> bytes:
-    """The DSN's own header, but for the empty line that the first delimiter begins with."""
+    """The header of the DSN without its empty line: the first delimiter begins with a line end."""
     found = _MESSAGE_ID.fullmatch(header.value(head, "Message-ID") or b"")
     return b"".join(
         [
@@ -110,7 +109,7 @@ def _fields(notice: Notice, boundary: bytes, head: bytes, is_7bit: bool) -> byte
 
 
 def _to(address: str) -> str:
-    """Who is told, if a header can say so: a reverse-path may hold more than a field may."""
+    """The value of To. A reverse-path that no header field can hold becomes an empty group."""
     if encode.is_spec(address):
         return f"<{address}>"
     return address if _LOCAL_NAME.fullmatch(address) else "undisclosed-recipients:;"
@@ -164,7 +163,7 @@ def _for_people(notice: Notice, returned: bytes) -> bytes:
 
 
 def _about(action: str, reports: Sequence[RecipientReport]) -> list[str]:
-    """A paragraph on the recipients that this became of; those with the same answer stand together."""
+    """The lines about all recipients with *action*; recipients with the same answer are listed together."""
     lines = [_BEFORE[action]]
     for (diagnostic, remote, is_reply), same in groupby(reports[:_MOST_NAMED], key=_answer):
         lines += ["", *[f"  <{legible(report.recipient, 320)}>" for report in same]]
@@ -187,7 +186,7 @@ def _answer(report: RecipientReport) -> tuple[str, str, bool]:
 
 
 def _wrapped(lines: list[str]) -> list[str]:
-    """Lines of at most 76 columns, broken at spaces; what has none stays."""
+    """Break lines at spaces to at most 76 columns; a longer word stays whole."""
     done = []
     for text in lines:
         rest = text
@@ -239,14 +238,14 @@ def _recipient(report: RecipientReport) -> str:
 
 
 def _status(report: RecipientReport) -> str:
-    """The enhanced status code; one of its class that says nothing, where none was said."""
+    """The enhanced status code, or an unspecific one of the right class if there is none (RFC 3463 §3.1)."""
     if _STATUS.fullmatch(report.status):
         return report.status
     return {"failed": "5.0.0", "delayed": "4.0.0"}.get(report.action, "2.0.0")
 
 
 def _typed(address: str) -> str:
-    """RFC 6533 §3: an address beyond ASCII in its 7-bit form."""
+    """An address with its type; a non-ASCII address in its 7-bit form (RFC 6533 §3)."""
     if address.isascii():
         return f"rfc822; {_NOT_PRINTABLE.sub('?', address)[:_MAX_VALUE]}"
     encoded = ""
@@ -259,7 +258,7 @@ def _typed(address: str) -> str:
 
 
 def _from_xtext(text: str) -> str:
-    """What *text* stands for (RFC 3461 §4); itself where that can be in no field; "" where neither can."""
+    """Decode xtext (RFC 3461 §4). If no field can hold the decoded text: *text* itself, else ""."""
     if not _PLAIN_TEXT.fullmatch(text) or len(text) > _MAX_VALUE:
         return ""
     octets = _XTEXT.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode())
@@ -273,18 +272,18 @@ def line(text: str, limit: int) -> str:
 
 
 def legible(text: str, limit: int) -> str:
-    """*text* as one line of at most *limit* characters, none of which controls how the others are shown."""
+    """*text* as one line of at most *limit* printable characters."""
     text = " ".join(text[: 4 * limit].split())
     if not text.isprintable():
         text = "".join([char if char.isprintable() else "?" for char in text])
     return text if len(text) <= limit else f"{text[: limit - 4]} ..."
 
 
-# -- the third part: what it is about -----------------------------------------------------------------------
+# -- the third part: the original message --------------------------------------------------------------------
 
 
 def _returned(original: bytes, head: bytes, is_whole: bool) -> bytes:
-    """The message, or its header where more is not asked for or could not be sent on; b"" for nothing."""
+    """The part with the original message, or only its header if the whole is not wanted or not sendable."""
     if not original:
         return b""
     is_utf8 = _is_utf8(head)

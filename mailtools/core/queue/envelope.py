@@ -1,10 +1,10 @@
 """The envelope of a queued message, as the first line of its journal: one JSON object.
 
-Knows no file and no clock. What a file says is never believed: every field is checked, and an envelope that
-does not hold is refused whole (21Nails: a queue file must not be able to say anything a peer could not).
+Knows no file and no clock. A file is never trusted: every field is checked, and an invalid envelope is
+refused whole (21Nails: a queue file must not be able to say anything that a peer could not).
 
-A usual envelope is written without `json` and `re`, whose import is most of what sendmail would take to put a
-message into the spool: 2.7 times a bare start of Python with them, 2.1 without.
+A usual envelope is written without `json` and `re`, whose import would take most of the time in which
+sendmail puts a message into the spool: 2.7 times a bare start of Python with them, 2.1 without.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from mailtools.core.patterns import lazy
 
 VERSION = 1
 _IDENTITY = lazy(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
-# What an address may not hold, wherever it came from: it would break a command, a header or a terminal.
+# Characters that no address may hold: they would break a command, a header or a terminal.
 _UNSAFE = lazy("[\x00-\x20<>\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _QUOTED_SPACES = lazy(r'"(?:[^"\\]|\\.)*"')
 _PARAMETER = lazy(r"[!-<>-~]{0,1000}")
@@ -27,28 +27,28 @@ _LARGEST = 1 << 60  # octets
 
 
 class QueueEnvelope(NamedTuple):
-    """All that is kept of a message beside itself."""
+    """Everything stored about a queued message except its octets."""
 
     identity: str
     arrived: float  # seconds since the epoch
     reverse_path: str  # "" is the null reverse-path <>
     recipients: tuple[Recipient, ...]
-    stored: int = 0  # octets of the message as it lies in the spool, LF
+    stored: int = 0  # octets of the message as stored in the spool, LF
     size: int = 0  # octets as sent, dots not stuffed
     needs_8bit: bool = False
     needs_utf8: bool = False
-    may_recode: bool = True  # for a server that takes 7 bits only
+    may_recode: bool = True  # whether it may be re-encoded for a 7-bit server
     ret: str = ""  # "", FULL or HDRS
     envid: str = ""  # in xtext
-    origin: str = ""  # who handed it in, for people
-    route: str = ""  # the next hop it was meant for; "": as the runner is told
-    tls: str = ""  # what was asked for on that hop: off, opportunistic, starttls, implicit
-    account: str = ""  # the account in the configuration that it goes out by
+    origin: str = ""  # the submitter, to be shown to people
+    route: str = ""  # the next hop requested; "": the runner's default
+    tls: str = ""  # the TLS mode requested for that hop: off, opportunistic, starttls, implicit
+    account: str = ""  # the configured account to send with
 
     def wants(self, number: int, event: str) -> bool:
         """Does the sender want to hear of *event* (SUCCESS, FAILURE, DELAY) for recipient *number*?
 
-        RFC 3461 §4.1: unasked, failures are told, and delays may be.
+        RFC 3461 §4.1: without NOTIFY, failures are reported, and delays may be.
         """
         notify = self.recipients[number].notify
         return event in notify.split(",") if notify else event != "SUCCESS"
@@ -66,7 +66,7 @@ def encode(envelope: QueueEnvelope) -> bytes:
 
 
 def _written(recipients: tuple[Recipient, ...]) -> str:
-    """A list of objects; of each what it says."""
+    """The recipients as a JSON list of objects, without their empty members."""
     objects = [
         ", ".join([f'"{name}": {_quoted(value)}' for name, value in recipient._asdict().items() if value])
         for recipient in recipients
@@ -93,14 +93,14 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
 
 @cache
 def _scanner() -> Callable[[str, int], tuple[Any, int]]:
-    """What json.loads is made of: without its care for other forms of text, a short line takes half."""
+    """The scanner inside json.loads: calling it directly halves the time for a short line."""
     import json
 
     return json.JSONDecoder().scan_once  # type: ignore[attr-defined,no-any-return]
 
 
 def load(line: str) -> Any:
-    """The JSON value that *line* is. Raises ValueError, RecursionError."""
+    """Parse one line of JSON. Raises ValueError, RecursionError."""
     try:
         value, end = _scanner()(line, 0)
     except StopIteration:
@@ -113,7 +113,7 @@ def load(line: str) -> Any:
 
 
 def decode(line: bytes) -> QueueEnvelope:
-    """The envelope that *line* holds. Raises BadDataError."""
+    """Parse and check the envelope in *line*. Raises BadDataError if a field is missing or invalid."""
     try:
         record = load(line.decode())
     except (ValueError, RecursionError):
@@ -159,7 +159,7 @@ def _problem(envelope: QueueEnvelope) -> str:
 
 
 def _of_wrong_kind(envelope: QueueEnvelope) -> str:
-    """The field that is; "" where one is only a number without a fraction."""
+    """The first field of a wrong type, or "". An int is accepted for a float."""
     for name, kind in _KINDS.items():
         found = type(getattr(envelope, name))
         if found is not kind and not (found is int and kind is float):

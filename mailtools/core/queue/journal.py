@@ -1,7 +1,7 @@
-"""The journal of a queued message: the envelope, then a JSON line for whatever happened to it.
+"""The journal of a queued message: the envelope, then one JSON line per event.
 
-Lines in, a `QueueEntry` out: what is still to be done. Knows no file. A line that was cut short, or says what
-no line of ours says, is passed over: at worst a recipient is tried again, or told again, never forgotten.
+Parses the lines into a `QueueEntry`, the work still to be done. Knows no file. A truncated or unknown line is
+ignored: at worst a recipient is tried again or a sender is told again; no recipient is forgotten.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,23 +13,23 @@ from mailtools.core.queue.schedule import step
 
 DUE, SENT, FAILED = "due", "sent", "failed"  # what a recipient's state can be
 DEFERRED = "deferred"  # the result of an attempt after which it is due again
-DELAYED = "delayed"  # of what a sender was told
+DELAYED = "delayed"  # a kind of DSN that a sender was sent
 _NUMBERS = (int, float)
 
 
 class Result(NamedTuple):
-    """What an attempt came to, for some recipients alike."""
+    """The result of an attempt, common to some recipients."""
 
     recipients: tuple[int, ...]  # their numbers in the envelope
     result: str  # SENT, FAILED, DEFERRED
-    reply: str  # as the server said it, or our sentence
+    reply: str  # the server's reply, or our sentence
     status: str = ""  # the enhanced status code
-    remote: str = ""  # the server that said so; "" where it was us
-    final: bool = False  # sent, and nobody further on makes DSNs for it
+    remote: str = ""  # the server that gave the result; "" for this host
+    final: bool = False  # sent, and no later server sends DSNs for it
 
 
 class RecipientState(NamedTuple):
-    """Where one recipient stands."""
+    """The state of one recipient and its last attempt."""
 
     state: str = DUE
     last: Result | None = None
@@ -38,7 +38,7 @@ class RecipientState(NamedTuple):
 
 
 class QueueEntry(NamedTuple):
-    """One queued message: its envelope and where each recipient stands."""
+    """One queued message: its envelope and the state of each recipient."""
 
     envelope: QueueEnvelope
     recipients: tuple[RecipientState, ...]
@@ -50,11 +50,11 @@ class QueueEntry(NamedTuple):
 
     @property
     def pending(self) -> tuple[int, ...]:
-        """The numbers of the recipients who still wait."""
+        """The numbers of the recipients that are still due."""
         return tuple([n for n, recipient in enumerate(self.recipients) if recipient.state == DUE])
 
     def untold(self, state: str, event: str) -> tuple[int, ...]:
-        """Who ended in *state*, and whose sender wants to hear of *event* and did not yet."""
+        """The recipients in *state* for which the sender wants a DSN of *event* and was not sent one yet."""
         return tuple(
             n
             for n, recipient in enumerate(self.recipients)
@@ -66,11 +66,11 @@ class QueueEntry(NamedTuple):
 
     @property
     def is_hurried(self) -> bool:
-        """Tell whether somebody said that it shall be tried now, whatever was before."""
+        """Tell whether an operator asked for an immediate retry."""
         return self.attempts > 0 and not self.due
 
     def age(self, now: float) -> float:
-        """Seconds it has waited."""
+        """Seconds that the message has waited, without clock jumps (core/queue/schedule)."""
         return self.waited + step(self.seen, now)
 
 
@@ -95,12 +95,12 @@ def records(octets: bytes) -> Iterator[dict[str, Any]]:
 
 
 def apply(entry: QueueEntry, *told: dict[str, Any]) -> QueueEntry:
-    """*entry* after what records tell; unchanged by what it does not understand."""
+    """*entry* with the records *told* applied; unknown records change nothing."""
     return _after(entry, told)
 
 
 def _after(entry: QueueEntry, told: Iterable[dict[str, Any]]) -> QueueEntry:
-    """The same. The recipients are copied once, so that a long journal of many recipients takes no longer."""
+    """Apply *told*. The recipients are copied once, not per record, which would be quadratic."""
     envelope, recipients, attempts, due, waited, seen, is_torn = entry
     each = list(recipients)
     for record in told:
@@ -159,28 +159,28 @@ def is_time(value: object) -> bool:
 
 
 def attempt(at: float, result: Result) -> dict[str, Any]:
-    """An attempt's record."""
+    """The record of an attempt with the result *result*; *at*: seconds since the epoch."""
     its = {**result._asdict(), "recipients": list(result.recipients)}
     return {"at": round(at, 3), "event": "attempt", **its}
 
 
 def scheduled(at: float, due: float) -> dict[str, Any]:
-    """The end of a round of attempts: the next is at *due*."""
+    """The record that ends a round of attempts; the next is at *due* (seconds since the epoch)."""
     return {"at": round(at, 3), "event": "scheduled", "due": round(due, 3)}
 
 
 def told(at: float, of: str, recipients: Sequence[int], identity: str) -> dict[str, Any]:
-    """The sender was told *of* FAILED, SENT or DELAYED recipients, by the DSN *identity*."""
+    """The record of a DSN: the sender was told *of* FAILED, SENT or DELAYED recipients by *identity*."""
     return {"at": round(at, 3), "event": "told", "of": of, "recipients": list(recipients), "dsn": identity}
 
 
 def event(at: float, name: str, by: str = "") -> dict[str, Any]:
-    """What somebody did: hold, release, retry."""
+    """The record of an operator's action: hold, release, retry."""
     return {"at": round(at, 3), "event": name, **({"by": by} if by else {})}
 
 
 def encode(records: Iterable[dict[str, Any]]) -> bytes:
-    """Lines of JSON."""
-    import json  # not for who only adds a message: see envelope
+    """The records as lines of JSON, in ASCII."""
+    import json  # not at the top: adding a message must not import it (see envelope)
 
     return b"".join([json.dumps(record, ensure_ascii=True).encode() + b"\n" for record in records])

@@ -1,8 +1,8 @@
-"""When a message is tried again, and when it is given up.
+"""Decides when a message is tried again and when it is given up.
 
-Pure: times are arguments. A clock that jumps does no harm: the age of a message is what it waited from
-attempt to attempt, no step of it counted for more than a day or less than nothing, so a machine that wakes
-up in another year returns no mail unsent. A due time further away than any interval is no due time.
+Pure: times are arguments. A clock jump does no harm: the age of a message is the sum of its waits between
+attempts, each counted as at least zero and at most 25 hours, so a machine that wakes up in another year
+returns no mail as undeliverable. A due time further away than twice the longest interval is ignored.
 """
 
 from mailtools.core.lean import NamedTuple
@@ -14,7 +14,7 @@ _LONGEST_STEP = DAY + HOUR  # a queue that is run once a day ages as it should
 
 
 class Schedule(NamedTuple):
-    """Intervals in seconds. *intervals*: said one by one, the last one repeats; (): doubling ones."""
+    """Retry times in seconds. *intervals*: the waits in order, the last repeats; (): they double."""
 
     intervals: tuple[float, ...] = ()
     first: float = MINUTE
@@ -23,17 +23,17 @@ class Schedule(NamedTuple):
     warn: float = 4 * HOUR
 
     def wait(self, attempts: int, chance: float) -> float:
-        """Seconds to wait after so many attempts. *chance*, 0 to 1, spreads what failed together."""
+        """Seconds to wait after *attempts*. *chance*, 0 to 1, spreads messages that failed together."""
         if self.intervals:
             return self.intervals[min(attempts, len(self.intervals)) - 1]
         interval = min(self.longest, self.first * 2.0 ** min(attempts - 1, 30))
         return interval * (0.9 + 0.2 * chance)
 
     def is_due(self, due: float, now: float) -> bool:
-        """Tell whether the time has come, or can only be a mistake."""
+        """Tell whether *due* has passed, or is so far away that it must be a mistake."""
         return due <= now or due - now > 2 * max(self.longest, *self.intervals, 0.0)
 
 
 def step(earlier: float, later: float) -> float:
-    """The time between two looks at a clock that may have jumped."""
+    """Seconds between two clock readings, limited to 0 to 25 hours because the clock may have jumped."""
     return min(max(0.0, later - earlier), _LONGEST_STEP)

@@ -5,7 +5,7 @@ A question waits for an answer: `reply` says it in so many words, `proceed` lets
 
 from typing import NamedTuple
 
-from mailtools.core.auth.sasl import CheckPassword, FindKeys
+from mailtools.core.auth.sasl import CheckPassword, FindKeys, LoginFailed
 from mailtools.core.message.recipient import Recipient
 
 
@@ -37,13 +37,6 @@ class LoggedIn(NamedTuple):
     """AUTH succeeded."""
 
     user: str
-
-
-class LoginFailed(NamedTuple):
-    """AUTH did not succeed; *reason* is for the log."""
-
-    user: str  # "" where it is not known
-    reason: str
 
 
 class MailFrom(NamedTuple):

@@ -15,6 +15,7 @@ command. At STARTTLS all that was said before is forgotten, octets that wait inc
 from collections.abc import Callable, Generator, Mapping, Sequence
 
 from mailtools.core.auth import dialogue
+from mailtools.core.auth.sasl import LoginFailed
 from mailtools.core.message.recipient import Recipient
 from mailtools.core.smtp import grammar, login
 from mailtools.core.smtp.body import BodyReader
@@ -25,7 +26,6 @@ from mailtools.core.smtp.events import (
     Event,
     Hello,
     LoggedIn,
-    LoginFailed,
     MailFrom,
     MessageAborted,
     MessageChunk,

@@ -1,9 +1,10 @@
-"""One run of `fetch` over one server: what is new comes into an mbox, and is noted, and only then removed.
+"""Fetch the new messages of one mailbox: store them, record them as seen, and only then delete them.
 
-The order is all there is to it: what is to be stored is noted, messages are appended and synced, that it was
-done is noted and synced, then they are deleted on the server. Cut anywhere, the next run goes on: what was
-noted and not done is looked for in the mbox. Only into a pipe or stream a message may come twice. Knows no
-protocol and no option.
+The order makes it safe. First the state file records which messages are about to be stored; then the
+messages are appended to the mbox and synced; then the state file records them as seen and is synced; only
+then are they deleted on the server. If a run is killed at any point, the next run continues: it looks in the
+mbox for the messages that were announced but not recorded as seen. Only a pipe or a stream may get a message
+twice. Knows neither the protocol nor the command's options.
 """
 
 import os
@@ -20,30 +21,30 @@ from mailtools.system.mbox import appending, index
 from mailtools.system.mbox.appending import NewRecord
 from mailtools.system.mbox.fetch_state import Box, Seen
 
-_BATCH_OCTETS = 4 << 20
-_BATCH = 1000  # messages
-_BEGINNING = 2048  # octets; trace fields with their ids are in them
-_SUSPECT = 5  # names that all vanish at once
+_BATCH_OCTETS = 4 << 20  # octets that wait before a batch is stored
+_BATCH = 1000  # messages in a batch
+_BEGINNING = 2048  # octets; enough to hold the trace fields, whose ids make a message unique
+_SUSPECT = 5  # messages; from this number on it is suspicious that no UIDL is known
 
 
 class Sink(Protocol):
-    """Where messages go."""
+    """Where fetched messages are stored: an mbox, a stream or a program."""
 
-    beside: str  # a file that large ones may lie beside
-    batch: int  # messages that it takes at once
+    beside: str  # a path; large messages are buffered in its folder
+    batch: int  # messages that one call of store takes
 
     def store(self, messages: Sequence[Fetched]) -> list[str]:
-        """Take them, durably; "" for each, or why it was not taken. Raises MailError."""
+        """Store *messages* durably; return "" for each, or why it was not stored. Raises MailError."""
 
     def mark(self, messages: Sequence[Fetched]) -> list[Any]:
-        """What tells later whether these were taken, all of them; [] where nothing can. For JSON."""
+        """Return JSON values by which `has` tells later whether *messages* were stored; [] if it cannot."""
 
     def has(self, mark: list[Any]) -> bool:
-        """Tell whether what *mark* was made of is there. Raises MailError."""
+        """Tell whether the messages that *mark* stands for were stored. Raises MailError."""
 
 
 class MboxSink:
-    """An mbox, appended to."""
+    """Appends messages to an mbox."""
 
     batch = _BATCH
 
@@ -51,13 +52,13 @@ class MboxSink:
         self.beside = path
 
     def store(self, messages: Sequence[Fetched]) -> list[str]:
-        """One lock, one write, one sync for all of them."""
+        """Append *messages* with one lock, one write and one sync."""
         records = [mbox_form.fetched_record(message.body, message.arrived) for message in messages]
         appending.append_waiting(self.beside, records)
         return [""] * len(messages)
 
     def mark(self, messages: Sequence[Fetched]) -> list[Any]:
-        """Where the mbox ends, and how the first of them begins: an append is there whole or not at all."""
+        """Return the mbox's size and the first octets of the first message: an append is whole or absent."""
         try:
             end = os.stat(self.beside).st_size
         except OSError:
@@ -65,25 +66,25 @@ class MboxSink:
         return [end, _beginning(messages[0]).hex()]
 
     def has(self, mark: list[Any]) -> bool:
-        """Look behind what was there then."""
+        """Look for the first message of *mark* behind the end that the mbox had then."""
         end, beginning = mark
         return index.holds(self.beside, int(end), bytes.fromhex(beginning))
 
 
 class _Forgetful:
-    """A sink that cannot be asked what it took."""
+    """A sink that cannot tell later which messages it stored."""
 
     def mark(self, messages: Sequence[Fetched]) -> list[Any]:
-        """Nothing."""
+        """Return [], for `has` cannot tell."""
         return []
 
     def has(self, mark: list[Any]) -> bool:
-        """It cannot tell."""
+        """Return False: a stream or program keeps nothing to look in."""
         return False
 
 
 class StreamSink(_Forgetful):
-    """An mbox written to a stream."""
+    """Writes messages to a stream, in mbox format."""
 
     batch = 1
 
@@ -93,7 +94,7 @@ class StreamSink(_Forgetful):
         self._flush = flush
 
     def store(self, messages: Sequence[Fetched]) -> list[str]:
-        """Raises BrokenPipeError."""
+        """Write *messages* and flush the stream. Raises BrokenPipeError."""
         for message in messages:
             record = mbox_form.fetched_record(message.body, message.arrived)
             for block in mbox_form.record_blocks(record):
@@ -103,7 +104,7 @@ class StreamSink(_Forgetful):
 
 
 class PipeSink(_Forgetful):
-    """A program that gets each message on its stdin, and takes it with exit code 0."""
+    """Runs a program for each message, on its stdin; exit code 0 means that the message was stored."""
 
     batch = 1
 
@@ -112,7 +113,7 @@ class PipeSink(_Forgetful):
         self._command = command
 
     def store(self, messages: Sequence[Fetched]) -> list[str]:
-        """What it prints goes to our stderr."""
+        """Run the program once for each message; its stdout goes to our stderr."""
         return [self._run(mbox_form.fetched_record(message.body, message.arrived)) for message in messages]
 
     def _run(self, record: NewRecord) -> str:
@@ -123,32 +124,32 @@ class PipeSink(_Forgetful):
                 process.stdin.write(block)
             process.stdin.close()
         except BrokenPipeError:
-            pass  # its exit code says whether it had enough
+            pass  # the program stopped reading; its exit code tells whether it took the message
         code = process.wait()
         return f"{self._command}: failed ({code})" if code else ""
 
 
 class Watch(Protocol):
-    """Who is told how it goes."""
+    """Receives the progress of a fetch."""
 
     def begin(self, messages: int) -> None:
-        """So many are to come."""
+        """*messages*: the number of messages that will be fetched."""
 
     def came(self, mailbox: str, message: Fetched, problem: str) -> None:
-        """One was stored; or not, with the *problem*."""
+        """One message was stored, or was not because of *problem* ("": stored)."""
 
     def deleted(self, mailbox: str, items: Sequence[Item]) -> None:
-        """These are removed on the server."""
+        """*items* were deleted on the server."""
 
     def would(self, mailbox: str, items: Sequence[Item]) -> None:
-        """These would be fetched."""
+        """A dry run: *items* would be fetched."""
 
     def warn(self, text: str) -> None:
-        """Something that a person should know."""
+        """Show a warning to the user."""
 
 
 class Errand(NamedTuple):
-    """What one run has to do with each mailbox."""
+    """What is the same for every mailbox of a run."""
 
     remote: Remote
     seen: Seen
@@ -158,7 +159,7 @@ class Errand(NamedTuple):
 
 
 def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
-    """Fetch what is new in *mailbox* into *sink*. Raises MailError, OSError."""
+    """Fetch the new messages of *mailbox* into *sink*. Raises MailError, OSError."""
     remote, seen, wishes, watch = errand.remote, errand.seen, errand.wishes, errand.watch
     validity = remote.select(mailbox, wishes.change and not errand.is_dry)
     box = (mailbox, validity)
@@ -176,7 +177,7 @@ def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
     writer = _Behind()
 
     def store() -> None:
-        """What waits is written while the next messages come: an eighth of all the time."""
+        """Store the waiting messages in a thread while the next arrive: saves an eighth of the time."""
         nonlocal waiting
         batch, waiting = waiting, []
         stored.extend(writer.outcome())
@@ -194,7 +195,7 @@ def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
                 store()
                 size = 0
     finally:
-        store()  # what came before the connection was cut came all the same
+        store()  # messages that arrived before the connection broke are kept
         stored.extend(writer.outcome())
     if stored and wishes.mark_seen:
         remote.mark_seen(stored)
@@ -219,7 +220,7 @@ def _wanted(remote: Remote, there: list[Item], known: Iterable[str], wishes: Fet
 
 
 class _Behind:
-    """One task at a time, in a thread."""
+    """Runs one task at a time in a thread."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
@@ -227,7 +228,7 @@ class _Behind:
         self._error: BaseException | None = None
 
     def start(self, task: Callable[[], list[Item]]) -> None:
-        """Begin; the one before has to be over."""
+        """Start *task*; the task before must have been collected with `outcome`."""
 
         def run() -> None:
             try:
@@ -239,7 +240,7 @@ class _Behind:
         self._thread.start()
 
     def outcome(self) -> list[Item]:
-        """Wait for the task; what it returned, once. Raises what it raised."""
+        """Wait for the task; return its result once, then []. Raises what the task raised."""
         if self._thread is not None:
             self._thread.join()
         error, self._error = self._error, None
@@ -251,14 +252,14 @@ class _Behind:
 
 
 def _resume(seen: Seen, box: Box, sink: Sink) -> None:
-    """A run that was killed had stored its last messages, or not: nobody noted which."""
+    """Record the last batch of a killed run as seen, if the sink stored it."""
     intention = seen.intention
     if intention is not None and intention.box == box and sink.has(intention.mark):
         seen.add(box, intention.names)
 
 
 def _stored(errand: Errand, box: Box, sink: Sink, messages: Sequence[Fetched]) -> list[Item]:
-    """Store them, and note it; those that the sink took."""
+    """Store *messages*, record them as seen, and return the items that the sink stored."""
     names = [message.item.name for message in messages if message.item.name]
     mark = sink.mark(messages) if names else []
     if mark:
@@ -278,7 +279,7 @@ def _stored(errand: Errand, box: Box, sink: Sink, messages: Sequence[Fetched]) -
 
 
 def _beginning(message: Fetched) -> bytes:
-    """Some octets that no other record begins with, so near to its end that they are there if all is."""
+    """Return the first octets of the record of *message*; its ids make them differ from any other's."""
     record = mbox_form.fetched_record(message.body, message.arrived)
     return (record.head + next(message.body.blocks(), b""))[:_BEGINNING]
 
@@ -286,7 +287,7 @@ def _beginning(message: Fetched) -> bytes:
 def _doomed(
     there: list[Item], stored: Sequence[Item], known: dict[str, int], wishes: FetchWishes
 ) -> list[Item]:  # fmt: skip
-    """What is to be removed on the server: nothing that was not stored, now or before."""
+    """Return the messages to delete on the server: only such as were stored, now or earlier."""
     if wishes.delete:
         just = {item.number for item in stored}
         return [item for item in there if item.number in just or (item.name and item.name in known)]
@@ -297,7 +298,7 @@ def _doomed(
 
 
 def _doubt(errand: Errand, mailbox: str, validity: str, there: list[Item]) -> None:
-    """Tell where a server calls all its messages by new names."""
+    """Warn if the server has given all its messages new names (UIDVALIDITY or UIDL)."""
     seen, watch = errand.seen, errand.watch
     known = seen.names((mailbox, validity))
     where = f"{mailbox}: " if mailbox else ""
@@ -306,7 +307,7 @@ def _doubt(errand: Errand, mailbox: str, validity: str, there: list[Item]) -> No
             f"{where}the server has numbered its messages anew (UIDVALIDITY {validity}): all of them come"
         )
     if validity or errand.wishes.change:
-        return  # UIDs stay as they are; and what was fetched may be gone, as it was to be
+        return  # IMAP's UIDs do not change; and if fetched messages are deleted, none is expected here
     if len(known) >= _SUSPECT and len(there) >= _SUSPECT and not any(item.name in known for item in there):
         watch.warn(
             f"{where}no message has the name (UIDL) of one that was fetched before: if the server changed"
@@ -315,7 +316,7 @@ def _doubt(errand: Errand, mailbox: str, validity: str, there: list[Item]) -> No
 
 
 def beside(target: str) -> str:
-    """Where a target's folder is made if it is not there. Raises CannotWriteError."""
+    """Make the folder of *target* if it is missing; return *target*. Raises CannotWriteError."""
     folder = os.path.dirname(target)
     try:
         os.makedirs(folder, 0o700, exist_ok=True)

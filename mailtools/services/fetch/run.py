@@ -1,6 +1,6 @@
-"""One source of `fetch`, from the connection to the goodbye: its mailboxes one after another, then IDLE.
+"""Fetch from one server: connect, log in, fetch one mailbox after another, then wait with IDLE if asked.
 
-Knows no option. What becomes of one mailbox is services/fetch/collect's affair.
+Does not know the command's options. services/fetch/collect fetches a single mailbox.
 """
 
 import time
@@ -15,23 +15,23 @@ from mailtools.system.mbox.fetch_state import Seen
 
 _FIRST_PAUSE = 5.0  # seconds
 _LONGEST_PAUSE = 300.0
-_LOOK_AGAIN = 0.2
+_LOOK_AGAIN = 0.2  # seconds between two looks at is_stopping during a pause
 
 
 class Order(NamedTuple):
-    """What is wanted of one source."""
+    """What to fetch from one server, and where to put it."""
 
     target: FetchTarget
-    beside: str  # the mbox or folder that the state is beside
+    beside: str  # the mbox or folder beside which the fetch state is stored
     wishes: FetchWishes
-    sink: Callable[[str], Sink]  # for a mailbox
+    sink: Callable[[str], Sink]  # makes the sink of a mailbox, given its name
     patterns: Sequence[str] = ("INBOX",)
-    is_stopping: Callable[[], bool] | None = None  # fetch as mail comes, until it says so
+    is_stopping: Callable[[], bool] | None = None  # None: fetch once; else until it is True
     is_dry: bool = False
 
 
 def fetch(order: Order, watch: Watch) -> None:
-    """Do it. Raises MailError, OSError."""
+    """Fetch as *order* says and report progress to *watch*. Raises MailError, OSError."""
     seen = Seen(order.beside, order.target.name)
     try:
         if order.is_stopping is None:
@@ -43,7 +43,7 @@ def fetch(order: Order, watch: Watch) -> None:
 
 
 def _stay(order: Order, is_stopping: Callable[[], bool], watch: Watch, seen: Seen) -> None:
-    """Visit after visit: a connection that ends is made anew, after a while that grows."""
+    """Fetch until *is_stopping*; reconnect after a failure, first after 5 seconds, at most after 300."""
     pause = _FIRST_PAUSE
     while not is_stopping():
         began = clock.monotonic()
@@ -80,7 +80,7 @@ def _fetch(errand: Errand, order: Order) -> None:
 
 
 def open_remote(target: FetchTarget) -> Remote:
-    """Connect and log in. Raises MailError."""
+    """Connect to *target* and log in; return the POP3 or IMAP client. Raises MailError."""
     if target.protocol == POP3:
         from mailtools.services.fetch.pop3 import Pop3Remote
 

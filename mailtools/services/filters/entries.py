@@ -1,10 +1,10 @@
-"""Entries: the records of all sources, with what they say, decoded when asked.
+"""Entries: the records of all sources with their header fields, decoded on demand.
 
-Combines `core.mbox` (where a message is) with `core.message` (what it says). It selects nothing and prints
-nothing: that is for `select` and `filters`.
+Combines `core.mbox` (finds messages) with `core.message` (parses them). It selects nothing and prints
+nothing: `query` and `listing` select, commands print.
 
-Invariants: memory does not grow with the number of messages nor with their size; a source that cannot be read
-is told to the caller, and the others go on.
+Invariants: memory grows neither with the number of messages nor with their size; an unreadable source is
+reported to the caller, and the next one is read.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,16 +16,16 @@ from mailtools.core.message import date, words
 from mailtools.core.message.header import Picker
 from mailtools.system.files.sources import Source, spill
 
-Complain = Callable[[str, MailError | OSError], None]  # is told the source's name and what is wrong with it
+Complain = Callable[[str, MailError | OSError], None]  # gets the name of an unreadable source, and the error
 Clock = tuple[int, int, int, int, int, int, int]  # `date.clock_fields`
 
-TEXT_LIMIT = 1 << 25  # octets of a message that are looked at for its text
+TEXT_LIMIT = 1 << 25  # octets of a message that are read for its text
 
 
 class MboxEntry:
-    """One record, its number over all sources (from 1), and the fields that were asked for in `entries`.
+    """One record, its number over all sources (from 1), and the fields requested from `entries`.
 
-    *found*: the values of those fields, unfolded, in the order asked for; None where absent.
+    *found*: the unfolded values of these fields, in the order requested; None if absent.
     """
 
     __slots__ = ("_file", "_names", "_record", "found", "number")
@@ -44,47 +44,47 @@ class MboxEntry:
         return self.found[self._names[name]]
 
     def decoded(self, name: str) -> str:
-        """The same as text; "" where there is none."""
+        """The first field *name* (lower case) as decoded text; "" if absent."""
         value = self.found[self._names[name]]
         return words.decode(value) if value else ""
 
     @property
     def clock(self) -> Clock | None:
-        """The date as its writer's clock had it: of the Date field, else of the postmark."""
+        """The writer's local time: of the Date field, else of the postmark; None if neither has a date."""
         return self.clock_of(self.found[self._names["date"]])
 
     def clock_of(self, value: bytes | None) -> Clock | None:
-        """The same, of the Date field *value*."""
+        """The writer's local time from the Date field *value*, else from the postmark."""
         return (value and date.clock_fields(value)) or date.clock_fields(_date_of(self._record.postmark))
 
     @property
     def flags(self) -> frozenset[str]:
-        """What the mbox keeps of the message's state."""
+        """The flags of the message that the mbox holds."""
         names = self._names
         found = self.found
         return status.flags(*[found[names[name]] for name in status.FIELDS])
 
     @property
     def size(self) -> int:
-        """Octets of the message as the mbox holds them. Of a large record: its chunks are gone then."""
+        """Octets of the message as stored in the mbox. For a large record this reads all its chunks."""
         return self.record.size()
 
     @property
     def record(self) -> scan.Record:
-        """The record, from its beginning."""
+        """The record; after `settled` it is read from its beginning each time."""
         if self._file is not None:
             self._file.seek(0)
             return next(scan.records(self._file.read))
         return self._record
 
     def settled(self) -> "MboxEntry":
-        """This entry; a large record is one now that can be read more than once, in a temporary file."""
+        """Copy a large record to a temporary file, so that it can be read repeatedly. Returns this entry."""
         if not self._record.whole and self._file is None:
             self._file = spill(self._record.chunks())
         return self
 
     def message(self, limit: int = TEXT_LIMIT) -> bytes:
-        """The message, LF and unquoted, and about *limit* octets of it at most."""
+        """The message, LF, unquoted. Of a large record at most about *limit* octets."""
         record = self.record
         if record.whole:
             return record.message()
@@ -97,7 +97,7 @@ class MboxEntry:
         return b"".join(pieces)
 
     def text(self) -> str:
-        """The text to be read in the message, decoded, HTML as text."""
+        """The readable text of the message, decoded, HTML as text."""
         from mailtools.services.filters.render import (
             text_of,
         )  # only where a text is asked for: it takes 15 ms to import
@@ -111,7 +111,10 @@ def entries(
     complain: Complain,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[MboxEntry]:
-    """Every record of *sources*, with its fields *names*. *progress* is told octets as they are read."""
+    """Every record of *sources*, with its fields *names* (lower case).
+
+    *complain* gets each unreadable source; *progress* gets the number of octets of each read.
+    """
     count = 0
     for source in sources:
         try:
@@ -124,7 +127,10 @@ def entries(
 
 
 def of_stream(read: scan.Read, names: Sequence[str], before: int = 0) -> Iterator[MboxEntry]:
-    """Every record of one mbox, with its fields *names* (lower case); *before* were counted already."""
+    """Every record of one mbox, with its fields *names* (lower case), numbered from *before* + 1.
+
+    Raises BadDataError if *read* returns no mbox.
+    """
     names = list(dict.fromkeys(names))
     numbers = {name: number for number, name in enumerate(names)}
     pick = Picker(*names, written_so=status.FIELDS).pick
@@ -137,6 +143,6 @@ _WEEKDAYS = (b" Mon", b" Tue", b" Wed", b" Thu", b" Fri", b" Sat", b" Sun")
 
 
 def _date_of(postmark: bytes) -> bytes:
-    """The date of a postmark: from its last weekday on, else behind the sender."""
+    """The date of a postmark: from its last weekday on, else the text behind the sender."""
     at = max(postmark.rfind(day) for day in _WEEKDAYS)
     return postmark[at + 1 :] if at > 0 else postmark.split(b" ", 2)[-1]

@@ -1,7 +1,7 @@
-"""What `mailtools mbox` does with messages: list, count, copy. Mbox in, rows or octets out.
+"""Lists, counts and copies messages for `mailtools mbox`.
 
-It neither prints nor parses options. Rows and octets come one at a time, and memory stays bounded, except
-where an order over all messages is asked for (`order`): then the rows are held, never the messages.
+It neither prints nor parses options. Rows and octets are yielded one at a time, so memory stays bounded;
+only `order` holds all rows, never the messages.
 
 Speed: `list` of 100,000 messages, 741 MB, takes about 1/13 of the time of Python's `mailbox` with
 `email.header` for the same sender, subject and date.
@@ -30,7 +30,7 @@ SORTS = ("date", "from", "subject", "size")
 
 
 class ListRow(NamedTuple):
-    """One line of `list`."""
+    """The values of one line of `list`."""
 
     number: int
     clock: Clock | None
@@ -39,7 +39,7 @@ class ListRow(NamedTuple):
     subject: str
     size: int
     depth: int = 0  # in its thread
-    more: dict[str, Any] | None = None  # what only a program wants to know
+    more: dict[str, Any] | None = None  # additional values for JSON
 
 
 def selected(
@@ -49,7 +49,7 @@ def selected(
     complain: Complain,
     progress: Progress = None,
 ) -> Iterator[MboxEntry]:
-    """The entries that *predicate* is true of (None: all), with their header *fields* (lower case)."""
+    """The entries that match *predicate* (None: all), with their header *fields* (lower case)."""
     return _chosen(entries_.entries(sources, _needed(fields, predicate), complain, progress), predicate)
 
 
@@ -73,9 +73,9 @@ def parallel_lines(
     line: Callable[[MboxEntry], str],
     progress: Progress = None,
 ) -> Iterator[tuple[int, str]] | None:
-    """(number, *line* of it) of each entry of one large mbox, made by several processes.
+    """(number, result of *line*) for each entry of one large mbox, computed by several processes.
 
-    None where one process does as well (system/mbox/parallel). A line holds no LF.
+    None if one process is as good (system/mbox/parallel). *line* must return no LF.
     """
     needed = _needed(fields, predicate)
 
@@ -96,7 +96,7 @@ def parallel_lines(
 
 
 def _numbered(results: Iterator[tuple[int, bytes]], progress: Progress) -> Iterator[tuple[int, str]]:
-    """Number through: a share's process counts from 1."""
+    """Number the entries over all shares: each process counts its share from 1."""
     before = 0
     for octets, result in results:
         total, *lines = result.decode("utf-8", "surrogatepass").split("\n")
@@ -109,7 +109,7 @@ def _numbered(results: Iterator[tuple[int, bytes]], progress: Progress) -> Itera
 
 
 def row(entry: MboxEntry) -> ListRow:
-    """The line of one entry; `ROW_FIELDS` must be the first that it was given."""
+    """The row of one entry, whose first requested fields must be `ROW_FIELDS`."""
     sender, subject, dated, *state = entry.found[: len(ROW_FIELDS)]
     return _row(
         (
@@ -132,7 +132,7 @@ _row: Callable[[tuple[Any, ...]], ListRow] = partial(
 
 
 def full_row(entry: MboxEntry) -> ListRow:
-    """The same with everything for programs, made with `JSON_FIELDS`."""
+    """The row of one entry with the additional values for JSON; requires the fields `JSON_FIELDS`."""
     more = {
         "from": entry.decoded("from"),
         "from_address": next(iter(address.addr_specs(entry.value("from") or b"")), ""),
@@ -145,7 +145,7 @@ def full_row(entry: MboxEntry) -> ListRow:
 
 
 def as_json(row: ListRow) -> dict[str, Any]:
-    """A full row as one JSON object."""
+    """A row of `full_row` as one JSON object."""
     more = row.more or {}
     result: dict[str, Any] = {
         "number": row.number,
@@ -166,7 +166,7 @@ def as_json(row: ListRow) -> dict[str, Any]:
 
 
 def order(rows: Iterable[ListRow], by: str | None, reverse: bool) -> list[ListRow]:
-    """All *rows* by one of `SORTS`, or as they came; equal ones keep their order."""
+    """All *rows* sorted by one of `SORTS`, or by number (None); equal rows keep their order."""
     keys: dict[str, Callable[[ListRow], Any]] = {
         "date": lambda row: date.seconds(row.clock, True) if row.clock else 0,
         "from": lambda row: row.sender.casefold(),
@@ -177,7 +177,7 @@ def order(rows: Iterable[ListRow], by: str | None, reverse: bool) -> list[ListRo
 
 
 def _bare_subject(subject: str) -> str:
-    """*subject* without "Re:" and its like, for answers to stand with what they answer (RFC 5256 §2.1)."""
+    """*subject* without "Re:" and the like, so that replies sort with their original (RFC 5256 §2.1)."""
     text = subject.casefold().strip()
     while text.startswith(("re:", "fw:", "fwd:", "aw:")):
         text = text.partition(":")[2].lstrip()
@@ -187,7 +187,7 @@ def _bare_subject(subject: str) -> str:
 def count(
     sources: Sequence[str], predicate: "Predicate | None", complain: Complain, progress: Progress = None
 ) -> Iterator[tuple[str, int]]:
-    """(source, number of messages that *predicate* is true of) for each source that can be read."""
+    """(source, number of messages that match *predicate*) for each readable source."""
 
     def counted(read: scan.Read) -> int:
         if predicate is None:
@@ -215,10 +215,10 @@ def _count_one(source: str, counted: Callable[[scan.Read], int], progress: Progr
 
 
 def cat(found: Iterable[MboxEntry]) -> Iterator[bytes]:
-    """The records of *found*, octet for octet, as one mbox.
+    """The records of *found* as one mbox, octet for octet.
 
-    Only where a record's source ended without a line end or without its empty line, and another record
-    follows, is what lacks put in between: its postmark would not be seen otherwise.
+    If a source ends without a line end or empty line and another record follows, the missing line ends are
+    added: the next postmark would not be recognised otherwise.
     """
     tail = b"\n\n"
     crlf = False

@@ -1,8 +1,8 @@
-"""SELECT: which messages are meant.
+"""Parses SELECT expressions, which choose messages.
 
-An expression of terms, ``field:value`` or a bare word, joined by ``and`` (also by nothing), ``or``, ``not``
-and parentheses, becomes a predicate over an `MboxEntry`. It does not know where expressions come from, nor
-what time it is: now is an argument.
+An expression of terms, ``field:value`` or a bare word, joined by ``and`` (may be omitted), ``or``, ``not``
+and parentheses, becomes a predicate over an `MboxEntry`. The module does not know the source of expressions
+nor the current time: *now* is an argument.
 
     expression  = conjunction *("or" conjunction)
     conjunction = factor *(["and"] factor)
@@ -10,9 +10,10 @@ what time it is: now is an argument.
     term        = [field ":"] (word / quoted)
 
 Text is compared as substring, decoded, NFC-normalised, without regard to case. A date without zone is
-compared with the clock of the message's writer, as `list` shows it; ``30d`` is a time ago. Invariants: a
-wrong expression raises SelectError with the column and what was expected; parentheses nest to `MAX_DEPTH`,
-and no input makes it recurse deeper.
+compared with the local time of the message's writer, as `list` shows it; ``30d`` means 30 days ago.
+
+Invariants: a wrong expression raises SelectError with the column and the expected input; parentheses nest to
+`MAX_DEPTH`, and no input causes deeper recursion.
 """
 
 import re
@@ -37,29 +38,29 @@ _OCTETS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 class SelectError(MailError):
-    """An expression that means nothing; the sentence says where and why."""
+    """An invalid expression; the sentence says where and why."""
 
 
 class Predicate(NamedTuple):
-    """A test of an entry, and what the entry must have been given for it."""
+    """A test of an entry, and the data that the test needs."""
 
     test: Callable[[MboxEntry], bool]
     fields: frozenset[str] = frozenset()  # header fields that the test reads
-    rest: bool = False  # whether it looks behind the head of a large record
+    rest: bool = False  # whether the test reads more than the head of a large record
 
 
 def parse(expression: str, now: float) -> Predicate:
-    """The predicate of one SELECT expression. *now*: seconds since 1970 UTC, for ``30d``."""
+    """The predicate of one SELECT expression. *now*: seconds since 1970, for ``30d``. Raises SelectError."""
     return _Parser(expression, now).whole()
 
 
 def term(field: str, value: str, now: float) -> Predicate:
-    """The predicate of one ``field:value``, as the option ``--field value`` gives it."""
+    """The predicate of one ``field:value``, as for the option ``--field value``. Raises SelectError."""
     return _term(field, value, now)
 
 
 def conjunction(predicates: list[Predicate]) -> Predicate:
-    """All of *predicates* (one or more); those that read no text are asked first."""
+    """The conjunction of one or more predicates; those that read only the header are tested first."""
     if len(predicates) == 1:
         return predicates[0]
     tests = [predicate.test for predicate in sorted(predicates, key=lambda one: one.rest)]
@@ -191,7 +192,7 @@ def _term(field: str, value: str, now: float) -> Predicate:
 
 
 def fold(text: str) -> str:
-    """*text* as it is compared: NFC, without case."""
+    """*text* normalised for comparison: NFC, casefolded."""
     return text.lower() if text.isascii() else normalize("NFC", text).casefold()
 
 
@@ -272,7 +273,7 @@ def _dated(value: str, now: float, compare: Callable[[float, float], bool]) -> P
 
 
 def _moment(value: str, now: float) -> tuple[float, bool]:
-    """(seconds, whether they are UTC and not of the writer's clock)."""
+    """(seconds since 1970, True if in UTC, False if in the writer's local time)."""
     ago = re.fullmatch(r"([0-9]{1,6})([mhdwy])", value)
     if ago:
         return now - int(ago[1]) * _DURATIONS[ago[2]], True

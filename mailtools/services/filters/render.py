@@ -1,7 +1,7 @@
-"""Reading a message: its parts as a person wants to see them.
+"""Renders a message for a reader: headers, text, list of attachments; as text or as JSON.
 
-Combines `core.message.mime` with `html` and `words`. It writes to no terminal, and does not make controls
-visible.
+Combines `core.message.mime` with `html` and `words`. It does not write to a terminal and does not escape
+control characters.
 """
 
 from typing import Any
@@ -14,17 +14,17 @@ _MAIN = ("Date", "From", "To", "Cc", "Subject")
 
 
 def text_of(message: bytes) -> str:
-    """The text of *message* (LF) that a person reads, all parts one after another."""
+    """The readable text parts of *message* (LF), joined."""
     return "\n".join([part_text(part) for part in mime.readable(mime.parse(message))])
 
 
 def part_text(part: mime.Part) -> str:
-    """One text part as text; HTML as a terminal shows it."""
+    """One text part as text; HTML converted for a terminal."""
     return to_text(part.text()) if part.type == "text/html" else part.text()
 
 
 def main_headers(message: bytes) -> str:
-    """The fields that say what a message is, decoded, a line each."""
+    """Date, From, To, Cc and Subject, decoded, one per line."""
     head = message[: header.body_offset(message)]
     lines = []
     for name in _MAIN:
@@ -33,7 +33,7 @@ def main_headers(message: bytes) -> str:
 
 
 def all_headers(message: bytes) -> str:
-    """Every field, decoded and unfolded, a line each, and the lines that are no fields as they stand."""
+    """Every field, decoded and unfolded, one per line. Lines that are no field are left out."""
     head = message[: header.body_offset(message)]
     lines = []
     for _, start, value, end in header.fields(head):
@@ -43,7 +43,7 @@ def all_headers(message: bytes) -> str:
 
 
 def rendered(message: bytes) -> str:
-    """Main header fields, text, and a list of what is attached."""
+    """The main header fields, the text, and a list of the attachments."""
     parts = mime.parse(message)
     pieces = [main_headers(message), "\n"]
     pieces += [
@@ -62,13 +62,13 @@ def _described(part: mime.Part) -> str:
 
 
 def html_of(message: bytes) -> bytes | None:
-    """The HTML of *message* as UTF-8, None where it has none."""
+    """The HTML parts of *message* as UTF-8; None if it has none."""
     found = [part for part in mime.parse(message) if part.type == "text/html"]
     return "\n".join(part.text() for part in found).encode() if found else None
 
 
 def part_content(message: bytes, number: str) -> bytes:
-    """The content of part *number* ("1.2"), transfer encoding undone. BadDataError if there is none."""
+    """The content of part *number* ("1.2"), transfer encoding decoded. Raises BadDataError if missing."""
     parts = mime.parse(message)
     for part in parts:
         if part.number == number and not part.is_multipart:
@@ -80,7 +80,7 @@ def part_content(message: bytes, number: str) -> bytes:
 
 
 def as_json(message: bytes) -> dict[str, Any]:
-    """Headers, text and attachments as one object."""
+    """The headers, text and attachments of *message* (LF) as one JSON object."""
     head = message[: header.body_offset(message)]
     parts = mime.parse(message)
     return {

@@ -1,10 +1,11 @@
-"""Threads: which message answers which.
+"""Arranges messages in threads: replies below the messages that they answer.
 
-Owns the useful half of RFC 5256 §2.2 (REFERENCES): a message stands below the last message of its References,
-else of its In-Reply-To, that is there; no message is made up, and subjects join nothing.
+Owns a part of RFC 5256 §3 (THREAD=REFERENCES): the parent of a message is the last message of its References,
+else of its In-Reply-To, that is present. No dummy messages are created, and threads are not joined by
+subject.
 
-Invariants: linear in rows and references, no recursion; a circle of references is cut, and every row comes
-once.
+Invariants: linear in rows and references, no recursion; a circle of references is cut, and every row is
+yielded once.
 """
 
 import re
@@ -23,7 +24,7 @@ Links = tuple[bytes | None, ...]  # the values of THREAD_FIELDS
 def in_threads(
     found: Iterable[MboxEntry], make: Callable[[MboxEntry], ListRow], by: str | None, reverse: bool
 ) -> Iterator[ListRow]:
-    """A row for each entry (made with `THREAD_FIELDS` too), answers below what they answer."""
+    """A row of *make* for each entry, replies below their parents. Entries need `THREAD_FIELDS` too."""
     links = {}
     rows = []
     for entry in found:
@@ -35,7 +36,7 @@ def in_threads(
 
 
 def threaded(rows: list[tuple[ListRow, Links]]) -> Iterator[ListRow]:
-    """*rows*, answers below what they answer, with their depth; threads and answers keep their order."""
+    """*rows* with their depth, replies below their parents; threads and replies keep their order."""
     numbers = _by_id(rows)
     parents = [_parent(number, links, numbers) for number, (_, links) in enumerate(rows)]
     _cut_circles(parents)
@@ -46,7 +47,7 @@ def threaded(rows: list[tuple[ListRow, Links]]) -> Iterator[ListRow]:
         if parent < 0:
             stack.append((number, 0))
         else:
-            answers[parent].append(number)  # the last first, as a stack wants them
+            answers[parent].append(number)  # in reverse order, for the stack
     while stack:
         number, depth = stack.pop()
         yield rows[number][0]._replace(depth=depth)
@@ -73,7 +74,7 @@ def _parent(number: int, links: Links, numbers: dict[bytes, int]) -> int:
 
 
 def _cut_circles(parents: list[int]) -> None:
-    """Make a root of one row in each circle. Each row is walked over once."""
+    """Make one row of each circle a root. Each row is visited once."""
     done = [False] * len(parents)
     for start in range(len(parents)):
         trail = []

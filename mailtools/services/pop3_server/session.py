@@ -8,7 +8,7 @@ program holds is waited for by trying again after a while: no worker waits. Know
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys
+from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, LoginFailed
 from mailtools.core.errors import LockTimeoutError, MailError, TemporaryError
 from mailtools.core.pop3 import events
 from mailtools.core.pop3.events import Event, Refusal
@@ -130,18 +130,18 @@ class MaildropSession:
 
     # -- logging in -----------------------------------------------------------------------------------------
 
-    def _connected(self, _: events.Connected) -> None:
+    def _connected(self, _: events.BannerWanted) -> None:
         has_apop = self._logins.have_plain and bool(self._mechanisms())
         self._engine.answer(f"<{clock.identity()}@{self._engine.offer.host}>" if has_apop else "")
 
     def _login_question(self, question: CheckPassword | FindKeys | CheckDigest) -> None:
         self._logins.decide(question, self._peer, self._answer_later)
 
-    def _login_failed(self, event: events.LoginFailed) -> None:
+    def _login_failed(self, event: LoginFailed) -> None:
         who = self._peer or "a local client"
         self._ports.warn(f"login of {event.user!r} from {who} failed: {event.reason}")
 
-    def _logged_in(self, event: events.LoggedIn) -> None:
+    def _logged_in(self, event: events.MaildropWanted) -> None:
         self._logins.succeeded(self._peer)
         ports, now = self._ports, clock.monotonic()
         if (
@@ -289,7 +289,7 @@ class MaildropSession:
         self._ports.log(f"{self._user!r} removed {len(box.marked)} messages")
         return ""
 
-    def _closed(self, event: events.Closed) -> None:
+    def _closed(self, event: events.MaildropClosed) -> None:
         if event.fault:
             self._ports.warn(f"the session of {self._user!r} was cut: {event.fault}")
         self._ended = True
@@ -308,17 +308,17 @@ class NoSuchMessageError(Exception):
 
 
 _HANDLERS: dict[type, Callable[[MaildropSession, Any], None]] = {
-    events.Connected: MaildropSession._connected,
+    events.BannerWanted: MaildropSession._connected,
     CheckPassword: MaildropSession._login_question,
     FindKeys: MaildropSession._login_question,
     CheckDigest: MaildropSession._login_question,
-    events.LoggedIn: MaildropSession._logged_in,
-    events.LoginFailed: MaildropSession._login_failed,
+    events.MaildropWanted: MaildropSession._logged_in,
+    LoginFailed: MaildropSession._login_failed,
     events.Stat: MaildropSession._stat,
     events.List: MaildropSession._list,
     events.Retrieve: MaildropSession._retrieve,
     events.Delete: MaildropSession._delete,
     events.Reset: MaildropSession._reset,
     events.Update: MaildropSession._update,
-    events.Closed: MaildropSession._closed,
+    events.MaildropClosed: MaildropSession._closed,
 }

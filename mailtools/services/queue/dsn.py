@@ -1,7 +1,7 @@
-"""What senders are told of their mail: delivery status notifications into the spool.
+"""Queue delivery status notifications (DSNs), which tell senders what became of their mail.
 
-Never to the null reverse-path, so that a DSN about a DSN cannot be (RFC 5321 §4.5.5), and no more to one
-address in an hour than a mailbox can bear: what is over that waits in the queue, it is not lost.
+No DSN goes to the null reverse-path, so that there is no DSN about a DSN (RFC 5321 §4.5.5). At most 200 DSNs
+an hour go to one address; beyond that the message stays in the queue and its DSN follows later.
 """
 
 import os
@@ -20,13 +20,13 @@ from mailtools.core.queue.schedule import Schedule
 from mailtools.system import clock
 from mailtools.system.spool.spool import SpoolLease
 
-_RETURNED_WHOLE = 50 << 10  # octets; of a larger message the header is returned, unless all was asked for
-_MOST_IN_AN_HOUR = 200  # to one address
-_HOUR = 3600.0
+_RETURNED_WHOLE = 50 << 10  # octets; of a larger message a DSN returns the header only, unless RET=FULL
+_MOST_IN_AN_HOUR = 200  # DSNs to one address
+_HOUR = 3600.0  # seconds
 
 
 class Notices:
-    """Queues DSNs. *add* puts a message into the spool."""
+    """Queues DSNs. *add* writes a message into the spool; *host* names this host in the DSN."""
 
     def __init__(
         self, add: Callable[[QueueEnvelope, Iterable[bytes]], QueueEnvelope], host: str, schedule: Schedule
@@ -39,9 +39,12 @@ class Notices:
         self._told: Counter[str] = Counter()
 
     def tell(self, lease: SpoolLease, of: str, numbers: Sequence[int]) -> str:
-        """Queue a DSN about these recipients; its id, "" where there is nobody to tell. CannotWriteError."""
+        """Queue a DSN about the recipients *numbers*; return its queue id, "" if none is to be sent.
+
+        *of*: what happened to the recipients (FAILED, DELAYED, else success). Raises CannotWriteError.
+        """
         envelope = lease.entry.envelope
-        if not envelope.reverse_path or not numbers:
+        if not envelope.reverse_path or not numbers:  # RFC 5321 §4.5.5
             return ""
         self._count(envelope.reverse_path)
         identity = clock.identity()
@@ -76,7 +79,7 @@ class Notices:
             self._told[reverse_path] += 1
 
     def _uncount(self, reverse_path: str) -> None:
-        """What did not get into the spool told nobody."""
+        """Take back one count: the DSN was not queued."""
         with self._lock:
             self._told[reverse_path] -= 1
 
@@ -121,20 +124,20 @@ def _report(entry: QueueEntry, of: str, number: int, until: int) -> RecipientRep
 
 
 def _original(lease: SpoolLease, full: bool) -> tuple[bytes, bool]:
-    """The message, or its header at least; is it whole?"""
+    """Return the message, or its header only, and whether it is the whole message."""
     octets = b""
     try:
         for block in lease.message():
             octets += block
             if len(octets) > dsn.MAX_WHOLE or (not full and header.body_offset(octets) < len(octets)):
                 return octets[: header.body_offset(octets)], False
-    except BadDataError:  # the sender is told all the same
+    except BadDataError:  # the spool file is damaged; the sender gets the DSN nevertheless
         return octets, False
     return octets, True
 
 
 def _can_be_7bit(report: bytes) -> bool:
-    """Tell whether every server can take it: what returns an 8-bit signed message whole fails at some."""
+    """Tell whether *report* can go to a server without 8BITMIME; an 8-bit signed message in it cannot."""
     try:
         recode.to_7bit(report)
     except BadDataError:

@@ -1,10 +1,11 @@
-"""The queue as people and programs see it: what is selected, and its rows in each form.
+"""Select queued messages and format them: table rows, JSON, the listing of `mailq`, and the journal.
 
-Entries of the store in; cells, text or values out. Changes nothing (that is for `queue_change`) and prints
-nothing: what makes text fit for a terminal is an argument. The forms of `postqueue -p` and `postqueue -j`
-are those of Postfix 3.7.
+Takes entries of the store and returns cells, text or JSON values. Changes nothing (services/queue/actions
+does) and prints nothing: the function that makes text safe for a terminal is an argument. The forms of
+`postqueue -p` and `postqueue -j` are those of Postfix 3.7.
 
-Invariants: memory does not grow with the number of messages; what an entry holds is a stranger's.
+Invariants: memory does not grow with the number of messages; the texts in an entry come from strangers and
+are not trusted.
 """
 
 import re
@@ -25,24 +26,24 @@ from mailtools.system.spool.spool import Spool
 Clean = Callable[[str], str]
 Render = Callable[[Listed], str]
 
-_BATCH = 256  # messages
+_BATCH = 256  # messages that a process formats at a time
 _ISO = "%04d-%02d-%02dT%02d:%02d:%02d%s"
 _LARGEST_HEADER = 16 << 20  # octets
-_WORTH_IT = 4096  # messages; for fewer, forking takes as long as it saves
+_WORTH_IT = 4096  # messages; with fewer, forking costs as much time as it saves
 COLUMNS = ("id", "state", "arrived", "size", "sender", "recipients", "attempts", "due", "reason")
 
 
 class Filter(NamedTuple):
-    """What is selected: all that is said here holds for a message. Patterns are globs."""
+    """The conditions that select messages; a message must meet all of them. Patterns are globs."""
 
     sender: str | None = None
-    recipient: str | None = None  # one who still waits
-    site: str = ""  # the domain of one who still waits
+    recipient: str | None = None  # matches a pending recipient
+    site: str = ""  # the domain of a pending recipient
     state: str = ""
-    older: float = 0.0  # seconds since it arrived
+    older: float = 0.0  # seconds since the message arrived, at least
 
     def predicate(self) -> Callable[[Listed], bool]:
-        """Tells whether a message is selected."""
+        """Return a function that tells whether a message meets all conditions."""
         tests: list[Callable[[Listed], bool]] = []
         if self.sender is not None:
             matches = _glob("" if self.sender == "<>" else self.sender)
@@ -69,13 +70,13 @@ def _glob(pattern: str) -> Callable[[str], bool]:
 
 
 def waiting(entry: QueueEntry) -> Iterator[str]:
-    """The recipients who still wait."""
+    """Yield the addresses of the pending recipients."""
     recipients = entry.envelope.recipients
     return (recipients[number].address for number in entry.pending)
 
 
 def site_of(address: str) -> str:
-    """The domain of a recipient."""
+    """Return the domain of *address*, in lower case, without a final dot."""
     return address.rpartition("@")[2].lower().removesuffix(".")
 
 
@@ -83,7 +84,10 @@ def site_of(address: str) -> str:
 
 
 def rendered(spool: Spool, wanted: Callable[[Listed], bool], render: Render) -> Iterator[str]:
-    """*render* of each message wanted, many at a time; a large queue by several processes."""
+    """Yield the texts that *render* makes of the messages *wanted*, many in one string.
+
+    Several processes format a large queue; the order is that of the spool.
+    """
 
     def text(places: Iterable[tuple[str, str]]) -> str:
         return "".join([render(listed) for listed in spool.look(places) if wanted(listed)])
@@ -92,7 +96,10 @@ def rendered(spool: Spool, wanted: Callable[[Listed], bool], render: Render) -> 
 
 
 def mapped(spool: Spool, work: Callable[[Iterable[tuple[str, str]]], str]) -> Iterator[str]:
-    """*work* on all places in the spool, some at a time."""
+    """Yield the result of *work* for each batch of places in the spool, in order.
+
+    From 4096 messages on, several processes work at the same time.
+    """
     places = spool.places()
     first = list(islice(places, _WORTH_IT))
     from mailtools.system.process.pipes import workers
@@ -118,7 +125,7 @@ def _batches(places: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]
 
 
 def row(listed: Listed) -> tuple[str, ...]:
-    """Its cells, as `COLUMNS` names them; "-" where there is nothing."""
+    """Return the cells of a message in the order of `COLUMNS`; "-" stands for an empty cell."""
     entry, state = listed
     envelope = entry.envelope
     pending = entry.pending
@@ -139,14 +146,17 @@ def row(listed: Listed) -> tuple[str, ...]:
 
 
 def due_text(listed: Listed) -> str:
-    """When it is tried next."""
+    """Return the time of the next attempt, "now", or "-" for a message on hold."""
     if listed.state in (HOLD, ACTIVE):
         return "-" if listed.state == HOLD else "now"
     return "now" if listed.entry.due <= clock.now() else iso(listed.entry.due)
 
 
 def reason(entry: QueueEntry) -> str:
-    """What was said last of a recipient who waits; of any, where nobody does."""
+    """Return the last reply about the first pending recipient that has one; "" if none has.
+
+    If no recipient is pending, all recipients count.
+    """
     for number in entry.pending or range(len(entry.recipients)):
         last = entry.recipients[number].last
         if last and last.reply:
@@ -155,7 +165,7 @@ def reason(entry: QueueEntry) -> str:
 
 
 def reasons(entry: QueueEntry) -> Iterator[str]:
-    """What delays each recipient who waits, where something does."""
+    """Yield the last reply about each pending recipient that has one."""
     for number in entry.pending:
         last = entry.recipients[number].last
         if last and last.reply:
@@ -163,7 +173,7 @@ def reasons(entry: QueueEntry) -> Iterator[str]:
 
 
 def iso(seconds: float) -> str:
-    """A time as ISO 8601 has it: local, with its offset."""
+    """Format *seconds* since the epoch as ISO 8601, in local time with its offset."""
     t = time.localtime(seconds)
     return _ISO % (*t[:6], _offset(t.tm_gmtoff))
 
@@ -175,7 +185,7 @@ def _offset(seconds: int) -> str:
 
 
 def as_json(listed: Listed) -> dict[str, Any]:
-    """The keys of `postqueue -j`, and ours behind them."""
+    """Return a message as a JSON object: the keys of `postqueue -j`, followed by our own."""
     entry, state = listed
     envelope = entry.envelope
     waits: list[dict[str, Any]] = []
@@ -210,11 +220,11 @@ def as_json(listed: Listed) -> dict[str, Any]:
     }
 
 
-# -- what `show` and `log` tell ----------------------------------------------------------------------------
+# -- for `show` and `log` -----------------------------------------------------------------------------------
 
 
 def told(listed: Listed) -> Iterator[tuple[str, str]]:
-    """The envelope, and where each recipient stands: names and texts."""
+    """Yield (name, text) for each field of the envelope, then one for each recipient with its state."""
     entry, state = listed
     envelope = entry.envelope
     yield "id", envelope.identity
@@ -240,8 +250,10 @@ def told(listed: Listed) -> Iterator[tuple[str, str]]:
 
 
 def message(spool: Spool, listed: Listed, head: bool, body: bool) -> Iterator[bytes]:
-    """The message as it lies there, in blocks: its header (without the empty line, where that is all), its
-    body, or both. Raises BadDataError."""
+    """Yield the queued message in blocks: its header, its body, or both.
+
+    The header alone comes without the empty line. Raises BadDataError.
+    """
     blocks = spool.message(listed.entry.envelope)
     if head and body:
         yield from blocks
@@ -262,9 +274,9 @@ def message(spool: Spool, listed: Listed, head: bool, body: bool) -> Iterator[by
 
 
 class Event(NamedTuple):
-    """One thing that happened to one recipient, or to the message."""
+    """An event in the life of a message; *recipient* is "" if the event concerns the whole message."""
 
-    at: float
+    at: float  # seconds since the epoch
     id: str
     event: str
     recipient: str = ""
@@ -274,7 +286,7 @@ class Event(NamedTuple):
 
 
 def history(spool: Spool, listed: Listed) -> Iterator[Event]:
-    """What happened, as the journal has it. Nothing of a message that left the queue meanwhile."""
+    """Yield the events of the journal. If the message has left the queue, only its arrival is known."""
     envelope = listed.entry.envelope
     identity = envelope.identity
     origin = f" from {envelope.origin}" if envelope.origin else ""
@@ -325,11 +337,11 @@ def _text(value: Any) -> str:
 MAILQ_EMPTY = "Mail queue is empty"
 MAILQ_HEAD = "----Queue ID----- --Size-- ---Arrival Time---- --Sender/Recipient------"
 _MARKS = {ACTIVE: "*", HOLD: "!"}
-_REASON_ENDS = 76  # a reason is shifted to the right, to end there
+_REASON_ENDS = 76  # column where a reason ends; it is right-aligned
 
 
 def mailq(listed: Listed, clean: Clean) -> str:
-    """A message and its recipients, grouped by what delays them."""
+    """Format a message as `postqueue -p` does: its pending recipients, each group under its reason."""
     entry, state = listed
     envelope = entry.envelope
     arrived = time.asctime(time.localtime(envelope.arrived))[:19]
@@ -347,5 +359,5 @@ def mailq(listed: Listed, clean: Clean) -> str:
 
 
 def mailq_end(octets: int, count: int) -> str:
-    """The last line."""
+    """Return the last line of the listing: the sum of *octets*, and the *count* of messages."""
     return f"-- {octets // 1024} Kbytes in {count} Request{'' if count == 1 else 's'}."

@@ -1,6 +1,6 @@
-"""A queue put together: its spool, how mail leaves it, what is local, who is told.
+"""Build a queue runner from options: its spool, its routes, local delivery, and DSNs.
 
-What `queue run`, `queue add`, `sendmail` and `serve-smtp --relay` share.
+`queue run`, `queue add`, `sendmail` and `serve-smtp --relay` share it.
 """
 
 import resource
@@ -20,16 +20,16 @@ from mailtools.system import clock
 from mailtools.system.dns.resolver import Resolver, own_addresses
 from mailtools.system.spool.spool import Spool
 
-_FILES = 8192  # descriptors; each leased message has one
+_FILES = 8192  # file descriptors; each leased message holds one open
 
 
 class Leaving(NamedTuple):
-    """How mail leaves, as the options say it."""
+    """The options that describe how mail leaves the queue."""
 
     routes: Sequence[str] = ()  # URL, or DOMAIN=URL
     resolver: str = ""
     helo: str = ""
-    timeout: float = 300.0
+    timeout: float = 300.0  # seconds
     orders: Orders = Orders()
     accounts: Mapping[str, Callable[[], Dialling]] = {}
 
@@ -37,7 +37,10 @@ class Leaving(NamedTuple):
 def parse_routes(
     texts: Sequence[str], accounts: Collection[str]
 ) -> tuple[SiteTarget, Mapping[str, SiteTarget]]:
-    """``URL`` and ``DOMAIN=URL`` to the default target and those by domain. Raises ConfigurationError."""
+    """Parse ``URL`` and ``DOMAIN=URL``; return the default target and the targets by domain.
+
+    Raises ConfigurationError.
+    """
     default = SiteTarget(routes.parse("mx:"))
     by_domain: dict[str, SiteTarget] = {}
     for text in texts:
@@ -50,7 +53,7 @@ def parse_routes(
 
 
 def _target(text: str, accounts: Collection[str]) -> SiteTarget:
-    """A route, or ``account:NAME``."""
+    """Parse a route's URL or ``account:NAME``. Raises ConfigurationError."""
     if text.startswith("account:"):
         name = text.removeprefix("account:")
         if name not in accounts:
@@ -71,7 +74,10 @@ def make_runner(
     log: Callable[[str], None],
     warn: Callable[[str], None],
 ) -> Runner:
-    """A runner for *spool*. Raises ConfigurationError."""
+    """Make a runner that delivers the mail in *spool*; without *addressing* nothing is delivered locally.
+
+    Raises ConfigurationError.
+    """
     host = leaving.helo or clock.host_name()
     default, by_domain = parse_routes(leaving.routes, leaving.accounts)
     notices = Notices(spool.add, host, leaving.orders.schedule)

@@ -1,7 +1,7 @@
-"""The queue in numbers: by state, by site, and what delays it.
+"""Count the messages of a queue by state, by site and by reason of delay.
 
-Parts counted by several processes are added up: a part travels as JSON. Invariant: memory grows with the
-number of sites, up to a limit, not with that of messages.
+Several processes count parts of a large queue; each part is passed on as JSON and added up. Invariant: memory
+grows with the number of sites, up to a limit, not with the number of messages.
 """
 
 import json
@@ -13,22 +13,22 @@ from mailtools.services.queue.listing import mapped, reasons, site_of, waiting
 from mailtools.system import clock
 from mailtools.system.spool.spool import Spool
 
-_MOST_NAMES = 100_000  # sites, or reasons; more are counted as one
+_MOST_NAMES = 100_000  # sites, or reasons; all beyond are counted as "(others)"
 _OTHERS = "(others)"
-_MOST_REASONS = 10
-_LONGEST_REASON = 200
+_MOST_REASONS = 10  # shown
+_LONGEST_REASON = 200  # characters
 
 
 class Group(NamedTuple):
-    """Some messages."""
+    """The counts of a group of messages; octets are those of the messages, not of the files."""
 
     messages: int = 0
     octets: int = 0
-    oldest: float = 0.0  # when it arrived, seconds since the epoch
-    due: float | None = None  # when the next is due; 0: now; None: all are on hold
+    oldest: float = 0.0  # arrival of the oldest message, seconds since the epoch
+    due: float | None = None  # next attempt, seconds since the epoch; 0: now; None: all are on hold
 
     def plus(self, other: "Group") -> "Group":
-        """Both."""
+        """Return the counts of both groups together."""
         if not self.messages:
             return other
         dues = [due for due in (self.due, other.due) if due is not None]
@@ -40,13 +40,13 @@ class Group(NamedTuple):
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Its numbers; times in whole seconds."""
+        """Return the counts as a JSON object; times in whole seconds since the epoch."""
         due = None if self.due is None else int(self.due)
         return {"messages": self.messages, "octets": self.octets, "oldest": int(self.oldest), "due": due}
 
 
 class Stats(NamedTuple):
-    """All of it; sites with the most messages first, reasons too."""
+    """The counts of a queue; sites and reasons in descending order of messages."""
 
     total: Group
     states: dict[str, Group]
@@ -54,7 +54,7 @@ class Stats(NamedTuple):
     reasons: list[tuple[str, int]]
 
     def as_json(self) -> dict[str, Any]:
-        """As one object."""
+        """Return the statistics as one JSON object."""
         return {
             **self.total.as_json(),
             "states": [{"state": name, **group.as_json()} for name, group in self.states.items()],
@@ -64,7 +64,7 @@ class Stats(NamedTuple):
 
 
 class _Count:
-    """Counts as it goes."""
+    """Adds up messages, and parts that other processes counted."""
 
     def __init__(self) -> None:
         self.states: dict[str, Group] = {}
@@ -72,7 +72,7 @@ class _Count:
         self.reasons: dict[str, int] = {}
 
     def add(self, listed: Listed, now: float) -> None:
-        """One more message."""
+        """Count one message; *now* in seconds since the epoch."""
         entry, state = listed
         envelope = entry.envelope
         due = None if state == HOLD else 0.0 if entry.due <= now else entry.due
@@ -89,11 +89,11 @@ class _Count:
         self.reasons[text] = self.reasons.get(text, 0) + count
 
     def packed(self) -> str:
-        """As a line."""
+        """Return the counts as one line of JSON, for `add_packed` in the parent process."""
         return json.dumps([self.states, self.sites, self.reasons]) + "\n"
 
     def add_packed(self, line: str) -> None:
-        """What another counted."""
+        """Add the counts of another process, a line made by `packed`."""
         states, sites, found = json.loads(line)
         for mine, its in ((self.states, states), (self.sites, sites)):
             for name, group in its.items():
@@ -102,7 +102,7 @@ class _Count:
             self._reason(text, count)
 
     def stats(self) -> Stats:
-        """What was counted."""
+        """Return the totals, sorted, with the ten most frequent reasons."""
         total = Group()
         for group in self.states.values():
             total = total.plus(group)
@@ -118,7 +118,7 @@ def _add(groups: dict[str, Group], name: str, group: Group) -> None:
 
 
 def of(chosen: Iterable[Listed]) -> Stats:
-    """Of these messages."""
+    """Return the statistics of the messages *chosen*."""
     count, now = _Count(), clock.now()
     for listed in chosen:
         count.add(listed, now)
@@ -126,7 +126,7 @@ def of(chosen: Iterable[Listed]) -> Stats:
 
 
 def of_spool(spool: Spool, wanted: Callable[[Listed], bool]) -> Stats:
-    """Of all messages wanted; a large queue is counted by several processes."""
+    """Return the statistics of all messages in *spool* for which *wanted* is true, by several processes."""
     now = clock.now()
 
     def work(places: Iterable[tuple[str, str]]) -> str:

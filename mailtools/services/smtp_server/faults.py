@@ -1,8 +1,8 @@
-"""``--fault``: a server that misbehaves as told, so that a client's retries can be tested.
+"""``--fault``: make the server misbehave by rules, to test how clients retry.
 
-A rule is ``STAGE [to=GLOB] [from=GLOB] ACTION [times=N] [every=N] [p=0.1]``. The first rule that fits a stage
-acts; with a seed the same session gets the same answers every time. Wraps a session: what no rule takes goes
-on as ever. Knows no socket.
+A rule is ``STAGE [to=GLOB] [from=GLOB] ACTION [times=N] [every=N] [p=0.1]``. The first rule that matches a
+stage acts; with a seed, the same session gets the same answers every time. `FaultySession` wraps a session
+and passes on every event for which no rule acts. Knows no socket.
 """
 
 import random
@@ -35,7 +35,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
 class Fault(NamedTuple):
-    """One rule."""
+    """One rule of ``--fault``."""
 
     stage: str
     action: str  # reply, delay, drop, stall
@@ -43,13 +43,13 @@ class Fault(NamedTuple):
     sender: str = ""
     reply: Reply | None = None
     delay: float = 0.0  # seconds
-    times: int = 0  # at most so often; 0: always
-    every: int = 1  # every so many times that it fits
-    probability: float = 1.0
+    times: int = 0  # acts at most this often; 0: no limit
+    every: int = 1  # acts on every Nth match only
+    probability: float = 1.0  # of acting on a match
 
 
 def parse(text: str) -> Fault:
-    """One rule from its words. Raises ValueError with a sentence for a person."""
+    """Parse one rule. Raises ValueError with a sentence for the user."""
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -95,7 +95,7 @@ def _action(word: str, rest: Any) -> dict[str, Any]:
 
 
 class Faults:
-    """All rules of a server, and how often each has fitted."""
+    """All rules of a server, and how often each has matched and acted."""
 
     def __init__(self, rules: Sequence[Fault], seed: int | None = None) -> None:
         self._rules = rules
@@ -104,7 +104,7 @@ class Faults:
         self._random = random.Random(seed)
 
     def choose(self, stage: str, sender: str, recipients: Sequence[str]) -> Fault | None:
-        """The rule that acts now, if any."""
+        """Return the rule that acts at *stage* (see STAGES), or None; count the match."""
         for number, rule in enumerate(self._rules):
             if rule.stage != stage or not _fits(rule, sender, recipients):
                 continue
@@ -127,7 +127,7 @@ def _fits(rule: Fault, sender: str, recipients: Sequence[str]) -> bool:
 
 
 class World(NamedTuple):
-    """What a faulty session needs beside the session's own ports."""
+    """The connection's calls that a faulty session needs: delay (seconds), resume, drop."""
 
     later: Callable[[float, Callable[[], None]], Any]
     resume: Callable[[], None]
@@ -135,7 +135,7 @@ class World(NamedTuple):
 
 
 class FaultySession:
-    """A session, with the rules before it."""
+    """Applies the rules to each event before the session sees it."""
 
     def __init__(
         self, session: ReceiveSession, engine: SmtpServerEngine, faults: Faults, world: World
@@ -148,7 +148,7 @@ class FaultySession:
         self._recipients: list[str] = []
 
     def handle(self, event: Event) -> None:
-        """Act on *event*, or let the session."""
+        """Act on *event* by the first rule that matches; else pass it to the session."""
         stage = _STAGES.get(type(event))
         if isinstance(event, events.MailFrom):
             self._sender, self._recipients = event.reverse_path, []

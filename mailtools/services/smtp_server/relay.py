@@ -1,6 +1,6 @@
-"""Mail for other servers that comes in over SMTP: who may hand it in, into the spool with it, and on.
+"""Relay mail for other servers: decide which clients may, queue their mail, and deliver it.
 
-Nobody relays who is not told to: a client that logged in, or one in a network that the operator named.
+Only clients that logged in, or whose network the operator named, may relay.
 """
 
 import ipaddress
@@ -24,14 +24,14 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Relaying(NamedTuple):
-    """What the options say of mail for others."""
+    """The options that describe relaying."""
 
-    spool: str
-    networks: tuple[Network, ...] = ()
+    spool: str  # its folder
+    networks: tuple[Network, ...] = ()  # clients in them may relay without login
     leaving: Leaving | None = None  # None: another process delivers
 
     def lets(self, user: str, peer: str) -> bool:
-        """May this client hand in mail for others? *peer*: its address, "" for a unix socket."""
+        """Tell whether a client may relay: logged in as *user*, or *peer* (IP address; "": unix socket)."""
         if user:
             return True
         if not self.networks or not peer:
@@ -41,7 +41,7 @@ class Relaying(NamedTuple):
 
 
 def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
-    """``192.0.2.0/24``, ``2001:db8::1``. Raises ConfigurationError."""
+    """Parse networks as ``192.0.2.0/24`` or ``2001:db8::1``. Raises ConfigurationError."""
     try:
         return tuple([ipaddress.ip_network(text) for text in texts])
     except ValueError as error:
@@ -49,7 +49,9 @@ def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
 
 
 def open_queue(relaying: Relaying, addressing: Addressing, loop: Loop, workers: ExitStack) -> Queue:
-    """Start what keeps and delivers mail for others; what hands a message to it.
+    """Start the threads that queue and deliver relayed mail; return the function that queues a message.
+
+    *workers* stops the threads when it is closed.
 
     Raises ConfigurationError, CannotWriteError.
     """

@@ -8,7 +8,7 @@ is said (RFC 5321 §6.1). Failures become replies here, not before.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mailtools.core.auth.sasl import CheckPassword, FindKeys, Found
+from mailtools.core.auth.sasl import CheckPassword, FindKeys, Found, LoginFailed
 from mailtools.core.errors import MailError
 from mailtools.core.message.trace import Stamp, delivery_fields, received
 from mailtools.core.smtp import events, grammar
@@ -125,7 +125,7 @@ class ReceiveSession:
         self._logins.succeeded(self._peer)
         self._ports.log(f"login of {event.user} from {self._peer or 'a local client'}")
 
-    def _login_failed(self, event: events.LoginFailed) -> None:
+    def _login_failed(self, event: LoginFailed) -> None:
         self._ports.warn(
             f"login of {event.user!r} from {self._peer or 'a local client'} failed: {event.reason}"
         )
@@ -274,7 +274,7 @@ _HANDLERS: dict[type, Callable[[ReceiveSession, Any], None]] = {
     CheckPassword: ReceiveSession._login_question,
     FindKeys: ReceiveSession._login_question,
     events.LoggedIn: ReceiveSession._logged_in,
-    events.LoginFailed: ReceiveSession._login_failed,
+    LoginFailed: ReceiveSession._login_failed,
     events.MailFrom: ReceiveSession._mail_from,
     events.RcptTo: ReceiveSession._rcpt_to,
     events.MessageStart: ReceiveSession._message_start,

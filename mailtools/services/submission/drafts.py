@@ -1,6 +1,6 @@
-"""Drafts: the files that go into a message, and the form in which a person edits it.
+"""Drafts: read the files that go into a message, and convert a draft to and from the text a person edits.
 
-A draft's text form is a header, an empty line, the text, all in UTF-8 and decoded:
+The text form of a draft is a header, an empty line and the text, all decoded, in UTF-8:
 
     From: Bob <bob@example.org>
     To: Ann <ann@example.org>,
@@ -10,13 +10,13 @@ A draft's text form is a header, an empty line, the text, all in UTF-8 and decod
 
     Where?
 
-``Attach: FILE`` stands once for each attachment, ``HTML: FILE`` for a second form of the text; other fields
-go into the message as they are. A path that begins or ends with a space, or holds a control character, is
-written as JSON does, in quotes.
+Each attachment has one line ``Attach: FILE``; ``HTML: FILE`` names the same text in HTML; other fields go
+into the message unchanged. A path that begins or ends with a space, or holds a control character, is
+written as a JSON string, in quotes.
 
-Invariants: what `to_text` writes `from_text` reads the same; a mistake raises DraftError with its line and
-loses nothing; a draft that was kept (`keep`) is on disk, mode 0600, before anybody edits it, and only
-`KeptDraft.remove` takes it away.
+Invariants: `from_text` reads back exactly what `to_text` wrote; a mistake raises DraftError with its line,
+and the draft stays; `keep` writes a draft to disk, mode 0600, before the editor starts, and only
+`KeptDraft.remove` deletes it.
 """
 
 import os
@@ -33,29 +33,29 @@ from mailtools.system import clock
 from mailtools.system.files import atomic, sources
 from mailtools.system.files.durable import sync_folder
 
-MAX_FILE = 256 << 20  # octets of an attachment, and of a message that is forwarded: no server takes more
-_DRAFT = "draft.eml"  # editors know by the ending that it is mail
+MAX_FILE = 256 << 20  # octets of an attachment, or of a forwarded message; no server accepts more
+_DRAFT = "draft.eml"  # from the suffix, editors recognise a message
 _HTML = "alternative.html"
-_TAKEN = ("", ".", "..", _DRAFT, _HTML)  # no names for attachments in a draft's folder
+_TAKEN = ("", ".", "..", _DRAFT, _HTML)  # names that an attachment in a draft's folder may not have
 _WIDTH = 76
 _ADDRESS_FIELDS = {"from": "from_", "to": "to", "cc": "cc", "bcc": "bcc", "reply-to": "reply_to"}
 _PSEUDO = frozenset({"attach", "html"})
 _REFERENCE = re.compile(r"([^\0]+):([0-9]{1,18})")
 _FIELD = re.compile(r"([!-9;-~]+)[ \t]*:(.*)")
 _NOT_BARE = re.compile('^[\\s"]|[\x00-\x1f\x7f\ud800-\udfff]|\\s$')
-# The fields by which an mbox keeps its own state: of the message they are no part.
+# The header fields in which an mbox keeps its state; they are not part of the message.
 _STATE = ("Status", "X-Status", "X-Keywords", "X-UID", "X-IMAPbase", "X-IMAP", "Content-Length")
 
 
 class DraftError(BadDataError):
-    """A line of a draft that cannot be; the sentence says which and why."""
+    """A line of a draft is wrong; the sentence gives its number and the reason."""
 
 
 # -- what goes into a draft ----------------------------------------------------------------------------------
 
 
 def own_address() -> Address:
-    """Who writes where the options do not say: $EMAIL, else the user at this host, by their full name."""
+    """Return the default writer: $EMAIL, else the user's full name and address at this host."""
     import pwd
 
     from mailtools.services.submission import prepare
@@ -72,7 +72,7 @@ def own_address() -> Address:
 
 
 def own_specs() -> list[str]:
-    """Addresses that are the writer's own, for a reply to all to leave them out."""
+    """Return the writer's own addresses, which a reply to all leaves out."""
     from mailtools.services.submission import prepare
 
     return [prepare.default_sender(), *address.addr_specs(os.environ.get("EMAIL", ""))]
@@ -86,12 +86,12 @@ def _name_or_none(name: str) -> str:
 
 
 def body(octets: bytes) -> str:
-    """The text of a body: UTF-8, or what else it may be."""
+    """Decode *octets* as UTF-8, else by a guess at the charset; drop a byte order mark."""
     return words.decode_raw(octets).removeprefix("\ufeff")
 
 
 def html(path: str) -> str:
-    """The HTML in a file, in the charset that it names. Raises MailError, OSError."""
+    """Read the HTML file at *path*, in the charset that the HTML names. Raises MailError, OSError."""
     from mailtools.core.message import mime
 
     octets = read_file(path)
@@ -101,14 +101,14 @@ def html(path: str) -> str:
 
 
 def text_of_html(page: str) -> str:
-    """What stands for *page* where HTML is not shown."""
+    """Convert the HTML *page* to plain text, for the readers that do not show HTML."""
     from mailtools.core.message.html import to_text
 
     return to_text(page)
 
 
 def read_file(path: str) -> bytes:
-    """The octets of *path*. Raises MissingInputError, BadDataError, OSError."""
+    """Read the file at *path*, at most `MAX_FILE` octets. Raises MissingInputError, BadDataError, OSError."""
     try:
         with open(os.path.expanduser(path), "rb") as file:
             octets = file.read(MAX_FILE + 1)
@@ -124,14 +124,14 @@ def read_file(path: str) -> bytes:
 
 
 def attachment(path: str) -> Attachment:
-    """The file *path* as an attachment. Raises MissingInputError, BadDataError, OSError."""
+    """Make an attachment of the file at *path*. Raises MissingInputError, BadDataError, OSError."""
     octets = read_file(path)
     full = os.path.abspath(os.path.expanduser(path))
     name = os.path.basename(full)
     kind, charset = content_type(name, octets)
     if kind == "message/rfc822" and eol.is_canonical(octets):
         octets = eol.to_lf(octets)
-    source = full if os.path.isfile(full) else ""  # a pipe can be read once
+    source = full if os.path.isfile(full) else ""  # a pipe cannot be read again, so its octets must be kept
     return Attachment(os.fsencode(name).decode(errors="replace"), kind, octets, charset, source)
 
 
@@ -148,7 +148,7 @@ _UNKNOWN = "application/octet-stream"
 
 
 def content_type(name: str, octets: bytes) -> tuple[str, str]:
-    """(type, charset or "") of a file: of its name, unless its content says that it is another thing."""
+    """Return (media type, charset or "") of a file, by its name, unless its content contradicts."""
     import mimetypes
 
     # With a slash before it, no colon in a name makes it look like a URL.
@@ -173,7 +173,7 @@ def _is_message(octets: bytes) -> bool:
 
 
 def _charset(octets: bytes) -> str:
-    """The charset of a text; "" where it is none."""
+    """Return the charset of a text; "" if *octets* are not text."""
     if octets.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     if _BINARY.search(octets):
@@ -188,9 +188,9 @@ def _charset(octets: bytes) -> str:
 
 
 def message_of(reference: str) -> bytes:
-    """The message that ``MBOX:N`` names, LF, N as `mailtools mbox list MBOX` counts.
+    """Return message N of the mbox in *reference* (``MBOX:N``), with LF; N as in `mailtools mbox list`.
 
-    Raises MissingInputError where there is none, BadDataError, OSError.
+    Raises MissingInputError if there is no such message, BadDataError, OSError.
     """
     match = _REFERENCE.fullmatch(reference)
     if not match or match[1] == sources.STDIN:
@@ -229,7 +229,7 @@ def _without_state(message: bytes) -> bytes:
 
 
 def to_text(draft: Draft) -> str:
-    """*draft* for an editor. Its attachments have a `source` each; its HTML is the caller's (see `keep`)."""
+    """Return the text form of *draft*. Each attachment needs a `source`; the caller adds the HTML line."""
     lines = [
         f"From: {_people(draft.from_)}",
         f"To: {_people(draft.to)}",
@@ -255,7 +255,7 @@ def _folded(value: str) -> str:
 
 
 def path_text(path: str) -> str:
-    """*path* as a line of a draft holds it."""
+    """Return *path* as a line of a draft spells it: bare, or as a JSON string if it must be quoted."""
     if not _NOT_BARE.search(path):
         return path
     import json
@@ -278,10 +278,10 @@ def _path(text: str) -> str:
 
 
 def from_text(text: str) -> Draft:
-    """The draft that a person wrote, its attachments read.
+    """Parse the text form that a person edited; read its attachments.
 
-    Raises DraftError, with the line, for whatever keeps it from being sent, but for recipients that are
-    missing (`octets_of` tells).
+    Raises DraftError, with the line, for anything that prevents sending, except missing recipients, which
+    `octets_of` reports.
     """
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     head, _, content = ("\n" + text).partition("\n\n")
@@ -302,7 +302,7 @@ def from_text(text: str) -> Draft:
 
 
 def _logical_lines(head: str) -> Iterator[tuple[int, str]]:
-    """(number of its first line, unfolded) of each field."""
+    """Yield (number of its first line, unfolded line) for each field; lines count from 1."""
     first, folded = 0, [""]
     for number, line in enumerate(head.split("\n"), 1):
         if line[:1] in (" ", "\t") and first:
@@ -316,13 +316,13 @@ def _logical_lines(head: str) -> Iterator[tuple[int, str]]:
 
 
 class _Reading:
-    """The fields of a text form, gathered."""
+    """Collects the fields of a text form as arguments of `Draft`."""
 
     def __init__(self) -> None:
         self.found: dict[str, Any] = {}
 
     def field(self, name: str, value: str) -> None:
-        """Raises MailError, OSError."""
+        """Add one field. Raises MailError, OSError."""
         lower = name.lower()
         if not value:
             return
@@ -353,7 +353,10 @@ class _Reading:
 
 
 def with_header(draft: Draft, line: str) -> Draft:
-    """*draft* with the field ``Name: value`` as a person gave it. Raises BadDataError."""
+    """Return *draft* with the field of *line* (``Name: value``, typed by a person) added.
+
+    Raises BadDataError.
+    """
     name, colon, value = line.partition(":")
     name = name.rstrip(" \t")
     if not colon:
@@ -369,7 +372,7 @@ def with_header(draft: Draft, line: str) -> Draft:
 
 
 def octets_of(draft: Draft) -> bytes:
-    """The message, dated now, from its writer's own address where it names none. Raises BadDataError."""
+    """Return the message, dated now; a draft without From gets `own_address`. Raises BadDataError."""
     if not draft.has_recipients:
         raise BadDataError("no recipients; name them in To, Cc or Bcc")
     if not draft.from_:
@@ -383,17 +386,17 @@ def octets_of(draft: Draft) -> bytes:
 
 
 class KeptDraft:
-    """A draft in a folder of its own, with what of its attachments lies nowhere else."""
+    """A draft in its own folder, together with the attachments of which there is no other file."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def read(self) -> Draft:
-        """What it says now, durable from here on. Raises DraftError, CannotWriteError, MissingInputError."""
+        """Sync the draft's file and parse it. Raises DraftError, CannotWriteError, MissingInputError."""
         try:
             with open(self.path, "rb") as file:
                 octets = file.read(MAX_FILE)
-                os.fchmod(file.fileno(), 0o600)  # editors that write a new file give it their own mode
+                os.fchmod(file.fileno(), 0o600)  # an editor that replaces the file sets a mode of its own
                 os.fsync(file.fileno())
         except FileNotFoundError:
             raise MissingInputError(f"{self.path}: the draft is gone") from None
@@ -402,7 +405,7 @@ class KeptDraft:
         return from_text(words.decode_raw(octets))
 
     def write(self, draft: Draft) -> None:
-        """Make it say *draft*, durably. Raises CannotWriteError."""
+        """Replace the draft on disk by *draft*, durably. Raises CannotWriteError."""
         text = to_text(draft._replace(attachments=tuple(map(self._in_a_file, draft.attachments))))
         if draft.html:
             page = self._put(_HTML, b"\xef\xbb\xbf" + draft.html.encode("utf-8", "replace"))
@@ -423,26 +426,26 @@ class KeptDraft:
         return path
 
     def remove(self) -> None:
-        """Take it away, with its folder."""
+        """Delete the draft and its folder."""
         import shutil
 
         shutil.rmtree(os.path.dirname(self.path), ignore_errors=True)
 
 
 def keep(draft: Draft) -> KeptDraft:
-    """Put *draft* on disk, durably, where only its writer can read it. Raises CannotWriteError."""
+    """Write *draft* to disk, durably, readable by its writer only. Raises CannotWriteError."""
     kept = KeptDraft(os.path.join(_new_folder(), _DRAFT))
     kept.write(draft)
     return kept
 
 
 def opened(path: str) -> Draft:
-    """The draft in the file *path*. Raises DraftError, MissingInputError, OSError."""
+    """Read and parse the draft at *path*. Raises DraftError, MissingInputError, OSError."""
     return from_text(words.decode_raw(read_file(path)))
 
 
 def kept_at(path: str) -> KeptDraft | None:
-    """The draft that was kept in the file *path*; None where that is a file of somebody's own."""
+    """Return the kept draft at *path*; None if the file is not in the folder of drafts."""
     real = os.path.realpath(os.path.expanduser(path))
     folder, name = os.path.split(real)
     is_ours = os.path.dirname(folder) == os.path.realpath(folder_of_drafts()) and name == _DRAFT
@@ -450,7 +453,7 @@ def kept_at(path: str) -> KeptDraft | None:
 
 
 def copied(path: str) -> KeptDraft:
-    """A draft that says what the file *path* does, right or wrong. Raises MailError, OSError."""
+    """Keep a copy of the file at *path* as a draft, even if it has mistakes. Raises MailError, OSError."""
     octets = read_file(path)
     kept = KeptDraft(os.path.join(_new_folder(), _DRAFT))
     atomic.replace(kept.path, octets)
@@ -458,7 +461,7 @@ def copied(path: str) -> KeptDraft:
 
 
 def folder_of_drafts() -> str:
-    """Where drafts are kept."""
+    """Return the folder of kept drafts: $XDG_STATE_HOME (else ~/.local/state) + /mailtools/drafts."""
     state = os.environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(state):
         state = os.path.expanduser("~/.local/state")
@@ -480,7 +483,7 @@ def _new_folder() -> str:
 
 
 def _stamp() -> str:
-    """The time as the name of a draft begins with it, for people to find the one they look for."""
+    """Return the time as YYYYMMDD-HHMMSS-, the start of a folder's name, so that people find their draft."""
     fields = date.clock_fields(clock.date_field(int(clock.now())).encode())
     assert fields is not None
     return "{:04d}{:02d}{:02d}-{:02d}{:02d}{:02d}-".format(*fields)

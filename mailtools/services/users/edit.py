@@ -1,4 +1,4 @@
-"""Adding, changing and deleting users in a users file."""
+"""Add, change and delete users in a users file, and check their passwords."""
 
 import os
 
@@ -10,18 +10,18 @@ from mailtools.system.users.users_file import Users
 
 
 class UserExistsError(BadDataError):
-    """A new user is none."""
+    """The user already exists."""
 
 
 def check_name(name: str) -> str:
-    """*name* as the file has it. Raises BadDataError."""
+    """Return *name* in lower case, as the users file spells it. Raises BadDataError if it is not allowed."""
     if problem := passwd.problem_with_name(name):
         raise BadDataError(f"{name!r} cannot be a user's name: {problem}")
     return name.lower()
 
 
 def check_new_name(path: str, name: str) -> None:
-    """Raises BadDataError, UserExistsError where *name* cannot be added to the file at *path*."""
+    """Check that *name* can be added to the users file at *path*. Raises BadDataError, UserExistsError."""
     name = check_name(name)
     if os.path.exists(path) and Users(path).find(name):
         raise _exists(name)
@@ -32,7 +32,7 @@ def _exists(name: str) -> UserExistsError:
 
 
 def check_password(password: str) -> None:
-    """Raises BadDataError where no client could send *password*."""
+    """Check that a client can send *password*. Raises BadDataError if none could."""
     if not password:
         raise BadDataError("an empty password: nobody could log in with it")
     if "\0" in password or len(password.encode(errors="surrogateescape")) > 1024:
@@ -72,7 +72,7 @@ def change_password(path: str, name: str, password: str, scheme: str) -> None:
 
 
 def delete(path: str, name: str) -> None:
-    """Take *name* out; the mail stays. Raises UnknownRecipientError, CannotWriteError."""
+    """Delete user *name*; the mailboxes stay. Raises UnknownRecipientError, CannotWriteError."""
     name = name.lower()
 
     def change(text: str) -> str:
@@ -83,7 +83,7 @@ def delete(path: str, name: str) -> None:
 
 
 def is_right(path: str, name: str, password: str) -> bool:
-    """Tell whether *password* is that of *name*. Raises UnknownRecipientError, ConfigurationError."""
+    """Tell whether *password* is the password of *name*. Raises UnknownRecipientError, ConfigurationError."""
     entry = Users(path).find(name)
     if entry is None:
         raise UnknownRecipientError(f"{name}: no such user in {path}")

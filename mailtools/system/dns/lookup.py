@@ -1,14 +1,15 @@
-"""One question to the DNS, and its answer: what a name has of one type.
+"""Asks the DNS for the records of one name and type.
 
-Blocks; one `Lookup` serves many threads, which ask the same once. Knows no mail. Owns RFC 1035 §4.2 (UDP,
-then TCP), resolv.conf(5) as far as it names nameservers, and for how long an answer holds (RFC 2308).
+Blocks; one `Lookup` serves many threads, and equal questions asked at the same time are sent once. Knows no
+mail. Owns RFC 1035 §4.2 (UDP, then TCP), the nameservers of resolv.conf(5), and how long an answer is cached
+(RFC 2308).
 
-Invariants: nothing is raised, whatever octets a nameserver sends; every wait, answer and list is bounded. A
-name is taken as it is, without search list: bob@example.com must not go to example.com.our.example.
+Invariants: no octets of a nameserver raise an error; every wait, answer and list is bounded. No search list
+is applied to a name: mail for bob@example.com must not go to example.com.our.example.
 
-dnspython makes and reads the messages; the octets are moved here, so that their number is bounded: it takes
-15 s for the worst answer of 64 KiB. Importing dns.message takes 0.8 of the time of dns.resolver (56 of 70 ms,
-of which 27 are for importlib.metadata); what that has beyond, search lists among it, is not wanted.
+dnspython builds and parses the messages; this module transfers the octets to limit their number, because
+dnspython takes 15 s for the worst answer of 64 KiB. Importing dns.message takes 56 ms, dns.resolver 70 ms (27
+of them importlib.metadata); the additional features of dns.resolver, such as search lists, are not wanted.
 """
 
 import socket
@@ -29,27 +30,27 @@ _MAX_RECORDS = 100  # kept of an answer
 _MAX_ENTRIES = 10_000
 _MAX_TTL = 300  # seconds
 _NEGATIVE_TTL = 60
-_MAX_ANSWER = 8 << 10  # octets, for a hundred MX records
+_MAX_ANSWER = 8 << 10  # octets, enough for a hundred MX records
 _HEADER = 12  # octets
-_TRUNCATED = 2  # in the third octet
-_ROUNDS = 2  # each nameserver is asked so often, for a datagram may be lost
-_MAX_SERVERS = 3  # as resolv.conf(5)
+_TRUNCATED = 2  # the bit TC in the third octet (RFC 1035 §4.1.1)
+_ROUNDS = 2  # questions to each nameserver, because a datagram may be lost
+_MAX_SERVERS = 3  # the limit of resolv.conf(5)
 
 RESOLV_CONF = "/etc/resolv.conf"
 
 
 class Answer(NamedTuple):
-    """What the DNS says of one name and type. *why*: why there is no answer; "" where there is one."""
+    """The DNS's answer for one name and type. *why*: the reason if there is no answer, else ""."""
 
     records: tuple[Any, ...] = ()  # Mx, or addresses as text
     exists: bool = True
     why: str = ""
     ttl: float = 0  # seconds
-    is_spoken: bool = False  # a nameserver itself said why; it would say the same again
+    is_spoken: bool = False  # *why* is a nameserver's reply; asking it again is useless
 
 
 class _Flight:
-    """A question that is on its way; others with the same question wait for its answer."""
+    """A question in progress; other threads with the same question wait for its answer."""
 
     def __init__(self) -> None:
         self.landed = threading.Event()
@@ -59,8 +60,8 @@ class _Flight:
 class Lookup:
     """Asks *nameserver* ("ADDRESS[:PORT]"), or those of /etc/resolv.conf.
 
-    *timeout*: seconds for one question, all tries together. Raises ConfigurationError where *nameserver* is
-    no address.
+    *timeout*: seconds for one question, all tries together. Raises ConfigurationError if *nameserver* is no
+    address.
     """
 
     def __init__(self, nameserver: str, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,7 +73,10 @@ class Lookup:
         self._flights: dict[tuple[str, str], _Flight] = {}
 
     def ask(self, name: str, kind: str) -> Answer:
-        """From the cache, or from whoever asks the same just now, or from a nameserver."""
+        """The answer from the cache, from another thread with the same question, or from a nameserver.
+
+        *name*: without a final dot; *kind*: MX, A or AAAA. Never raises for an answer of a nameserver.
+        """
         key = name, kind
         with self._lock:
             until, answer = self._cache.get(key, (0.0, None))
@@ -119,7 +123,7 @@ class Lookup:
 
 
 def _exchange(name: str, kind: str, address: str, port: int, timeout: float) -> Answer:
-    """Ask one nameserver once: over UDP, and over TCP where the answer is too long for that."""
+    """Ask one nameserver once: over UDP, then over TCP if the answer is truncated (RFC 1035 §4.2.1)."""
     import dns.message
 
     deadline = time.monotonic() + timeout
@@ -134,18 +138,18 @@ def _exchange(name: str, kind: str, address: str, port: int, timeout: float) -> 
         return Answer(why=f"the nameserver {address} does not answer")
     except OSError as error:
         return Answer(why=f"the nameserver {address} cannot be asked: {error.strerror or error}")
-    except Exception as error:  # whatever a library says of octets from afar, it is an answer of no use
+    except Exception as error:  # any error of the library means that the answer is useless
         return Answer(why=f"the nameserver {address} answers nonsense ({type(error).__name__})")
 
 
 def _over_udp(query: "dns.message.QueryMessage", family: int, target: Any, deadline: float) -> Any:
-    """The reply; None where it has to be asked for over TCP. Raises OSError, TimeoutError among them.
+    """The reply; None if it is truncated and TCP is needed. Raises OSError, including TimeoutError.
 
-    Octets that are no answer to this question are passed over: anybody may send them.
+    Datagrams that do not answer this question are ignored: they may be forged.
     """
     wire = query.to_wire()
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        # Connected, it hears no other address, and that the nameserver is down (ICMP) at once.
+        # A connected socket ignores other addresses and reports at once that the nameserver is down (ICMP).
         sock.connect(target)
         sock.send(wire)
         while True:
@@ -160,7 +164,7 @@ def _over_udp(query: "dns.message.QueryMessage", family: int, target: Any, deadl
 
 
 def _over_tcp(query: "dns.message.QueryMessage", family: int, target: Any, deadline: float) -> Any:
-    """The reply; anything may be raised."""
+    """The reply over TCP, preceded by its length (RFC 1035 §4.2.2). May raise any exception."""
     wire = query.to_wire()
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.settimeout(_left(deadline))
@@ -191,7 +195,7 @@ def _left(deadline: float) -> float:
 
 
 def _parsed(query: "dns.message.QueryMessage", octets: bytes) -> "dns.message.Message":
-    """The message in *octets*, if it is an answer to *query*; anything may be raised."""
+    """Parse *octets* as an answer to *query*. May raise any exception."""
     import dns.message
 
     reply = dns.message.from_wire(octets)
@@ -201,7 +205,7 @@ def _parsed(query: "dns.message.QueryMessage", octets: bytes) -> "dns.message.Me
 
 
 def _read(reply: "dns.message.QueryMessage", kind: str) -> Answer:
-    """What *reply* says; anything may be raised."""
+    """The `Answer` in *reply*, with TTLs limited. May raise any exception."""
     import dns.flags
     import dns.rcode
 
@@ -211,10 +215,10 @@ def _read(reply: "dns.message.QueryMessage", kind: str) -> Answer:
     found = reply.resolve_chaining()
     exists = rcode == dns.rcode.NOERROR
     if found.answer is None:
-        # Cut short, or a referral by somebody who does not look further: that there is nothing, nobody said.
+        # A truncated reply, or a referral by a server without recursion, does not mean that no record exists.
         if reply.flags & dns.flags.TC or not reply.flags & (dns.flags.AA | dns.flags.RA):
             return Answer(why="the nameserver gives no answer of its own", is_spoken=True)
-        return Answer(exists=exists, ttl=min(found.minimum_ttl, _NEGATIVE_TTL))
+        return Answer(exists=exists, ttl=min(found.minimum_ttl, _NEGATIVE_TTL))  # RFC 2308 §5
     ttl = min(found.minimum_ttl, _MAX_TTL)
     if kind == "MX":
         records = sorted(Mx(each.preference, each.exchange.to_text()) for each in found.answer)
@@ -226,7 +230,7 @@ def _read(reply: "dns.message.QueryMessage", kind: str) -> Answer:
 
 
 def _server(text: str) -> tuple[str, int]:
-    """A nameserver's address and port, from ``192.0.2.1``, ``192.0.2.1:53``, ``[::1]:53``, or ``::1``."""
+    """Parse ``192.0.2.1``, ``192.0.2.1:53``, ``[::1]:53`` or ``::1``. Raises ConfigurationError."""
     address, port = text, "53"
     if text.startswith("["):
         address, bracket, rest = text[1:].partition("]")
@@ -239,7 +243,7 @@ def _server(text: str) -> tuple[str, int]:
 
 
 def family(address: str) -> int:
-    """AF_INET or AF_INET6; 0 where it is no address. A scope (``fe80::1%eth0``) may stand at its end."""
+    """AF_INET or AF_INET6, or 0 if *address* is no address. IPv6 may have a scope (``fe80::1%eth0``)."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, address.partition("%")[0] if family == socket.AF_INET6 else address)
@@ -250,14 +254,14 @@ def family(address: str) -> int:
 
 
 def system_servers() -> list[tuple[str, int]]:
-    """The nameservers of resolv.conf(5), read each time: the machine may move to another network."""
+    """(address, port) of the nameservers in resolv.conf(5), read each time: the network may change."""
     words = [line.split() for line in system_lines(RESOLV_CONF)]
     found = [line[1] for line in words if len(line) > 1 and line[0] == "nameserver" and family(line[1])]
     return [(address, 53) for address in found[:_MAX_SERVERS]]
 
 
 def system_lines(path: str) -> list[str]:
-    """The lines of a small file of the system that are not empty; none where it cannot be read."""
+    """The non-empty lines of a small system file; [] if it cannot be read."""
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             return [line for line in file.read(1 << 20).splitlines() if line.strip()]

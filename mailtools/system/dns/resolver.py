@@ -1,10 +1,10 @@
-"""The hosts that take mail for a domain, with their addresses: the DNS asked, `core/smtp/mx` decides.
+"""Finds the hosts that take mail for a domain, with their addresses. `core/smtp/mx` holds the rules.
 
-Blocks; one `Resolver` serves many threads. Owns RFC 5321 §5.1 (MX, and the domain's own address where it has
-none), RFC 5891 (A-labels, by UTS 46). Knows no connection.
+Blocks; one `Resolver` serves many threads. Owns RFC 5321 §5.1 (MX, and the domain's own address if it has no
+MX), RFC 5891 (A-labels, by UTS 46). Knows no connection.
 
-Invariants: nothing but `ResolutionError` comes out of `Resolver.hosts`, whatever octets a nameserver sends.
-Every wait and list is bounded.
+Invariants: `Resolver.hosts` raises only `ResolutionError`, for any octets from a nameserver. Every wait and
+list is bounded.
 """
 
 import socket
@@ -21,7 +21,7 @@ __all__ = ["MxHost", "ResolutionError", "Resolver", "own_addresses"]
 
 MAX_HOSTS = 10  # hosts tried for a domain
 MAX_ADDRESSES = 8  # addresses tried for a host
-_PATIENCE = 3  # time-outs that all the address lookups of a domain may take together
+_PATIENCE = 3  # the address lookups of a domain may take this many time-outs together
 
 _HOSTS = "/etc/hosts"
 _IPV6_ROUTES = "/proc/net/ipv6_route"
@@ -39,8 +39,8 @@ class MxHost(NamedTuple):
 class Resolver:
     """Asks *nameserver* ("ADDRESS[:PORT]"), or those of /etc/resolv.conf.
 
-    *timeout*: seconds for one question, all tries together. *own_names*, *own_addresses*: who we are, for
-    mail must not be sent to ourselves. Raises ConfigurationError where *nameserver* is no address.
+    *timeout*: seconds for one question, all tries together. *own_names*, *own_addresses*: this host, to which
+    mail must not be sent. Raises ConfigurationError if *nameserver* is no address.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class Resolver:
     def hosts(self, domain: str) -> Iterator[MxHost]:
         """The hosts for mail to *domain* (a name in any script, or an address literal), best first.
 
-        Addresses are looked up as the hosts are asked for. At least one host, or a ResolutionError:
-        LookupAgainError is a TemporaryError, UnknownDomainError an UnknownHostError, NoMailError a
-        RefusedError.
+        Addresses are looked up when a host is requested. Yields at least one or raises a ResolutionError:
+        LookupAgainError (a TemporaryError), UnknownDomainError (an UnknownHostError) or NoMailError (a
+        RefusedError).
         """
         if mx.is_literal(domain):
             address = mx.literal(domain)
@@ -84,12 +84,12 @@ class Resolver:
             yield self._implicit(name, answer)
 
     def _implicit(self, name: str, answer: Answer) -> MxHost:
-        """The domain itself, where it has no MX."""
+        """The domain itself as the host, if it has no MX (RFC 5321 §5.1)."""
         if name in self._own_names:
             raise mx.loop(name)
         found = answer if answer.why or not answer.exists else self._addresses(name)
         records = found.records
-        # A name without dots has no MX anywhere: there the machine's own word will do without a nameserver.
+        # A name without dots has no MX anywhere: the machine's own lookup suffices if no nameserver answers.
         if not records and (not found.why or "." not in name):
             records = self._by_the_machine(name).records
         if not records:
@@ -103,7 +103,7 @@ class Resolver:
         return MxHost(name, self._in_order(foreign))
 
     def _of_records(self, domain: str, records: tuple[Mx, ...]) -> Iterator[MxHost]:
-        """The hosts of MX records. Where one turns out to be ourselves, only better ones count."""
+        """The hosts of MX records. If one is this host, only better ones are used (RFC 5321 §5.1)."""
         best = mx.order(domain, records, self._shuffle, self._own_names)[:MAX_HOSTS]
         why = ""
         is_given = False
@@ -112,7 +112,7 @@ class Resolver:
             lookups: Iterator[tuple[str, Answer]] = (
                 (record.exchange, self._addresses_until(deadline, record.exchange)) for record in group
             )
-            if self._own_addresses:  # then all of one preference have to be known before one of them is used
+            if self._own_addresses:  # look up all hosts of one preference first: one may be this host
                 known = list(lookups)
                 if any(self._is_ourselves(answer) for _, answer in known):
                     if not is_given and not why:
@@ -126,7 +126,7 @@ class Resolver:
                     is_given = True
                     used = self._clock()
                     yield MxHost(name, self._in_order(foreign))
-                    deadline += self._clock() - used  # the caller's time, not ours
+                    deadline += self._clock() - used  # do not count the time the caller used
         if not is_given:
             raise mx.lookup_again(domain, why) if why else mx.no_address(domain)
 
@@ -139,7 +139,7 @@ class Resolver:
         return found
 
     def _addresses(self, name: str) -> Answer:
-        """A and AAAA; that one of them cannot be asked matters only where the other gives nothing."""
+        """A and AAAA records. A failure of one lookup counts only if the other has no records."""
         four = self._lookup.ask(name, "A")
         if not four.exists:
             return four
@@ -148,14 +148,14 @@ class Resolver:
         return Answer(records, why="" if records else four.why or six.why)
 
     def _foreign(self, addresses: list[str]) -> list[str]:
-        """Those that are not our own."""
+        """The addresses that do not belong to this host."""
         return [each for each in addresses if mx.plain_address(each) not in self._own_addresses]
 
     def _is_ourselves(self, answer: Answer) -> bool:
         return bool(answer.records) and not self._foreign(list(answer.records))
 
     def _in_order(self, addresses: list[str]) -> tuple[str, ...]:
-        """Both families in turn, IPv6 first, where the machine has a way out for it; else IPv4 before all."""
+        """IPv6 and IPv4 alternately, if the machine has an IPv6 route; else IPv4 first."""
         four = [address for address in addresses if ":" not in address]
         six = [address for address in addresses if ":" in address]
         self._shuffle(four)
@@ -166,7 +166,7 @@ class Resolver:
         return tuple([address for address in turns if address][:MAX_ADDRESSES])
 
     def _by_the_machine(self, name: str) -> Answer:
-        """What the machine itself says where the DNS knows nothing: hosts of small sites."""
+        """Addresses from /etc/hosts or getaddrinfo(), for names of small sites that the DNS does not know."""
         if not self._has_machine:
             return Answer()
         return Answer(tuple(_by_hosts_file(name) if "." in name else _by_getaddrinfo(name)))
@@ -176,8 +176,8 @@ class Resolver:
 
 
 def _a_labels(domain: str) -> str:
-    """*domain* as the DNS has it. Raises UnknownDomainError where it can be no name."""
-    if len(domain) > mx.MAX_DOMAIN + 1:  # in octets it is no shorter, and the library takes its time
+    """*domain* in A-labels (RFC 5891 §5.5). Raises UnknownDomainError if it is no valid name."""
+    if len(domain) > mx.MAX_DOMAIN + 1:  # its A-labels would be no shorter, and the library is slow
         raise mx.malformed(domain)
     name = domain
     if not domain.isascii():
@@ -194,7 +194,7 @@ def _a_labels(domain: str) -> str:
 
 
 def _by_hosts_file(name: str) -> list[str]:
-    """getaddrinfo() would look in the search list too, and so find another domain's host."""
+    """Addresses of *name* in /etc/hosts. getaddrinfo() would apply the search list: another domain's host."""
     found = []
     for line in system_lines(_HOSTS):
         address, *names = line.partition("#")[0].split() or [""]
@@ -212,7 +212,7 @@ def _by_getaddrinfo(name: str) -> list[str]:
 
 
 def _has_ipv6_route() -> bool:
-    """Tell whether there is a default route for IPv6; one over lo is the kernel's refusal."""
+    """Tell whether there is a default IPv6 route; one over lo means that the kernel has none."""
     for line in system_lines(_IPV6_ROUTES):
         words = line.split()
         if len(words) == 10 and words[0] == "0" * 32 and words[1] == "00" and words[9] != "lo":
@@ -221,7 +221,7 @@ def _has_ipv6_route() -> bool:
 
 
 def own_addresses() -> frozenset[str]:
-    """The addresses of this machine's interfaces, without loopback, as far as Linux tells; else none."""
+    """The addresses of this machine's interfaces except loopback, from /proc; empty if not on Linux."""
     import ipaddress
 
     found = set()

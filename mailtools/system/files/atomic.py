@@ -1,6 +1,6 @@
-"""Files that are changed whole: the old content or the new one after a crash, never less.
+"""Replaces whole files atomically: after a crash the old or the new content is there, never a part.
 
-Owner and mode stay. Writers of ours take turns by a lock on the folder; a reader needs none.
+Owner and mode stay. Writers of mailtools take turns by a lock on the folder; readers need no lock.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ from mailtools.system.files.durable import sync_folder
 
 
 def replace(path: str, octets: bytes, mode: int = 0o600) -> None:
-    """Put *octets* in the place of *path*, durably; *mode* is for a new file. Raises CannotWriteError."""
+    """Replace the content of *path*, durably; *mode* applies to a new file. Raises CannotWriteError."""
     path = os.path.realpath(path)
     folder = os.path.dirname(path)
     temporary = ""
@@ -34,7 +34,7 @@ def replace(path: str, octets: bytes, mode: int = 0o600) -> None:
 
 
 def _take_over(descriptor: int, path: str, mode: int) -> None:
-    """Owner and mode of the file that is replaced."""
+    """Copy owner and mode of the file at *path* to *descriptor*; *mode* if there is no such file."""
     with suppress(FileNotFoundError):
         old = os.stat(path)
         mode = old.st_mode & 0o777
@@ -45,7 +45,7 @@ def _take_over(descriptor: int, path: str, mode: int) -> None:
 
 @contextmanager
 def lock(folder: str) -> Iterator[None]:
-    """Nobody else of ours changes files in *folder* meanwhile. Raises OSError."""
+    """Lock *folder* against other writers of mailtools; waits for the lock. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -55,9 +55,9 @@ def lock(folder: str) -> Iterator[None]:
 
 
 def edit(path: str, change: Callable[[str], str]) -> None:
-    """Change the text of *path*, which need not exist, one editor at a time. Raises CannotWriteError.
+    """Change the text of *path* under a lock; a missing file counts as empty. Raises CannotWriteError.
 
-    Octets that are no UTF-8 stay as they are.
+    Octets that are not UTF-8 are preserved.
     """
     try:
         with lock(os.path.dirname(os.path.realpath(path))):

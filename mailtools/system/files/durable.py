@@ -1,7 +1,7 @@
-"""What a durable write needs: sync a folder, recognise a full disk, notice a replaced file.
+"""Helpers for durable writes: sync a folder, recognise a full disk, notice a replaced file.
 
-Knows nothing of what is written. The promises built on it: R1 (success is said after fsync), S2 (a full disk
-is a temporary failure), S4 (a file is opened again once it was replaced).
+Knows nothing of the content. Promises built on it: R1 (success is reported after fsync), S2 (a full disk is a
+temporary failure), S4 (a file is opened again after it was replaced).
 """
 
 import errno
@@ -14,7 +14,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def is_still(path: str, descriptor: int) -> bool:
-    """Tell whether *descriptor* is still the file at *path*: others replace it by rename."""
+    """Tell whether *descriptor* is still the file at *path*: other programs replace files by rename."""
     try:
         there = os.lstat(path)
     except FileNotFoundError:
@@ -24,7 +24,7 @@ def is_still(path: str, descriptor: int) -> bool:
 
 
 def sync_folder(path: str) -> None:
-    """Make the names in a folder durable."""
+    """Sync a folder, so that new, renamed and removed names in it are durable. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -33,7 +33,7 @@ def sync_folder(path: str) -> None:
 
 
 def write_error(path: str, error: OSError, consequence: str = "") -> CannotWriteError:
-    """The error to raise for a failed write: DiskFullError where room is missing, else CannotWriteError.
+    """The error to raise for a failed write: DiskFullError if room is missing, else CannotWriteError.
 
     *consequence* ends the sentence that a user reads, as in "nothing was removed".
     """

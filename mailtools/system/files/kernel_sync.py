@@ -1,7 +1,7 @@
-"""fdatasync that the kernel does while we go on: Linux AIO, io_submit(2) with IOCB_CMD_FDSYNC.
+"""Asynchronous fdatasync by the kernel: Linux AIO, io_submit(2) with IOCB_CMD_FDSYNC.
 
-A thread would do it too (and does, where this is not to be had), but each time it starts and ends it waits
-for the interpreter's lock, which a busy event loop seldom lets go: at 10 sessions 0.3 ms before and 0.1 ms
+A thread could sync as well (and does, if the kernel does not offer this), but at its start and end it waits
+for the interpreter's lock, which a busy event loop seldom releases: at 10 sessions 0.3 ms before and 0.1 ms
 after a sync of 0.5 ms. Completions are counted in an eventfd, which an event loop watches like a socket.
 """
 
@@ -9,7 +9,7 @@ import ctypes
 import os
 import platform
 
-# io_setup, io_submit, io_getevents: numbers of the machine's system calls.
+# System call numbers of io_setup, io_submit and io_getevents, by machine.
 _CALLS = {"x86_64": (206, 209, 208), "aarch64": (0, 2, 4)}
 _FDSYNC = 3  # IOCB_CMD_FDSYNC: fdatasync
 _RESFD = 1  # IOCB_FLAG_RESFD: count the completion in an eventfd
@@ -47,7 +47,7 @@ class _Completion(ctypes.Structure):
 
 
 class Syncer:
-    """Starts syncs, tells of their ends. Raises OSError where the kernel does not offer it."""
+    """Starts syncs and reports their completion. The constructor raises OSError if the kernel lacks AIO."""
 
     def __init__(self) -> None:
         numbers = _CALLS.get(platform.machine())
@@ -64,19 +64,19 @@ class Syncer:
         self._completions = (_Completion * _AT_ONCE)()
 
     def start(self, descriptor: int) -> bool:
-        """Begin to sync *descriptor*, which stays open until it is done; False where that cannot be."""
+        """Start to sync *descriptor*, which must stay open until then; False if the kernel refuses."""
         self._request.data = self._request.descriptor = descriptor
         return bool(self._call(self._submit, self._context, 1, self._requests) == 1)
 
     def finished(self) -> list[tuple[int, int]]:
-        """What ended since: (descriptor, errno or 0)."""
+        """(descriptor, errno or 0) of each sync completed since the last call."""
         try:
             os.eventfd_read(self.eventfd)
         except BlockingIOError:
             return []
         ended: list[tuple[int, int]] = []
         count = _AT_ONCE
-        while count == _AT_ONCE:  # the kernel holds more than it was asked for, and the eventfd tells once
+        while count == _AT_ONCE:  # a full list: more may be complete, and the eventfd signals only once
             count = self._call(self._getevents, self._context, 0, _AT_ONCE, self._completions, None)
             found = self._completions[: max(count, 0)]
             ended += [(int(done.data), max(0, -int(done.result))) for done in found]

@@ -1,7 +1,7 @@
-"""The fcntl lock of an open file: taken alone, shared, or asked about; it never waits.
+"""fcntl locks on open files: exclusive, shared, or queried. No function waits.
 
-It is an open-file-description lock where the system has one (Linux): it excludes POSIX lockers, but is not
-dropped when another descriptor of the same file is closed in this process.
+On Linux they are open-file-description locks: they exclude POSIX lockers, and closing another descriptor of
+the same file in this process does not release them.
 """
 
 import fcntl
@@ -17,17 +17,17 @@ _REQUESTS = {
 
 
 def take(descriptor: int) -> bool:
-    """Lock an open file for us alone; False where another has it. It ends with the descriptor."""
+    """Lock an open file exclusively, until its descriptor is closed; False if another holds a lock."""
     return _set(descriptor, fcntl.F_WRLCK)
 
 
 def share(descriptor: int) -> bool:
-    """Lock an open file together with others who share it; `is_taken` tells. It ends with the descriptor."""
+    """Take a shared lock, until the descriptor is closed; False if another process holds an exclusive one."""
     return _set(descriptor, fcntl.F_RDLCK)
 
 
 def is_taken(descriptor: int) -> bool:
-    """Tell whether another has locked the file; asking disturbs nobody."""
+    """Tell whether another open file holds a lock, shared or exclusive. The query takes no lock."""
     answer = fcntl.fcntl(descriptor, _GETLK, _REQUESTS[fcntl.F_WRLCK])
     return int.from_bytes(answer[:2], sys.byteorder) != fcntl.F_UNLCK
 

@@ -1,10 +1,10 @@
-"""Sources: files and stdin to read from, compressed or not.
+"""Sources: reads files and stdin, compressed or not.
 
-It knows the compressed formats by their first octets, not by a file's name, so that stdin works too. It does
-not know what the octets mean.
+A compressed format is recognised by its first octets, not by the file's name, so that stdin works too. This
+module does not know what the octets mean.
 
-Invariants: reading is in blocks and nothing is mapped, for a file that another program truncates would kill
-us; nothing is written; memory is bounded whatever a compressed file inflates to.
+Invariants: reading is in blocks and nothing is mapped, because a mapped file that another program truncates
+would kill the process; nothing is written; memory is bounded for any compressed file.
 """
 
 import io
@@ -17,15 +17,15 @@ from typing import IO, Any
 from mailtools.core.errors import BadDataError, ConfigurationError, MissingInputError
 
 STDIN = "-"
-_MAGIC = 6  # octets that tell a format
+_MAGIC = 6  # octets that identify a format
 _ZST_PIECE = 1 << 11
 
 
 class Source:
-    """An open source: `read` gives up to so many octets, b"" at the end. Closes with a ``with`` statement.
+    """An open source: ``read(size)`` returns at most *size* octets, b"" at the end. A context manager.
 
-    Raises MissingInputError where there is no such file, BadDataError where its compression is broken,
-    ConfigurationError where a format needs an extra, OSError from the disk.
+    Raises MissingInputError if there is no such file, BadDataError if its compression is broken,
+    ConfigurationError if a format needs an extra, OSError from the disk.
     """
 
     def __init__(self, name: str, progress: Callable[[int], None] | None = None) -> None:
@@ -56,7 +56,7 @@ class Source:
     def _open(self, name: str) -> Callable[[int], bytes]:
         if name == STDIN:
             stream = sys.stdin.buffer
-            # read1 gives what there is, as a pipe's reader expects.
+            # read1 returns the available octets instead of waiting for a full block of a pipe.
             return self._watched(getattr(stream, "read1", stream.read))
         try:
             self._file = open(name, "rb", buffering=0)  # noqa: SIM115 - closed by __exit__
@@ -96,7 +96,7 @@ class Source:
             except (EOFError, zlib.error, LZMAError) as error:
                 raise BadDataError(f"the compressed data is cut off or damaged ({error})") from error
             except OSError as error:
-                if error.errno is None:  # bz2 and gzip say so of their format
+                if error.errno is None:  # raised by bz2 and gzip for damaged data
                     raise BadDataError(f"the compressed data is damaged ({error})") from error
                 raise
             except Exception as error:
@@ -108,7 +108,7 @@ class Source:
 
 
 def size_of(names: list[str]) -> int | None:
-    """Octets of all the files together, as they lie on disk; None where one is no regular file."""
+    """Octets of all files together as stored, compressed or not; None if one is no regular file."""
     total = 0
     for name in names:
         if name == STDIN or not os.path.isfile(name):
@@ -147,8 +147,8 @@ def _zst(packed: IO[bytes]) -> Callable[[int], bytes]:
     import zstandard
 
     def frames() -> Iterator[bytes]:
-        # In small pieces, for one octet may inflate to 32 KiB; zstandard's own reader does not tell of a
-        # stream that was cut off.
+        # Small pieces, because one octet may inflate to 32 KiB. zstandard's own reader does not report a
+        # truncated stream.
         frame = None
         while piece := packed.read(_ZST_PIECE):
             while piece:
@@ -176,7 +176,7 @@ def _opener(first: bytes) -> _Opener | None:
 
 
 def _after(first: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
-    """A read function that gives *first* before what *read* gives."""
+    """A read function that returns *first*, then the octets of *read*."""
     waiting = [first]
 
     def joined(size: int) -> bytes:
@@ -186,7 +186,7 @@ def _after(first: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]
 
 
 class _Raw(io.RawIOBase):
-    """A read function as a file, for the modules that want one; *first* was read already."""
+    """Wraps a read function as a raw file, for the decompressors; *first* was read already."""
 
     def __init__(self, first: bytes, read: Callable[[int], bytes]) -> None:
         self._read = _after(first, read)
@@ -203,7 +203,7 @@ class _Raw(io.RawIOBase):
 
 
 def spill(chunks: Iterable[bytes]) -> IO[bytes]:
-    """*chunks* in a temporary file without a name: for what is too large to hold and is read twice."""
+    """Write *chunks* to an unnamed temporary file and rewind it: for data too large for memory."""
     import tempfile
 
     file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller keeps it

@@ -1,6 +1,6 @@
-"""A file whose content is seen anew whenever it changes: users, aliases.
+"""A file that is reloaded whenever it changes: users, aliases.
 
-A file that can no longer be read changes nothing: what was known stays.
+If the file can no longer be read, the last content stays in use.
 """
 
 import errno
@@ -13,15 +13,17 @@ from typing import Generic, TypeVar
 from mailtools.core.errors import ConfigurationError
 
 T = TypeVar("T")
-_SETTLES = 2.0  # seconds, for a file that is written in place
-# A look is a stat. A busy server would look 10,000 times a second, for 5 of its 90 µs a message: it looks so
-# many times in a while of so many seconds, and no more.
+_SETTLES = 2.0  # seconds after a change in place during which the file may be incomplete
+# At most 8 stat calls per 10 ms: a busy server would make 10,000 a second, for 5 of its 90 µs a message.
 _LOOKS, _WHILE = 8, 0.01
-_TOLD = 10  # problems of one reading
+_TOLD = 10  # problems reported per load
 
 
 class Watched(Generic[T]):
-    """The file at *path*, parsed to a value and problems, of which *warn* is told; *what* names its kind."""
+    """The value parsed from the file at *path*.
+
+    *what* names the kind of file in errors; *parse* returns (value, problems); *warn* gets each problem.
+    """
 
     def __init__(
         self,
@@ -30,7 +32,7 @@ class Watched(Generic[T]):
         parse: Callable[[str], tuple[T, list[str]]],
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Raises ConfigurationError where it cannot be read."""
+        """Load the file. Raises ConfigurationError if it cannot be read or parsed."""
         self.path = os.path.expanduser(path)
         self._what = what
         self._parse = parse
@@ -44,7 +46,7 @@ class Watched(Generic[T]):
         self._load(self._identity())
 
     def value(self) -> T:
-        """What the file holds now."""
+        """The current value; reloads the file if it changed."""
         now = time.monotonic()
         if now - self._looked > _WHILE:
             self._looked, self._looks = now, 0
@@ -57,13 +59,13 @@ class Watched(Generic[T]):
                 self._load(seen)
         except ConfigurationError as error:
             if self._seen:
-                self._seen = ()  # tell once, and look again
+                self._seen = ()  # warn once, and try again at the next call
                 self._warn(f"{error}; what was known before stays")
         return self._value
 
     @property
     def is_unsettled(self) -> bool:
-        """True where it was changed in place a moment ago: what is not in it may be on its way into it."""
+        """True if the file was changed in place less than 2 s ago: a missing entry may still be written."""
         return self._in_place and time.time() - self._changed < _SETTLES
 
     def _identity(self) -> tuple[int, ...]:
@@ -80,7 +82,7 @@ class Watched(Generic[T]):
             raise self._unreadable(error) from error
         try:
             self._value, problems = self._parse(text)
-        except Exception as error:  # whatever a parser stumbles over: those who are known can still be served
+        except Exception as error:  # a bug in a parser must not stop service to known users
             raise ConfigurationError(f"{self.path}: {type(error).__name__}: {error}") from error
         self._in_place = bool(self._seen) and self._seen[0] == seen[0]
         self._changed = seen[1] / 1e9
@@ -95,10 +97,10 @@ class Watched(Generic[T]):
 
 
 def read_text(path: str, limit: int = 1 << 30) -> str:
-    """A regular file's text, LF; octets that are no UTF-8 as surrogates. Raises OSError.
+    """The text of a regular file, LF; octets that are not UTF-8 become surrogates.
 
-    Anything else, a pipe above all, is an error and never waited for; so is a file of more than *limit*
-    octets.
+    Raises OSError, also for a file of more than *limit* octets and for anything but a regular file: a pipe is
+    never waited for.
     """
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())

@@ -1,17 +1,16 @@
-"""Appending to an mbox on disk: locked, durable, all or nothing.
+"""Appends messages to an mbox on disk: locked, durable, all or nothing.
 
 `append` writes a whole batch under one lock with one fdatasync (group commit). Knows nothing of users or
-SMTP. What it promises:
+SMTP. Promises:
 
 * When it returns True the batch and, for a new mbox, its folder are on the disk.
 * When it raises, the mbox is as it was before.
-* When the process is killed inside it, the next append cuts the torn tail back, under the lock. For that it
-  notes the length before it writes, in ``.mailtools/NAME.append`` beside the mbox. A note counts only in the
-  same run of the machine and while the tail is recognisably its own: after it lie our postmark and no
-  postmark of somebody else. A note is not synced, so after a power failure the tail is not cut; it is closed
-  with a blank line, so that what follows stands on its own.
-* It never writes through a symbolic link, into something that is no regular file, or behind something that
-  is no mbox.
+* If the process is killed during a write, the next append truncates the torn tail, under the lock. To allow
+  this, the length is noted before the write in ``.mailtools/NAME.append`` beside the mbox. A note is valid
+  only until the machine restarts, and only if the tail begins with our postmark and contains no postmark of
+  another program. A note is not synced, so after a power failure the tail is not truncated; it is ended with
+  a blank line, so that the next record begins correctly.
+* It never writes through a symbolic link, to anything but a regular file, or to a file that is no mbox.
 """
 
 import errno
@@ -26,28 +25,28 @@ from mailtools.core.lean import NamedTuple
 from mailtools.core.mbox.record import SEPARATOR
 from mailtools.system.files.buffer import Buffer, write_all
 from mailtools.system.files.durable import STATE_FOLDER, is_still, sync_folder, write_error
-from mailtools.system.mbox.locks import MboxLock
+from mailtools.system.mbox.dotlock import MboxLock
 
 _JOIN_UP_TO = 4 << 20  # octets written with one call; more than a batch of usual mail
 _SCAN_BLOCK = 1 << 20
-_LOOK_AGAIN = 0.02  # seconds, while another program holds the lock
-_SCAN_OVERLAP = 512  # octets; more than a postmark has
+_LOOK_AGAIN = 0.02  # seconds between attempts while another program holds the lock
+_SCAN_OVERLAP = 512  # octets; longer than a postmark
 
 
 class NewRecord(NamedTuple):
-    """One message to append, LF, quoted: the postmark and trace fields, then the rest."""
+    """One message to append, LF, quoted. *head*: postmark and trace fields; *body*: the rest."""
 
     head: bytes
     body: Buffer
 
     @property
     def size(self) -> int:
-        """Octets it takes in the mbox, with its blank line."""
+        """Octets of the record in the mbox, with its blank line."""
         return len(self.head) + self.body.size + len(SEPARATOR)
 
 
 def append(path: str, records: Sequence[NewRecord]) -> bool:
-    """Append *records*; False where another program holds the lock: then nothing was done.
+    """Append *records*; False if another program holds the lock: then nothing was written.
 
     Raises DiskFullError and CannotWriteError.
     """
@@ -62,7 +61,7 @@ def append(path: str, records: Sequence[NewRecord]) -> bool:
 
 
 def append_waiting(path: str, records: Sequence[NewRecord], patience: float = 30.0) -> None:
-    """The same, waiting so many seconds for others' locks. Raises LockTimeoutError too."""
+    """Append *records*, waiting up to *patience* seconds for the lock. Raises LockTimeoutError too."""
     import time
 
     deadline = time.monotonic() + patience
@@ -73,11 +72,11 @@ def append_waiting(path: str, records: Sequence[NewRecord], patience: float = 30
 
 
 class Append:
-    """One batch on its way into an mbox, in three steps: only the middle one takes as long as the disk does.
+    """Appends one batch to an mbox in three steps: `begin`, `write`, `end`. Only `write` waits for the disk.
 
-    So `begin` and `end` can run where nobody may be kept waiting, and `write` in any thread. (Every system
-    call in a second thread hands the interpreter's lock to and fro: with all of the steps there the server
-    took half as many messages a second.)
+    So `begin` and `end` can run in an event loop, and `write` in any thread. (Every system call in a second
+    thread passes the interpreter's lock back and forth: with all three steps in a thread the server accepted
+    half as many messages a second.)
     """
 
     def __init__(self, path: str, records: Sequence[NewRecord]) -> None:
@@ -87,12 +86,15 @@ class Append:
         self.descriptor = -1
         self._lock: MboxLock | None = None
         self._is_new = False
-        self._is_clean = True  # nothing half done lies in the mbox
+        self._is_clean = True  # the mbox holds no part of an unfinished batch
         self._gap = b""
         self._length = 0
 
     def begin(self) -> bool:
-        """Lock, repair, note. False where another program holds the lock. Raises as `append`."""
+        """Lock and repair the mbox, write the note. False if another program holds the lock.
+
+        Raises as `append`.
+        """
         try:
             if self._begin():
                 return True
@@ -115,7 +117,7 @@ class Append:
             return False  # replaced while we took the lock: the next try opens the new one
         self._note.repair(self.descriptor)
         self._length = os.fstat(self.descriptor).st_size
-        # Empty: made just now, perhaps by an attempt of ours that came no further than its name.
+        # An empty mbox counts as new: an earlier attempt may have created it without syncing the folder.
         self._is_new = self._is_new or self._length == 0
         self._gap = _gap_before(self.path, self.descriptor, self._length)
         self._note.open_at(self.descriptor, self._length, self._gap, self.records)
@@ -123,11 +125,11 @@ class Append:
 
     @property
     def is_quick(self) -> bool:
-        """Tell whether `put` is a matter of microseconds: all in memory, and the mbox not new."""
+        """Tell whether `put` takes only microseconds: everything is in memory and the mbox is not new."""
         return not self._is_new and all(r.body.is_in_memory for r in self.records)
 
     def write(self) -> None:
-        """Write and sync all of it, or leave the mbox as it was. Raises as `append`."""
+        """Write and sync the batch, or leave the mbox as it was. Raises as `append`."""
         self.put()
         try:
             os.fdatasync(self.descriptor)
@@ -137,7 +139,7 @@ class Append:
             raise self.undo(error) from error
 
     def put(self) -> None:
-        """Write all of it, not yet durable, or leave the mbox as it was. Raises as `append`."""
+        """Write the batch without a sync, or leave the mbox as it was. Raises as `append`."""
         self._is_clean = False
         try:
             _write(self.descriptor, self._gap, self.records)
@@ -146,7 +148,7 @@ class Append:
         self._is_clean = True
 
     def undo(self, error: OSError) -> CannotWriteError:
-        """Leave the mbox as it was before `put`; what to raise."""
+        """Restore the mbox to its state before `put`. Returns the error to raise for *error*."""
         self._is_clean = False
         with suppress(OSError):
             os.ftruncate(self.descriptor, self._length)
@@ -155,7 +157,7 @@ class Append:
         return write_error(self.path, error)
 
     def end(self) -> None:
-        """Close the note, give back lock and descriptors."""
+        """Close the note, release the lock and close the descriptors."""
         if self._is_clean and self._lock is not None:
             self._note.close()
         self._note.forget()
@@ -175,7 +177,7 @@ def _open(path: str) -> tuple[int, bool]:
     except FileNotFoundError:
         folder = os.path.dirname(path) or "."
         with suppress(FileExistsError):
-            os.mkdir(folder, 0o700)  # a user's folder that went away while we ran
+            os.mkdir(folder, 0o700)  # a user's folder that was removed while the server ran
             sync_folder(os.path.dirname(folder) or ".")
         descriptor = os.open(path, flags | os.O_CREAT, 0o600)
         is_new = True
@@ -186,7 +188,10 @@ def _open(path: str) -> tuple[int, bool]:
 
 
 def _gap_before(path: str, descriptor: int, length: int) -> bytes:
-    """What is missing at the end of what others wrote: its line end, its blank line."""
+    """The line end and blank line missing at the end of an mbox that another program wrote.
+
+    Raises CannotWriteError if the file does not begin with a postmark.
+    """
     if length == 0:
         return b""
     if os.pread(descriptor, 5, 0) != b"From ":
@@ -198,7 +203,7 @@ def _gap_before(path: str, descriptor: int, length: int) -> bytes:
 
 
 def _write(descriptor: int, gap: bytes, records: Sequence[NewRecord]) -> None:
-    """Everything, joined to as few writes as memory allows."""
+    """Write *gap* and *records*, joined into writes of about `_JOIN_UP_TO` octets."""
     waiting = [gap]
     size = 0
     for record in records:
@@ -214,7 +219,7 @@ def _write(descriptor: int, gap: bytes, records: Sequence[NewRecord]) -> None:
 
 
 def repair(path: str, descriptor: int) -> None:
-    """Cut back what a killed append left behind; the caller holds the lock. Raises OSError."""
+    """Truncate the torn tail of a killed append; the caller holds the lock. Raises OSError."""
     note = _Note(path)
     try:
         note.repair(descriptor)
@@ -240,16 +245,16 @@ class _Note:
                 return os.open(self._path, flags, 0o600)
         except PermissionError:
             pass
-        return -1  # a folder that is not ours: we append without a note
+        return -1  # no permission for the folder: append without a note
 
     def forget(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor of the note."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def open_at(self, mbox: int, length: int, gap: bytes, records: Sequence[NewRecord]) -> None:
-        """Note that from *length* on a batch is being written."""
+        """Note that a batch is being written from offset *length* on. Raises OSError."""
         if self._descriptor < 0:
             return
         sizes = ",".join(str(record.size) for record in records)
@@ -259,15 +264,15 @@ class _Note:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # half a note repairs nothing
 
     def close(self) -> None:
-        """Note that the batch stands."""
+        """Note that the batch is complete."""
         if self._descriptor >= 0:
             try:
                 os.pwrite(self._descriptor, b"-", 0)
-            except OSError:  # no room even for this: an empty note says the same
+            except OSError:  # no room even for one octet: an empty note means the same
                 os.ftruncate(self._descriptor, 0)
 
     def repair(self, mbox: int) -> None:
-        """Cut back what a killed process left behind."""
+        """Truncate the tail that a killed process left, if the note fits the mbox."""
         self._descriptor = self._open()
         if self._descriptor < 0 or os.pread(self._descriptor, 1, 0) != b"+":
             return
@@ -280,7 +285,7 @@ class _Note:
 
 
 def _torn_at(mbox: int, note: list[str]) -> int | None:
-    """The length to cut back to; None where the note does not fit the mbox."""
+    """The length to truncate to; None if the note does not fit the mbox."""
     try:
         _, boot, inode, length_text, gap, sizes_text, postmark = note
         length, sizes = int(length_text), [int(size) for size in sizes_text.split(",")]
@@ -304,9 +309,9 @@ def _torn_at(mbox: int, note: list[str]) -> int | None:
 
 
 def _postmarks_within(mbox: int, start: int, end: int) -> set[int]:
-    """Where postmarks may stand in a part of an mbox: "From " after a line end, or anywhere with a date.
+    """Offsets of possible postmarks in a part of an mbox: "From " after a line end, or anywhere with a date.
 
-    Anywhere, for a program that does not look at the end of the mbox appends to half a line of ours.
+    Anywhere, because another program may append behind our unfinished line without checking for its end.
     """
     import re
 
@@ -326,7 +331,7 @@ def _postmarks_within(mbox: int, start: int, end: int) -> set[int]:
 
 @cache
 def _boot_identity() -> str:
-    """This run of the machine, so that a note of before a crash is not believed."""
+    """An identifier of this boot of the machine: a note from an earlier boot is ignored."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return file.read().strip()

@@ -1,10 +1,10 @@
-"""What was fetched already: one file for each source, beside the mbox in ``.mailtools/``.
+"""Remembers which messages were fetched: one file per source, beside the mbox in ``.mailtools/``.
 
-Lines of JSON, each written after the messages it tells of are synced: ``[mailbox, validity, seconds,
-[names]]``. *validity* is IMAP's UIDVALIDITY, "" where there is none; names are UIDLs or UIDs. A fifth member
-makes a line an intention: so would the mbox look when these messages are in it. One that no other line
-follows is a kill's, and whoever knows the mbox can tell what became of it. While the file is open nobody else
-of ours has it.
+Each line is JSON, written after its messages are synced: ``[mailbox, validity, seconds, [names]]``.
+*validity* is IMAP's UIDVALIDITY, "" for POP3; names are UIDLs or UIDs. A line with a fifth member is an
+intention, written before messages are stored: the member lets the sink check whether the mbox holds them. If
+an intention is the last line, the run was killed, and the sink can find out whether the messages were stored.
+The open file is locked against other runs.
 """
 
 import hashlib
@@ -20,24 +20,24 @@ from mailtools.system.files import atomic, lock
 from mailtools.system.files.buffer import write_all
 from mailtools.system.files.durable import STATE_FOLDER, sync_folder
 
-_WORTH_IT = 1000  # names that are gone before the file is written anew
+_WORTH_IT = 1000  # names gone from the server before the file is rewritten
 
 Box = tuple[str, str]  # mailbox, validity
 
 
 class Intention(NamedTuple):
-    """What was about to be stored."""
+    """Messages that were about to be stored."""
 
     box: Box
     names: list[str]
-    mark: list[Any]  # what the sink knows it by
+    mark: list[Any]  # the sink's own data to find the messages in the mbox
 
 
 class Seen:
     """The file of one *source* for one *target* (an mbox, or a folder with a "/" at its end)."""
 
     def __init__(self, target: str, source: str) -> None:
-        """Raises TemporaryError where another run has it, CannotWriteError."""
+        """Open, lock and load the file. Raises TemporaryError if another run has it, CannotWriteError."""
         folder, name = os.path.split(target)
         mark = hashlib.sha256(source.encode(errors="surrogateescape")).hexdigest()[:16]
         self.path = os.path.join(folder, STATE_FOLDER, f"{name or 'all'}.fetch-{mark}")
@@ -70,13 +70,15 @@ class Seen:
             os.fdatasync(self._file)
             sync_folder(os.path.dirname(self.path))
         for line in whole.split(b"\n"):
-            with suppress(ValueError, TypeError):  # a line of another program's: what it told of comes again
+            with suppress(
+                ValueError, TypeError
+            ):  # an unknown line is ignored: its messages are fetched again
                 entry = json.loads(line)
                 if isinstance(entry, list):
                     self._take(*entry)
 
     def _take(self, mailbox: str, validity: str, seconds: int, names: list[str], *mark: Any) -> None:
-        """A line that was read. Raises TypeError, ValueError."""
+        """Apply one line of the file. Raises TypeError, ValueError."""
         box, found = (str(mailbox), str(validity)), [str(name) for name in names]
         self.intention = Intention(box, found, list(mark)) if mark else None
         if not mark:
@@ -86,19 +88,19 @@ class Seen:
         self._boxes.setdefault(box, {}).update(dict.fromkeys(names, seconds))
 
     def names(self, box: Box) -> dict[str, int]:
-        """What was fetched of *box*, and when (seconds since the epoch)."""
+        """The names fetched from *box*, each with its time (seconds since the epoch)."""
         return self._boxes.get(box, {})
 
     def validities(self, mailbox: str) -> list[str]:
-        """Those that *mailbox* was seen with."""
+        """The UIDVALIDITY values under which *mailbox* was fetched."""
         return [validity for name, validity in self._boxes if name == mailbox]
 
     def intend(self, box: Box, names: Collection[str], mark: list[Any]) -> None:
-        """Note what is about to be stored. Raises CannotWriteError."""
+        """Write an intention: *names* of *box* are about to be stored. Raises CannotWriteError."""
         self._write(json.dumps([*box, 0, list(names), *mark], separators=(",", ":")).encode() + b"\n")
 
     def add(self, box: Box, names: Collection[str]) -> None:
-        """Note that these were fetched now: it survives a kill, and a power failure after `sync`.
+        """Note that *names* were fetched now. The note survives a kill, and after `sync` a power failure.
 
         Raises CannotWriteError.
         """
@@ -108,7 +110,7 @@ class Seen:
         self._note(box, seconds, names)
 
     def sync(self) -> None:
-        """Make it durable: before anything is deleted. Raises CannotWriteError."""
+        """Make the notes durable; to be called before messages are deleted. Raises CannotWriteError."""
         try:
             os.fdatasync(self._file)
         except OSError as error:
@@ -121,7 +123,10 @@ class Seen:
             raise CannotWriteError(f"{self.path}: {error.strerror}") from error
 
     def forget_others(self, box: Box, there: Collection[str]) -> None:
-        """Keep of *box* what is still on the server, once it is worth writing the file anew."""
+        """Drop names of *box* that are no longer on the server (*there*), once that is worth a rewrite.
+
+        Raises CannotWriteError.
+        """
         names = self.names(box)
         gone = names.keys() - set(there)
         if len(gone) < max(_WORTH_IT, len(names) // 2):
@@ -138,7 +143,7 @@ class Seen:
         self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Let others have it."""
+        """Close the file and release its lock."""
         for descriptor in (self._file, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)

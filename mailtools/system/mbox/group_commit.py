@@ -1,9 +1,9 @@
-"""Group commit: whatever waits for the same mbox is appended together, under one lock, with one fdatasync.
+"""Group commit: messages for the same mbox are appended together, under one lock, with one fdatasync.
 
 No timer is needed: while one batch syncs, the next gathers (10 to 35 messages a batch at 10 to 100 sessions).
-Nothing here waits: a locked mbox is put aside and tried again a little later, so that it delays nobody else's
-mail; the kernel syncs while we go on (system/files/kernel_sync), and what is large is written in a thread.
-Knows nothing of SMTP; records come in, outcomes go out.
+The event loop never waits: a locked mbox is tried again a little later, so that it does not delay other mail;
+the kernel syncs in the background (system/files/kernel_sync), and large messages are written in a thread.
+Knows nothing of SMTP.
 """
 
 import os
@@ -19,13 +19,13 @@ from mailtools.system.mbox.appending import Append, NewRecord
 from mailtools.system.process.loop import Loop
 
 _THREADS = 4  # mboxes synced at the same time
-_QUIET_TURNS = 8  # of the loop, after which a batch is gathered
+_QUIET_TURNS = 8  # turns of the loop without a new message, after which a batch starts
 _FULL = 1000  # messages in a batch
 _RETRY = 0.02  # seconds until a locked mbox is tried again
 
 
 class Delivery:
-    """One message on its way into one mbox; `done` is called once, with the error or None."""
+    """One message to append to one mbox; `done` is called once, with the error or None."""
 
     __slots__ = ("deadline", "done", "path", "record")
 
@@ -40,13 +40,13 @@ Batch = list[Delivery]
 
 
 class Committer:
-    """Appends deliveries. All methods belong to the loop's thread."""
+    """Appends deliveries in batches. Call all public methods in the loop's thread."""
 
     def __init__(self, loop: Loop, lock_timeout: float = 30.0) -> None:
         self._loop = loop
         self._lock_timeout = lock_timeout
         self._waiting: dict[str, Batch] = {}
-        self._busy: set[str] = set()  # mboxes that are started, synced, or locked by others
+        self._busy: set[str] = set()  # mboxes with a batch that gathers, is written, or waits for a lock
         self._syncing: dict[int, tuple[Append, Batch]] = {}  # by descriptor
         self._syncer: Syncer | None = None
         with suppress(OSError):
@@ -60,7 +60,7 @@ class Committer:
             thread.start()
 
     def submit(self, delivery: Delivery) -> None:
-        """Take *delivery*; its `done` is called when it is durable, or failed."""
+        """Queue *delivery*; its `done` is called when it is durable, or has failed."""
         delivery.deadline = time.monotonic() + self._lock_timeout
         path = delivery.path
         self._waiting.setdefault(path, []).append(delivery)
@@ -69,7 +69,7 @@ class Committer:
             self._gather(path)
 
     def _gather(self, path: str, known: int = 0, quiet: int = 0) -> None:
-        """Start when a few turns of the loop brought no more messages for *path*: sessions come in droves.
+        """Start the batch after a few turns of the loop without new messages for *path*.
 
         At 10 sessions 9.7 messages a batch instead of 4.6, and a quarter less time a message; at one
         session the empty turns cost nothing that can be measured.
@@ -87,7 +87,7 @@ class Committer:
         return bool(self._busy)
 
     def stop(self) -> None:
-        """End the threads, what they began first."""
+        """End the threads after the work they were given."""
         for _ in self._threads:
             self._work.put(None)
         for thread in self._threads:
@@ -95,7 +95,7 @@ class Committer:
 
     def _start(self, path: str) -> None:
         batch = self._waiting.pop(path, None)
-        if not batch:  # none came, or all that was put aside waited too long
+        if not batch:  # no message came, or all that waited for the lock timed out
             self._busy.discard(path)
             return
         append = Append(path, [delivery.record for delivery in batch])
@@ -109,12 +109,12 @@ class Committer:
             self._failed(path, batch, error)
 
     def _sync_here(self, append: Append, batch: Batch) -> bool:
-        """Write now and have the kernel sync; False where a thread has to do both."""
+        """Write now and let the kernel sync; False if a thread must do both."""
         if self._syncer is None or not append.is_quick:
             return False
         append.put()
         if not self._syncer.start(append.descriptor):
-            self._syncer = None  # a filesystem that cannot: from now on threads do it
+            self._syncer = None  # the filesystem does not support it: from now on threads sync
             append.undo(OSError())
             return False
         self._syncing[append.descriptor] = (append, batch)
@@ -127,7 +127,7 @@ class Committer:
             self._finish(append, batch, error)
 
     def _put_aside(self, path: str, batch: Batch) -> None:
-        """Another program holds the lock."""
+        """Retry *batch* later, because another program holds the lock; fail what is past its deadline."""
         now = time.monotonic()
         self._waiting[path] = [one for one in batch if one.deadline > now]
         self._loop.later(_RETRY, lambda: self._start(path))
@@ -136,7 +136,7 @@ class Committer:
                 delivery.done(LockTimeoutError(f"{path}: locked by another program"))
 
     def _write(self) -> None:
-        """A thread: write and sync, nothing else."""
+        """The body of a thread: write and sync, nothing else."""
         while (work := self._work.get()) is not None:
             append, batch = work
             error: MailError | None = None
@@ -158,7 +158,7 @@ class Committer:
         self._gather(append.path)
 
     def _failed(self, path: str, batch: Batch, error: MailError) -> None:
-        """A batch shares no fate: one large message that finds no room must not fail the small ones."""
+        """Retry each message of a failed batch alone: a large one without room must not fail small ones."""
         if len(batch) == 1:
             batch[0].done(error)
         else:

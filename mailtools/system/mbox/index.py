@@ -1,10 +1,10 @@
-"""The index beside an mbox: its catalog, kept in ``.mailtools/NAME.index``, so that opening it costs no scan.
+"""The index of an mbox: its catalog, kept in ``.mailtools/NAME.index``, so that opening it needs no scan.
 
-It may be deleted at any time, torn or stale: then the mbox is read again. Other programs append and rewrite,
-so it is believed whole only while inode, size and mtime are those it was made with. Where the mbox grew and
-the records that are known still stand where they stood (some of them are looked at), what is new is read.
-Nothing of this keeps a lock for longer than it takes to learn how long the mbox is: an append that is under
-way is waited for, and what a kill left torn is cut back, for half a message must not stand as one.
+The index may be deleted, torn or stale at any time: then the mbox is read again. Other programs append and
+rewrite, so the index is used as it is only while device, inode, size and mtime of the mbox are unchanged. If
+the mbox grew and a sample of the known records is still in place, only the new records are read. The lock is
+held just long enough to learn the length of the mbox: this waits for an append under way and truncates the
+torn tail of a killed one, so that half a message never counts as a message.
 
 Knows nothing of users and protocols.
 """
@@ -22,31 +22,31 @@ from mailtools.core.mbox.catalog import Catalog, CatalogRow
 from mailtools.core.mbox.scan import Record
 from mailtools.system.files import durable
 from mailtools.system.mbox import appending
-from mailtools.system.mbox.locks import MboxLock
+from mailtools.system.mbox.dotlock import MboxLock
 
-_SAMPLES = 16  # records looked at where an mbox has grown
-_TRIES = 3  # where another program rewrites it under our eyes
+_SAMPLES = 16  # records checked after an mbox has grown
+_TRIES = 3  # attempts while another program keeps rewriting the mbox
 _BLOCK = 1 << 20
 _LOOK_AGAIN = 0.01  # seconds, while another program holds the lock
 IN_MEMORY = 1 << 20  # octets of a record; a larger one is read in pieces
 
 
 class Box(NamedTuple):
-    """An open mbox and what is in it. *descriptor*: -1 where there is no mbox: it is empty."""
+    """An open mbox and its catalog. *descriptor*: -1 if there is no mbox, which counts as empty."""
 
     descriptor: int
     catalog: Catalog
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
 
 
 def open_box(path: str, patience: float = 10.0) -> Box:
-    """The mbox at *path* as it is now. *patience*: seconds to wait for another program's lock.
+    """Open the mbox at *path* with a current catalog. *patience*: seconds to wait for another program's lock.
 
-    Raises BadDataError where it is no mbox, LockTimeoutError, CannotWriteError where it cannot be opened.
+    Raises BadDataError if the file is no mbox, CannotWriteError if it cannot be opened, LockTimeoutError.
     """
     deadline = time.monotonic() + patience
     for _ in range(_TRIES):
@@ -76,7 +76,7 @@ def current(path: str, descriptor: int) -> Catalog:
 
 
 def save(path: str, descriptor: int, found: Catalog) -> None:
-    """Keep the catalog of an mbox as it is now; where that cannot be, nothing is lost but time."""
+    """Save the catalog of an open mbox as its index. Errors are ignored: the next open scans again."""
     _save(path, _stamp(os.fstat(descriptor)), found)
 
 
@@ -89,7 +89,7 @@ def _save(path: str, stamp: bytes, found: Catalog) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(found.octets(stamp))
-            os.replace(temporary, target)  # not synced: a torn one is told by its checksum
+            os.replace(temporary, target)  # not synced: the checksum reveals a torn index
         except OSError:
             os.unlink(temporary)
             raise
@@ -125,7 +125,7 @@ def _open(path: str) -> int:
 
 
 def _current(path: str, descriptor: int, deadline: float) -> Catalog | None:
-    """None where the file was replaced or cut while we looked."""
+    """The current catalog; None if the file was replaced or truncated meanwhile."""
     stamp, known = _load(path)
     if known is not None and stamp == _stamp(os.fstat(descriptor)):
         return known
@@ -133,7 +133,7 @@ def _current(path: str, descriptor: int, deadline: float) -> Catalog | None:
     if settled is None:
         fitting = _still_fitting(descriptor, stamp, known)
         if len(fitting):
-            return fitting  # what was whole before another program took the lock
+            return fitting  # the records that were complete before another program took the lock
         raise LockTimeoutError(f"{path}: locked by another program")
     found = _read(descriptor, _still_fitting(descriptor, stamp, known), settled.st_size)
     if os.fstat(descriptor).st_size < settled.st_size or not durable.is_still(path, descriptor):
@@ -143,12 +143,12 @@ def _current(path: str, descriptor: int, deadline: float) -> Catalog | None:
 
 
 def _settled(path: str, descriptor: int, deadline: float) -> os.stat_result | None:
-    """How the mbox is while nobody writes; None where another program does not let it go."""
+    """The status of the mbox under its lock; None if another program keeps the lock past *deadline*."""
     lock = MboxLock(descriptor, path)
     while True:
         try:
             is_locked = lock.acquire()
-        except OSError:  # opened for reading only, in a folder that is not ours: nothing can be locked
+        except OSError:  # opened read-only, in a folder without permission: no lock is possible
             return os.fstat(descriptor)
         if is_locked:
             break
@@ -163,7 +163,7 @@ def _settled(path: str, descriptor: int, deadline: float) -> os.stat_result | No
 
 
 def holds(path: str, start: int, octets: bytes, patience: float = 10.0) -> bool:
-    """Tell whether *octets* stand in the mbox at or behind *start*, while nobody writes.
+    """Tell whether the mbox contains *octets* at or behind offset *start*, once no append is under way.
 
     Raises LockTimeoutError, CannotWriteError.
     """
@@ -191,7 +191,7 @@ def _stamp(status: os.stat_result) -> bytes:
 
 
 def _still_fitting(descriptor: int, stamp: bytes, known: Catalog | None) -> Catalog:
-    """Of *known* what still stands where it stood; its last record is read again, for it may have grown."""
+    """The part of *known* that still fits the mbox, without its last record, which may have grown."""
     status = os.fstat(descriptor)
     if known is None or not len(known) or stamp.split(b" ")[:2] != _stamp(status).split(b" ")[:2]:
         return Catalog()
@@ -200,19 +200,19 @@ def _still_fitting(descriptor: int, stamp: bytes, known: Catalog | None) -> Cata
     if status.st_size < known.end or not all(stands(descriptor, known[n]) for n in samples):
         return Catalog()
     if stamp.split(b" ")[2] == b"%d" % status.st_size:
-        return Catalog()  # as long as before, and changed: no append
+        return Catalog()  # same length but changed: not an append
     known.cut(count - 1)
     return known
 
 
 def stands(descriptor: int, row: CatalogRow) -> bool:
-    """Tell whether the message of *row* still stands where it stood. Raises OSError."""
+    """Tell whether the message of *row* is still at its place, by its digest. Raises OSError."""
     record = record_at(descriptor, row)
     return record is not None and catalog.measured(record)[2] == row.digest
 
 
 def record_at(descriptor: int, row: CatalogRow) -> Record | None:
-    """The record at *row*'s place; None where none begins there. Raises OSError."""
+    """The record at *row*'s place; None if no record begins there. Raises OSError."""
     if row.end - row.start <= IN_MEMORY:
         return record_of(os.pread(descriptor, row.end - row.start, row.start))
     try:
@@ -222,7 +222,7 @@ def record_at(descriptor: int, row: CatalogRow) -> Record | None:
 
 
 def record_of(octets: bytes) -> Record | None:
-    """A record that is all in memory; None where it is none."""
+    """The record that *octets* hold whole; None if they do not begin as one."""
     return Record(octets, 0, len(octets), 1, None) if octets.startswith(b"From ") else None
 
 
@@ -238,7 +238,7 @@ def _read(descriptor: int, known: Catalog, end: int) -> Catalog:
 
 
 def reader(descriptor: int, start: int, end: int) -> Callable[[int], bytes]:
-    """A function that reads the octets from *start* to *end*, at most so many at a time."""
+    """A read function for the octets from *start* to *end*; its argument is the most octets per call."""
 
     def read(size: int) -> bytes:
         nonlocal start

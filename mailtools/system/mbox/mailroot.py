@@ -1,9 +1,9 @@
-"""Where mailboxes lie below the mail root, and how any name becomes a file name that stays there.
+"""Maps users and mailbox names to paths below the mail root.
 
 ``ROOT/USER/INBOX.mbox``, ``ROOT/USER/NAME.mbox``, children ``ROOT/USER/NAME/CHILD.mbox``. Names are UTF-8;
 control octets, ``/``, a leading dot and ``%`` are percent-encoded, so that no name a peer chooses can be
-``..``, absolute, hidden, or another name's twin. Folders are made 0700 and never entered through a symbolic
-link.
+``..``, absolute, hidden, or equal to the encoding of another name. Folders are created with mode 0700 and
+never entered through a symbolic link.
 """
 
 import os
@@ -17,12 +17,12 @@ INBOX = "INBOX"
 _USERS = "users"  # the users file has this name in the root
 _REMEMBERED = 10_000  # users whose folder is known to be there
 _ENCODED = lazy(r"[\x00-\x1f\x7f-\x9f/%\\\u2028\u2029]|^\.|[\ud800-\udfff]")
-_LONGEST = 255 - len(".mbox.append")  # what filesystems take, less the endings we add
+_LONGEST = 255 - len(".mbox.append")  # octets; the limit of filesystems less the longest suffix added
 
 
 def file_name(name: str) -> str:
-    """*name* as one safe component. Raises ValueError where it is empty or too long for a file."""
-    if name.isascii() and name.isalnum():  # most are, and need no pattern
+    """*name* encoded as one safe path component. Raises ValueError if it is empty or too long for a file."""
+    if name.isascii() and name.isalnum():  # the usual case, without a pattern
         safe = name
     else:
         safe = _ENCODED.sub(
@@ -34,14 +34,14 @@ def file_name(name: str) -> str:
 
 
 class MailRoot:
-    """One mail root."""
+    """The folder at *path* that holds a folder for each user."""
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(os.path.expanduser(path))
         self._known: dict[str, str] = {}
 
     def inbox(self, user: str) -> str:
-        """The path of *user*'s INBOX; makes its folders. Raises CannotWriteError, OSError, ValueError."""
+        """The path of *user*'s INBOX; creates its folders. Raises CannotWriteError, OSError, ValueError."""
         path = self._known.get(user)
         if path is None:
             folder = os.path.join(self.path, "%75sers" if user == _USERS else file_name(user))
@@ -53,7 +53,7 @@ class MailRoot:
         return path
 
     def make(self) -> None:
-        """Make the root itself, durably. Raises CannotWriteError."""
+        """Create the root folder if it is missing, durably. Raises CannotWriteError."""
         if not os.path.isdir(self.path):
             try:
                 os.makedirs(self.path, 0o700, exist_ok=True)

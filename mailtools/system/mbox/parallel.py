@@ -1,12 +1,12 @@
-"""A large mbox read by several processes: shares of whole records, results in order.
+"""Reads a large mbox with several processes: shares of whole records, results in order.
 
-One process parses some 60,000 messages a second, however well it is written; the cores beside it are idle.
-So an mbox of more than 32 MiB is cut at postmarks into shares of about 8 MiB, forked processes work on them
-in turn, and their results come back through pipes in the order of the shares. Nothing is shared but the file.
+One process parses at most some 60,000 messages a second, while other cores are idle. So an mbox of 32 MiB or
+more is cut at postmarks into shares of about 8 MiB; forked processes work on them in turn and return their
+results through pipes in the order of the shares. The processes share only the file.
 (`list` of 100,000 messages: 1.95 s on one core, 1.2 s on two, 0.9 s on four.)
 
-Memory: each process holds one share's result at most. Whoever stops listening ends the others: they find
-their pipe closed.
+Memory: each process holds the result of at most one share. If the parent stops reading, the processes end,
+because their pipe is closed.
 """
 
 import os
@@ -17,9 +17,9 @@ from typing import NamedTuple
 from mailtools.core.mbox import scan
 from mailtools.system.process.pipes import receive_result, send_result, workers
 
-_WORTH_IT = 32 << 20  # octets; below, forking and joining take as long as they save
+_WORTH_IT = 32 << 20  # octets; for less, forking and joining take as long as they save
 _SHARE = 8 << 20
-_BEFORE = 8  # octets before a place that tell whether a postmark stands there
+_BEFORE = 8  # octets before an offset that are needed to recognise a postmark there
 
 Work = Callable[[scan.Read], bytes]
 
@@ -34,13 +34,13 @@ class Share(NamedTuple):
 def map_shares(path: str, work: Work) -> Iterator[tuple[int, bytes]] | None:
     """(octets, result of *work*) for each share of the mbox at *path*, in order.
 
-    None where one process does as well: a small file, one core, compressed or no mbox. Raises what *work*
-    raises.
+    None if one process is as good: a small file, one core, a compressed file or no mbox. Raises the errors of
+    *work*.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return None  # whoever opens it next says why
+        return None  # the caller opens the file itself and reports the error
     size = os.fstat(descriptor).st_size
     if size < _WORTH_IT or workers() < 2 or os.pread(descriptor, 5, 0) != b"From ":
         os.close(descriptor)
@@ -49,7 +49,7 @@ def map_shares(path: str, work: Work) -> Iterator[tuple[int, bytes]] | None:
 
 
 def _shares(descriptor: int, size: int) -> list[Share]:
-    """Cut at the first postmark behind each 8 MiB."""
+    """The shares of a file of *size* octets, cut at the first postmark behind each 8 MiB."""
     found = []
     start = 0
     while start < size:
@@ -63,7 +63,7 @@ def _shares(descriptor: int, size: int) -> list[Share]:
 
 
 def _reader(descriptor: int, start: int, end: int) -> scan.Read:
-    """Reads from *start* to *end*; never moves the descriptor's own place, which processes share."""
+    """A read function from *start* to *end*; it does not move the file offset, which the processes share."""
     at = start
 
     def read(size: int) -> bytes:
@@ -84,7 +84,7 @@ def _mapped(descriptor: int, shares: Sequence[Share], work: Work) -> Iterator[tu
     try:
         for number, share in enumerate(shares):
             result = receive_result(children[number % count][1])
-            # A child that failed says nothing: here the same work raises what it raised there.
+            # A child that failed sends nothing: repeat its work here, where it raises the same error.
             yield share.end - share.start, work_on(number) if result is None else result
     finally:
         for _, pipe in children:
@@ -96,7 +96,7 @@ def _mapped(descriptor: int, shares: Sequence[Share], work: Work) -> Iterator[tu
 
 
 def _fork(work_on: Callable[[int], bytes], numbers: range) -> tuple[int, int]:
-    """Start a process that works on *numbers*; its number and the pipe its results come from."""
+    """Fork a process that works on the shares *numbers*; (its process id, pipe with its results)."""
     readable, writable = os.pipe()
     child = os.fork()
     if child:
@@ -106,6 +106,6 @@ def _fork(work_on: Callable[[int], bytes], numbers: range) -> tuple[int, int]:
         os.close(readable)
         for number in numbers:
             send_result(writable, work_on(number))
-    except BaseException:  # the parent, finding the pipe closed, does it again and meets the error itself
+    except BaseException:  # the parent finds the pipe closed, repeats the work and meets the error itself
         os._exit(1)
     os._exit(0)

@@ -1,8 +1,8 @@
-"""Messages taken out of an mbox: the old file or the new one after a kill at any moment, never less.
+"""Removes messages from an mbox: after a kill at any moment the old or the new file is there, never a part.
 
-What is to stay is copied under the lock into a new file, synced, and put in the old one's place by one
-rename; owner and mode stay, and so does what other programs appended meanwhile. Whoever reads the old file
-goes on reading it.
+The remaining records are copied under the lock into a new file, which is synced and replaces the old one by
+one rename. Owner, mode and messages appended meanwhile are kept. Programs that have the old file open can
+continue to read it.
 """
 
 import os
@@ -16,7 +16,7 @@ from mailtools.core.mbox.catalog import OTHER, Catalog
 from mailtools.system.files import durable
 from mailtools.system.files.buffer import write_all
 from mailtools.system.mbox import appending, index
-from mailtools.system.mbox.locks import MboxLock
+from mailtools.system.mbox.dotlock import MboxLock
 
 _BLOCK = 1 << 20
 _LOOK_AGAIN = 0.01
@@ -25,10 +25,10 @@ _IMAP_BASE = re.compile(rb"(?i)\n(X-IMAP(?:base)?:[^\n]*\n)")
 
 
 def remove(path: str, seen: Catalog, numbers: Collection[int], patience: float = 30.0) -> None:
-    """Take the records *numbers* (from 0) of the catalog *seen* out of the mbox at *path*, durably.
+    """Remove the records *numbers* (from 0) of the catalog *seen* from the mbox at *path*, durably.
 
-    Each is found again by its digest, wherever another program moved it; what is gone is gone. Raises
-    LockTimeoutError, BadDataError, CannotWriteError: then the mbox is as it was.
+    Each record is found by its digest, even if another program moved it; a missing record is ignored.
+    *patience*: seconds. Raises LockTimeoutError, BadDataError, CannotWriteError: then the mbox is unchanged.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -51,7 +51,7 @@ def remove(path: str, seen: Catalog, numbers: Collection[int], patience: float =
 
 
 def _removed(path: str, descriptor: int, seen: Catalog, numbers: Collection[int]) -> bool:
-    """False where it has to be tried again."""
+    """Remove the records under the lock; False if the caller must try again."""
     lock = MboxLock(descriptor, path)
     if not lock.acquire():
         return False
@@ -69,10 +69,10 @@ def _removed(path: str, descriptor: int, seen: Catalog, numbers: Collection[int]
 
 
 def _found_again(there: Catalog, seen: Catalog, numbers: Collection[int]) -> set[int]:
-    """Where the records stand now."""
+    """The numbers in the catalog *there* of the records *numbers* of *seen*."""
     count = len(seen)
     if len(there) >= count and there.digests[: len(seen.digests)] == seen.digests:
-        return set(numbers)  # nothing but new mail
+        return set(numbers)  # only new mail was appended
     names = seen.names()
     wanted = {names[number] for number in numbers}
     return {number for number, name in enumerate(there.names()) if name in wanted}
@@ -82,7 +82,7 @@ def _replace(path: str, descriptor: int, there: Catalog, victims: set[int]) -> N
     kept = [number for number in range(len(there)) if number not in victims]
     base = _imap_base(descriptor, there) if 0 in victims and kept else b""
     folder = os.path.join(os.path.dirname(path), durable.STATE_FOLDER)
-    temporary = os.path.join(folder, f"{os.path.basename(path)}.new")  # a killed one's is written over
+    temporary = os.path.join(folder, f"{os.path.basename(path)}.new")  # overwrites that of a killed run
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -109,7 +109,7 @@ def _take_over(new: int, old: os.stat_result) -> None:
 
 
 def _imap_base(descriptor: int, there: Catalog) -> bytes:
-    """The field by which others know the mbox again: it stands in the first message, and has to stay."""
+    """The X-IMAPbase field, by which other programs recognise the mbox; the first message must keep it."""
     row = there[0]
     head = os.pread(descriptor, min(_HEADER, row.end - row.start), row.start).partition(b"\n\n")[0] + b"\n"
     match = _IMAP_BASE.search(head)
@@ -117,7 +117,7 @@ def _imap_base(descriptor: int, there: Catalog) -> bytes:
 
 
 def _copy(old: int, new: int, there: Catalog, kept: Sequence[int], base: bytes) -> Catalog:
-    """The records that stay, and their catalog; *base*: a field for the first one's header."""
+    """Copy the records *kept* and return their catalog; *base*: a field to add to the first header."""
     found = Catalog()
     position = 0
     for number in kept:
@@ -141,7 +141,7 @@ def _copy(old: int, new: int, there: Catalog, kept: Sequence[int], base: bytes) 
 
 
 def _ranges(there: Catalog, kept: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Octets of the old file, neighbours joined."""
+    """(start, end) octet ranges of the records *kept* in the old file, adjacent ones joined."""
     begin = end = -1
     for number in kept:
         row = there[number]

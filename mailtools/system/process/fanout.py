@@ -1,11 +1,11 @@
-"""Work on many small things by several processes: batches handed out in turn, results in order.
+"""Distributes many small pieces of work over several processes: batches in turn, results in order.
 
-The parent finds what is to be done and writes results; forked processes do what takes the time. A batch is
-some names, a result some lines: both go through pipes. Memory does not grow with the number of batches: no
-process has more than two of them. Knows nothing of what the work is.
+The parent finds the work and writes the results; forked processes do the slow part. Batches and results go
+through pipes. Memory does not grow with the number of batches: each process has at most two of them. Knows
+nothing of the work itself.
 
-Whoever stops listening ends the others: they find their pipe closed. One that fails says nothing; its
-batches are done again here, where the same work raises what it raised there.
+If the parent stops reading, the processes end, because their pipe is closed. A process that fails sends
+nothing; the parent repeats its batches, where the same work raises the same error.
 """
 
 import os
@@ -17,19 +17,19 @@ from typing import NamedTuple
 from mailtools.system.process.pipes import receive_result, send_result
 
 Work = Callable[[bytes], bytes]
-_AHEAD = 2  # batches that a process has
+_AHEAD = 2  # batches given to a process at a time
 
 
 class _Worker(NamedTuple):
     number: int
-    batches: int  # the descriptor that they go to
-    results: int  # and come from
+    batches: int  # descriptor to write batches to
+    results: int  # descriptor to read results from
 
 
 def in_order(batches: Iterable[bytes], work: Work, count: int) -> Iterator[bytes]:
-    """The result of *work* for each batch, in order, by *count* processes. Raises what *work* raises.
+    """The result of *work* for each batch, in order, by *count* processes. Raises the errors of *work*.
 
-    A batch has at most 24 KiB: two fit into a pipe, so that handing one out waits for nobody.
+    A batch has at most 24 KiB: two fit into a pipe, so that sending one never blocks.
     """
     workers: list[_Worker] = []
     for _ in range(count):

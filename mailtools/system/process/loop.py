@@ -1,4 +1,4 @@
-"""How code that owns no event loop has something run in the thread of one.
+"""An interface to an event loop, for code that must not know which loop runs.
 
 A server's loop is asyncio's (system/net/server), a queue run's is a poller (system/net/poller).
 """
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Loop(NamedTuple):
-    """Three ways into a loop's thread; each callback takes no arguments."""
+    """Functions that run a callback (without arguments) in the loop's thread."""
 
     post: Callable[[Callable[[], None]], Any]  # from any thread
     later: Callable[[float, Callable[[], None]], Any]  # after so many seconds

@@ -1,25 +1,25 @@
-"""How many processes to fork, and their results: octets through a pipe, their length before them."""
+"""Chooses how many processes to fork, and passes octets through pipes, preceded by their length."""
 
 import os
 
-_MOST = 8  # processes; more of them wait for memory, not for a core
+_MOST = 8  # processes; with more, memory is the bottleneck
 
 
 def workers() -> int:
-    """How many processes may run at a time."""
+    """The number of processes to run at a time: one per usable core, at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _MOST)
 
 
 def send_result(pipe: int, result: bytes) -> None:
-    """Write *result* into a pipe, its length before it. Raises OSError."""
+    """Write the length of *result* (8 octets), then *result*, into a pipe. Raises OSError."""
     view = memoryview(len(result).to_bytes(8, "big") + result)
     while view:
         view = view[os.write(pipe, view) :]
 
 
 def receive_result(pipe: int) -> bytes | None:
-    """What `send_result` wrote; None at the pipe's end."""
+    """Read one result that `send_result` wrote; None at the end of the pipe. Raises OSError."""
     head = _read_exactly(pipe, 8)
     return None if head is None else _read_exactly(pipe, int.from_bytes(head, "big"))
 

@@ -1,7 +1,7 @@
-"""A few threads for work that would stall an event loop: password hashes, maildrops being opened.
+"""A few threads for work that would stall an event loop: password hashes, opening maildrops.
 
-At most as many threads as cores: 16 of them stall the loop for 100 ms. The queue has an end: when tasks come
-faster than they can be done, the answer is "not now", never a wait without end.
+At most as many threads as cores: 16 of them stall the loop for 100 ms. The queue is bounded: if tasks arrive
+faster than they are done, new ones are refused instead of waiting without limit.
 """
 
 import logging
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class WorkerPool:
-    """Threads that do tasks; they start with the first one."""
+    """Threads that run tasks; they start with the first task."""
 
     def __init__(self, name: str, post: Callable[[Callable[[], None]], Any]) -> None:
         """*name* stands in thread names and log lines; *post* runs a callback in the loop's thread."""
@@ -33,7 +33,10 @@ class WorkerPool:
         self._threads: list[threading.Thread] = []
 
     def run(self, task: Callable[[], T], done: Callable[[T | None], None]) -> None:
-        """Do *task* in a thread and call *done* with its outcome in the loop's; None where it has none."""
+        """Run *task* in a thread, then call *done* with its result in the loop's thread.
+
+        *done* gets None if the queue is full or *task* raises; errors are logged.
+        """
         if not self._threads:
             self._start()
         try:
@@ -43,8 +46,8 @@ class WorkerPool:
             done(None)
 
     def stop(self) -> None:
-        """End the threads; tasks that still wait are not done."""
-        with suppress(Full):  # they are daemons
+        """Tell the threads to end once the queued tasks are done; does not wait for them."""
+        with suppress(Full):  # they are daemon threads: the process can end without them
             for _ in self._threads:
                 self._work.put_nowait(None)
 

@@ -1,9 +1,9 @@
-"""Other programs that get a message: run by a few threads, off the event loop.
+"""Runs programs that get a message, in a few threads, off the event loop.
 
-The message is on the program's stdin as a file, so it may read it or not; what it prints is taken up to a
-limit. Nothing that a peer said is ever part of a command: it is in the environment, as values (promise R17).
-A program is waited for until it ends, whatever it left running behind it; one that does not end is ended, and
-all that run are ended with the server.
+The program's stdin is a file with the message, so the program need not read it; its output is limited. Data
+from a peer is never part of a command: it is passed in environment variables (promise R17). Only the program
+itself is waited for, not its background processes. A program that exceeds its time is killed, and so are all
+running programs when the server stops.
 """
 
 import os
@@ -24,32 +24,32 @@ T = TypeVar("T")
 
 _THREADS = 4
 _BLOCK = 256 << 10
-_LOOK = 50  # milliseconds between looks whether a program that says nothing has ended
+_LOOK = 50  # milliseconds between checks whether a silent program has ended
 _MOST_SAID = 2000  # octets of stderr for the log
 _LONGEST_VALUE = 100_000  # octets in the environment; Linux takes 131,072 in one string
 _MIB = 1 << 20
 
 
 class Ran(NamedTuple):
-    """How a program ended."""
+    """The result of a program: exit code, output and error text."""
 
-    code: int  # its exit code; -1 where a signal, the time-out or too much output ended it, or it never began
+    code: int  # exit code; -1 if a signal, the time-out or too much output ended it, or it did not start
     output: Buffer
-    said: str  # on stderr, or why it did not run
+    said: str  # its stderr, or why it was ended or did not start
 
 
 class ProgramJob(NamedTuple, Generic[T]):
-    """A program to run. *command* is a line for /bin/sh, an operator's."""
+    """A program to run. *command*: a line for /bin/sh, from the operator's configuration."""
 
     command: str
     environment: Mapping[str, str]
     message: Iterable[bytes]
     judge: Callable[[Ran], T]  # called in the program's thread
-    done: Callable[[T], None]  # in the loop's thread, with what *judge* found
+    done: Callable[[T], None]  # in the loop's thread, with the result of *judge*
 
 
 class Programs:
-    """Runs programs. *timeout*: seconds for each; *max_output*: octets."""
+    """Runs programs. *timeout*: seconds for each; *max_output*: octets; *post* calls in the loop's thread."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class Programs:
     def _listen(
         self, process: "subprocess.Popen[bytes]", stdout: IO[bytes], stderr: IO[bytes]
     ) -> tuple[Buffer, bytes, str]:
-        """What it prints and says until it ends, and why it has to be ended, or ""."""
+        """(stdout, stderr, reason to kill the program or ""), once it has ended or must be killed."""
         output, said = Buffer(), b""
         deadline = time.monotonic() + self._timeout
         poll = select.poll()
@@ -131,10 +131,10 @@ class Programs:
             poll.register(stream, select.POLLIN)
         left = 2
         while left:
-            has_ended = process.poll() is not None  # asked first: what it printed is in the pipe by then
+            has_ended = process.poll() is not None  # before the read: all its output is in the pipe by then
             ready = poll.poll(0 if has_ended else _LOOK)
             if not ready and has_ended:
-                break  # who holds its pipe now is somebody it left behind
+                break  # only a background process still holds the pipe
             if not has_ended and time.monotonic() > deadline:
                 return output, said, f"ended after {self._timeout:g} seconds"
             for descriptor, _ in ready:
@@ -155,7 +155,7 @@ class Programs:
         )
 
     def _waits(self, process: "subprocess.Popen[bytes]", deadline: float) -> bool:
-        """It closed its output: wait for its end, but not for ever."""
+        """Wait until *deadline* for a program that closed its output; False if it still runs."""
         with suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, deadline - time.monotonic()))
             return True
@@ -163,13 +163,13 @@ class Programs:
 
 
 def _shortened(value: str) -> str:
-    """At most what a system takes: whole lines of it, for it is one address a line."""
+    """*value* cut to the system's limit at a line end, because it may be a list with one address a line."""
     if len(value.encode(errors="surrogateescape")) <= _LONGEST_VALUE:
         return value
     return value[: _LONGEST_VALUE // 4].rpartition("\n")[0]
 
 
 def _end(group: int) -> None:
-    """End a program and whatever it started, but for what left its group."""
+    """Kill a program and all processes in its process group."""
     with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)

@@ -1,16 +1,16 @@
 """The spool: queued messages in a directory that plain tools can read, safe by the order of its operations.
 
 ``messages/ID.eml`` is the message as accepted (LF); ``incoming/ID.jsonl``, ``deferred/ID.jsonl`` or
-``hold/ID.jsonl`` is its journal (core/queue/journal), and what makes it a message of the queue: it gets its
-name last, when all else is on the disk, and loses it first. What is no file of ours, or torn, goes into
-``bad/`` and stops nobody.
+``hold/ID.jsonl`` is its journal (core/queue/journal). A message is in the queue if it has a journal: the
+journal gets its name last, when everything else is on the disk, and is removed first. Foreign and torn files
+are moved into ``bad/`` and block nothing.
 
-A lease is the kernel's lock on the journal: it ends with its holder, at once and for certain, so that
-another process takes the message over, and never while the holder could still deliver it.
+A lease is the kernel's lock on the journal. It ends exactly when its holder ends, so another process can take
+the message over then, and never while the holder could still deliver it.
 
-The time of a deferred journal's last change is its due time, so that a look at 100,000 of them opens none;
-the journal itself decides. Records of attempts are not synced: a kill loses none, and what a power failure
-takes is tried again.
+The mtime of a deferred journal is its due time, so that a scan of 100,000 of them opens none; the journal
+itself decides. Records of attempts are not synced: a kill loses none, and after a power failure an attempt
+whose record was lost is repeated.
 """
 
 import errno
@@ -41,20 +41,20 @@ _RUNNERS = "runners"
 _LARGEST_JOURNAL = 64 << 20  # octets
 _COMMON_JOURNAL = 8 << 10  # octets; most are smaller, and read at once
 _BLOCK = 256 << 10
-_ORPHAN_AFTER = 86400.0  # seconds; a message without journal is being added, or was left by a kill
+_ORPHAN_AFTER = 86400.0  # seconds; a younger message without a journal may still be being added
 _NOT_OURS = {errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV}  # links, folders, pipes, sockets
-_FARTHEST = 86400.0  # seconds; a due time further away is a clock's mistake, and the journal has to tell
+_FARTHEST = 86400.0  # seconds; an mtime further away may be a clock error, so the journal is read
 
 
 class Spool:
-    """One spool. *warn* is told what an operator should see."""
+    """The spool in the directory *path*. *warn* gets sentences that an operator should see."""
 
     def __init__(self, path: str, warn: Any = lambda _: None) -> None:
         self.path = os.path.abspath(os.path.expanduser(path))
         self._warn = warn
 
     def make(self) -> None:
-        """Make the folders, 0700, durably. Raises CannotWriteError."""
+        """Create the missing folders, mode 0700, durably. Raises CannotWriteError."""
         try:
             if not os.path.isdir(self.path):
                 os.makedirs(self.path, 0o700, exist_ok=True)
@@ -69,7 +69,7 @@ class Spool:
             raise _explained(self.path, error) from error
 
     def exists(self) -> bool:
-        """Tell whether there is a spool to look at."""
+        """Tell whether the spool was created."""
         return os.path.isdir(self._at(INCOMING))
 
     def _at(self, *names: str) -> str:
@@ -84,7 +84,7 @@ class Spool:
     # -- adding --------------------------------------------------------------------------------------------
 
     def add(self, envelope: QueueEnvelope, blocks: Iterable[bytes]) -> QueueEnvelope:
-        """Keep a message, durably; the envelope with what was measured on the way.
+        """Store a message (LF, in blocks) durably. Returns the envelope with sizes and 8-bit flag filled in.
 
         Raises CannotWriteError, DiskFullError.
         """
@@ -112,7 +112,7 @@ class Spool:
     # -- looking -------------------------------------------------------------------------------------------
 
     def ready(self, now: float) -> Iterator[str]:
-        """The ids of the messages that may be due: new ones, then the deferred whose time has come."""
+        """The ids of messages that may be due at *now* (seconds since the epoch): new ones, then deferred."""
         yield from (identity for identity, _ in self._names(INCOMING))
         for identity, found in self._names(DEFERRED):
             try:
@@ -123,17 +123,17 @@ class Spool:
                 yield identity
 
     def arrivals(self) -> float:
-        """A number that changes when a message comes in."""
+        """A number that changes when a message is added (the mtime of the folder of new messages)."""
         with suppress(OSError):
             return os.stat(self._at(INCOMING)).st_mtime_ns
         return 0
 
     def has_deferred(self) -> bool:
-        """Tell whether mail waits for another attempt."""
+        """Tell whether any message, new or deferred, waits for an attempt."""
         return any(True for _ in self._names(DEFERRED)) or any(True for _ in self._names(INCOMING))
 
     def _names(self, state: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-        """The ids in one state; what is no journal's name is set aside."""
+        """(id, directory entry) of each journal in *state*; foreign files are moved into ``bad/``."""
         try:
             found = os.scandir(self._at(state))
         except FileNotFoundError:
@@ -147,7 +147,7 @@ class Spool:
                     self._set_aside(state, one.name, "not a file of ours")
 
     def query(self, identities: Sequence[str] = ()) -> Iterator[Listed]:
-        """All messages, or these, as they stand; what left meanwhile is left out."""
+        """The current state of all messages, or of *identities*; messages gone meanwhile are omitted."""
         if not identities:
             yield from self.look(self.places())
         for identity in identities:
@@ -155,13 +155,13 @@ class Spool:
                 yield listed
 
     def places(self) -> Iterator[tuple[str, str]]:
-        """The id of each message and its state; nothing is opened."""
+        """(id, state) of each message; no file is opened."""
         for state in _STATES:
             for identity, _ in self._names(state):
                 yield identity, state
 
     def look(self, places: Iterable[tuple[str, str]]) -> Iterator[Listed]:
-        """The messages there, as they stand; what left meanwhile is left out."""
+        """The current state of the messages at *places*; messages gone meanwhile are omitted."""
         for identity, state in places:
             if listed := self._listed(identity, (state,)):
                 yield listed
@@ -187,14 +187,14 @@ class Spool:
         return None
 
     def _cannot_open(self, state: str, identity: str, error: OSError) -> None:
-        """What is no file goes aside; a file that cannot be opened just now is no worse for it."""
+        """Move a link, folder, pipe or socket into ``bad/``; only warn about a file that cannot be opened."""
         if error.errno in _NOT_OURS:
             self._set_aside(state, identity + _JOURNAL, "not a file of ours")
         else:
             self._warn(f"{self._journal(state, identity)}: {error.strerror}; passed over")
 
     def records(self, identity: str) -> Iterator[dict[str, Any]]:
-        """What the journal tells, line by line. Raises BadDataError, FileNotFoundError."""
+        """The records of the journal, one per line. Raises BadDataError, FileNotFoundError."""
         from mailtools.core.queue import journal
 
         for state in _STATES if envelopes.is_identity(identity) else ():
@@ -213,7 +213,7 @@ class Spool:
     # -- leases --------------------------------------------------------------------------------------------
 
     def claim(self, identity: str, *, held: bool = False) -> "SpoolLease | None":
-        """A lease; None where the message is gone, leased, or on hold (unless *held*)."""
+        """Lease a message; None if it is gone, leased by another process, or on hold (unless *held*)."""
         if not envelopes.is_identity(identity):
             return None
         for state in _STATES if held else (INCOMING, DEFERRED):
@@ -246,7 +246,7 @@ class Spool:
         return SpoolLease(self, descriptor, state, entry)
 
     def _set_aside(self, state: str, name: str, why: str) -> None:
-        """Out of the way with it, the message too if it is nobody else's; never fatal."""
+        """Move a journal, and its message unless another journal has it, into ``bad/``. Never raises."""
         path, aside = self._at(state, name), self._at(_BAD, f"{state}-{name}-{clock.identity()}")
         try:
             os.rename(path, aside)
@@ -264,7 +264,7 @@ class Spool:
         return any(os.path.lexists(self._journal(state, identity)) for state in _STATES)
 
     def sync(self) -> None:
-        """What was moved and removed until now stays so. Raises CannotWriteError."""
+        """Make all moves and removals so far durable. Raises CannotWriteError."""
         try:
             for state in _STATES:
                 sync_folder(self._at(state))
@@ -274,7 +274,7 @@ class Spool:
     # -- runners -------------------------------------------------------------------------------------------
 
     def announce_runner(self) -> int:
-        """Have `has_runner` say yes until the descriptor returned is closed. Raises CannotWriteError."""
+        """Make `has_runner` true until the returned descriptor is closed. Raises CannotWriteError."""
         self.make()
         try:
             descriptor = os.open(
@@ -286,7 +286,7 @@ class Spool:
         return descriptor
 
     def has_runner(self) -> bool:
-        """Tell whether a run that goes on delivers what comes in."""
+        """Tell whether a continuous queue run is active, which delivers new messages."""
         try:
             descriptor = os.open(self._at(_RUNNERS), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -297,7 +297,7 @@ class Spool:
             os.close(descriptor)
 
     def sweep(self) -> None:
-        """Remove messages that a kill left behind before they had a journal, or after they lost it."""
+        """Remove messages that have had no journal for a day: a kill left them behind."""
         with suppress(FileNotFoundError), os.scandir(self._at(_MESSAGES)) as found:
             for one in found:
                 identity = one.name.removesuffix(".eml")
@@ -309,7 +309,7 @@ class Spool:
 
 
 class SpoolLease:
-    """A message that is ours to deliver: see core/queue/store."""
+    """A message that this process alone may deliver, until `close` (core/queue/store)."""
 
     def __init__(self, spool: Spool, descriptor: int, state: str, entry: "QueueEntry") -> None:
         self.entry = entry
@@ -320,12 +320,12 @@ class SpoolLease:
 
     @property
     def identity(self) -> str:
-        """The queue id."""
+        """The queue id of the message."""
         return self.entry.envelope.identity
 
     @property
     def message_path(self) -> str:
-        """Where the message lies."""
+        """The path of the message's file."""
         return self._spool._message(self.identity)
 
     def message(self) -> Iterator[bytes]:
@@ -333,14 +333,14 @@ class SpoolLease:
         return _blocks(self.message_path, self.entry.envelope.stored)
 
     def record(self, records: Sequence[dict[str, Any]]) -> None:
-        """Write what happened into the journal. Raises CannotWriteError."""
+        """Append *records* to the journal and apply them to `entry`. Raises CannotWriteError."""
         from mailtools.core.queue import journal
 
         octets = journal.encode(records)
-        if self.entry.is_torn:  # our line must not become the end of one that was cut short
+        if self.entry.is_torn:  # the new line must not continue a truncated one
             octets = b"\n" + octets
         self.entry = journal.apply(self.entry, *records)
-        # Until it is written whole, the next one begins a line of its own.
+        # If this write fails halfway, the next record must begin a new line.
         self.entry = self.entry._replace(is_torn=True)
         try:
             write_all(self._descriptor, octets)
@@ -353,7 +353,7 @@ class SpoolLease:
         return self._spool._journal(self.state, self.identity)
 
     def reschedule(self, due: float) -> None:
-        """Have it tried again at *due*. Raises CannotWriteError."""
+        """Schedule the next attempt at *due* (seconds since the epoch). Raises CannotWriteError."""
         from mailtools.core.queue import journal
 
         self.record([journal.scheduled(clock.now(), due)])
@@ -362,12 +362,12 @@ class SpoolLease:
             self.move(DEFERRED)
 
     def note_due(self) -> None:
-        """Let a look at the folder tell when it is due."""
+        """Set the journal's mtime to the due time, which `ready` reads."""
         with suppress(OSError):
             os.utime(self._descriptor, (self.entry.due, self.entry.due))
 
     def move(self, state: str) -> None:
-        """Put it into another state. Raises CannotWriteError."""
+        """Move the message into another state. Raises CannotWriteError."""
         if state == self.state:
             return
         try:
@@ -377,17 +377,17 @@ class SpoolLease:
         self.state = state
 
     def finish(self) -> None:
-        """The message leaves the queue; `close` removes what is left of it."""
+        """Remove the message from the queue: delete its journal now, the message itself at `close`."""
         with suppress(FileNotFoundError):
             os.unlink(self._path)
         self.is_finished = True
 
     def set_aside(self, why: str) -> None:
-        """It cannot be used: out of everybody's way."""
+        """Move an unusable message into ``bad/``; *why* ends up in the warning."""
         self._spool._set_aside(self.state, self.identity + _JOURNAL, why)
 
     def close(self) -> None:
-        """Give the lease back. Takes time after `finish`: files that were synced are slow to go (120 us)."""
+        """Give the lease back. Slow after `finish`: deleting a synced file takes 120 µs."""
         if self.is_finished:
             with suppress(FileNotFoundError):
                 os.unlink(self.message_path)
@@ -397,7 +397,7 @@ class SpoolLease:
 
 
 def _open_journal(path: str, flags: int) -> int:
-    """Raises OSError; for what is no regular file too."""
+    """Open a journal. Raises OSError, also if *path* is no regular file."""
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -407,14 +407,14 @@ def _open_journal(path: str, flags: int) -> int:
 
 @cache
 def _parser() -> Callable[[bytes], "QueueEntry"]:
-    """Imported for who reads journals; for who only adds a message, it would be 0.1 of sendmail's start."""
+    """Import the journal parser at first use: sendmail only adds messages; it would cost 0.1 of its start."""
     from mailtools.core.queue.journal import parse
 
     return parse
 
 
 def _read(descriptor: int, identity: str) -> "QueueEntry":
-    """Raises BadDataError."""
+    """Parse an open journal. Raises BadDataError if it is unusable or belongs to another message."""
     entry = _parser()(_octets(descriptor))
     if entry.envelope.identity != identity:
         raise BadDataError("the envelope of another message")
@@ -422,7 +422,7 @@ def _read(descriptor: int, identity: str) -> "QueueEntry":
 
 
 def _octets(descriptor: int) -> bytes:
-    """All of a journal. Raises BadDataError."""
+    """The octets of a journal. Raises BadDataError if it is larger than `_LARGEST_JOURNAL`."""
     octets = os.pread(descriptor, _COMMON_JOURNAL, 0)
     if len(octets) == _COMMON_JOURNAL:
         size = os.fstat(descriptor).st_size
@@ -433,7 +433,7 @@ def _octets(descriptor: int) -> bytes:
 
 
 def _blocks(path: str, stored: int) -> Iterator[bytes]:
-    """A message of *stored* octets. Raises BadDataError."""
+    """A message of *stored* octets, in blocks. Raises BadDataError if it is missing or has another size."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -450,13 +450,13 @@ def _blocks(path: str, stored: int) -> Iterator[bytes]:
 
 
 def _create(path: str, blocks: Iterable[bytes]) -> None:
-    """A new file that has all its octets, synced, before it has its name. Raises OSError."""
+    """Create a file whose octets are all synced before its name appears. Raises OSError."""
     hidden = ""
     try:
         descriptor = os.open(os.path.dirname(path), os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
         raise
-    except (OSError, AttributeError):  # a filesystem or system that has no nameless files
+    except (OSError, AttributeError):  # the filesystem or system has no unnamed files
         hidden = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")
         descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -466,7 +466,7 @@ def _create(path: str, blocks: Iterable[bytes]) -> None:
         if hidden:
             os.rename(hidden, path)
         else:
-            # Python asks for linkat(2), which follows the link, only where a folder's descriptor is given.
+            # Python calls linkat(2), which follows the link, only if a folder's descriptor is given.
             os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
     except BaseException:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Messages into the spool from an event loop: durable first, then told, a few threads at a time."""
+"""Adds messages to the spool for an event loop: a few threads write, success is reported after the sync."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -9,7 +9,7 @@ from mailtools.core.errors import CannotWriteError, MailError
 from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.system.spool.spool import Spool
 
-_THREADS = 4  # the kernel syncs what they wrote together
+_THREADS = 4  # the kernel combines their syncs
 
 
 class _Work(NamedTuple):
@@ -19,7 +19,10 @@ class _Work(NamedTuple):
 
 
 class Spooler:
-    """Adds to *spool*; `done` is called in the loop's thread by *post*. *added* is told of each in ours."""
+    """Adds messages to *spool* in threads.
+
+    *post* runs a callback in the loop's thread; *added* is called in a writer's thread after each message.
+    """
 
     def __init__(
         self,
@@ -40,11 +43,11 @@ class Spooler:
     def submit(
         self, envelope: QueueEnvelope, blocks: Iterable[bytes], done: Callable[[MailError | None], None]
     ) -> None:
-        """Take a message; *done* is called once, with the error or None."""
+        """Queue a message; *done* is called once in the loop's thread, with the error or None."""
         self._work.put(_Work(envelope, blocks, done))
 
     def stop(self) -> None:
-        """End the threads, what they were given first."""
+        """End the threads after the work they were given."""
         for _ in self._threads:
             self._work.put(None)
         for thread in self._threads:

@@ -1,7 +1,7 @@
-"""Our certificate: read from files, made where there is none, read anew when told to.
+"""The server's certificate: read from files, created if there is none, reloaded on request.
 
-TLS 1.2 and up; what of it the library's defaults leave open is closed here. Owns RFC 8996 (old versions), RFC
-5929 §4 (the certificate as channel binding).
+TLS 1.2 and up; options that the library leaves insecure by default are set here. Owns RFC 8996 (old
+versions), RFC 5929 §4 (the certificate as channel binding).
 """
 
 import datetime
@@ -24,7 +24,10 @@ _YEARS = 10
 
 
 class Certificates:
-    """A certificate and key of ours, as files. *protocols*: what we speak, by its ALPN names."""
+    """The server's certificate and key files. *protocols*: the ALPN names of the protocols served.
+
+    *key*: default *certificate*. Raises ConfigurationError as `load`.
+    """
 
     def __init__(self, certificate: str, key: str, protocols: tuple[str, ...]) -> None:
         self._certificate = os.path.expanduser(certificate)
@@ -36,11 +39,11 @@ class Certificates:
         self.load()
 
     def load(self) -> None:
-        """Read the files. Raises ConfigurationError, and then all stays as it was."""
+        """Read the files. Raises ConfigurationError; the previous certificate then stays in use."""
         from cryptography import x509
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996 §4, §5
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
         context.set_alpn_protocols(list(self.protocols))
         try:
@@ -60,12 +63,12 @@ class Certificates:
         self.context = context
 
     def _unreadable(self) -> str:
-        """The file that cannot be read: the library does not say which."""
+        """The path of the unreadable file, which the library does not name."""
         return next((p for p in (self._certificate, self._key) if not os.access(p, os.R_OK)), self._key)
 
 
 def _no_password() -> str:
-    """A key with a passphrase: a server cannot ask for it."""
+    """An empty passphrase, so that the library does not prompt for one."""
     return ""
 
 
@@ -76,7 +79,7 @@ def _sha256() -> "SHA256":
 
 
 def _end_point(certificate: "Certificate") -> bytes:
-    """RFC 5929 §4.1: the hash of its signature, but none weaker than SHA-256."""
+    """tls-server-end-point (RFC 5929 §4.1): hashed as in the signature, but SHA-256 for MD5 and SHA-1."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -89,16 +92,16 @@ def _end_point(certificate: "Certificate") -> bytes:
 
 
 def self_signed(root: str, host: str) -> tuple[str, str]:
-    """The files of a self-signed certificate in the mail root, made at first and when it has expired.
+    """(certificate path, key path) of a self-signed certificate in the mail root *root*.
 
-    Raises CannotWriteError.
+    Created for *host* if it is missing, unusable or expired. Raises CannotWriteError.
     """
     folder = os.path.join(root, FOLDER)
     certificate, key = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
     try:
         with suppress(FileExistsError):
             os.mkdir(folder, 0o700)
-        with atomic.lock(folder):  # several servers may begin at the same time
+        with atomic.lock(folder):  # several servers may start at the same time
             if not _is_good(certificate, key):
                 certificate_octets, key_octets = _make(host)
                 atomic.replace(key, key_octets)
@@ -121,7 +124,7 @@ def _is_good(certificate: str, key: str) -> bool:
 
 
 def _make(host: str) -> tuple[bytes, bytes]:
-    """A new certificate for *host* and loopback, and its key, in PEM."""
+    """Create a certificate for *host* and loopback, and its key; both in PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat

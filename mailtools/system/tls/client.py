@@ -1,11 +1,11 @@
-"""TLS between octets, the client's side, and whom it takes for the server it wanted.
+"""The client side of TLS, over octets in memory, and the check of the server's certificate.
 
-Three policies: the certificate is of a known authority and has the host's name or address; it has a known
-fingerprint, and then nothing else is asked; or it is not looked at, which keeps out those only who merely
-listen. Knows no socket. Importing it imports ssl: whoever sends without TLS does not import it.
+Three policies: the certificate comes from a known authority and has the host's name or address; or it has a
+known fingerprint, and nothing else is checked; or it is not checked, which protects only against
+eavesdroppers. Knows no socket. Importing this module imports ssl, so code that sends without TLS must not.
 
-Owns RFC 6125 / RFC 9525 as far as the library leaves it to us: which name is asked for; RFC 6066 §3 (server
-name: never an address); RFC 8996 (TLS 1.2 and up).
+Owns the part of RFC 6125 / RFC 9525 that the library leaves to its caller (the choice of the name); RFC 6066
+§3 (server name: never an address); RFC 8996 (TLS 1.2 and up).
 """
 
 import functools
@@ -22,27 +22,27 @@ from mailtools.system.tls.layer import MemoryTls
 
 
 class Policy(NamedTuple):
-    """Whom to take for the server."""
+    """How to verify the server's certificate."""
 
-    is_verified: bool = True  # by the authorities of the system or of *cafile*, and its name
+    is_verified: bool = True  # check the name and the authority (of the system, or of *cafile*)
     cafile: str = ""
-    fingerprint: str = ""  # SHA-256 of the certificate: it decides alone
+    fingerprint: str = ""  # SHA-256 of the certificate; if given, nothing else is checked
 
 
 UNVERIFIED = Policy(is_verified=False)
 
 
 class ClientTls(MemoryTls):
-    """One connection's TLS, the client's side. *host*: whom we want: a name or an address."""
+    """The client side of TLS for one connection. *host*: the server's name or address."""
 
     __slots__ = ("_fingerprint",)
 
     def __init__(self, host: str, policy: Policy) -> None:
-        """The first octets are there at once. Raises ConfigurationError."""
+        """Start the handshake: `data_to_send` has the ClientHello at once. Raises ConfigurationError."""
         self._fingerprint = fingerprint_digits(policy.fingerprint) if policy.fingerprint else ""
         context = _context(policy.is_verified and not self._fingerprint, *_stamped(policy.cafile))
         name = _name(host)
-        if context.check_hostname and not name:  # the library would check none then
+        if context.check_hostname and not name:  # without a name the library would check none
             raise ConfigurationError("there is no host name that the certificate could have; check --host")
         super().__init__()
         try:
@@ -63,7 +63,7 @@ class ClientTls(MemoryTls):
 
 
 def fingerprint_digits(text: str) -> str:
-    """The 64 digits of ``SHA256:...``, however they are written. Raises ConfigurationError."""
+    """The 64 hexadecimal digits of ``SHA256:...``, in any usual spelling. Raises ConfigurationError."""
     digits = re.sub("^sha-?256[:=]", "", text.strip().lower()).replace(":", "")
     if not re.fullmatch("[0-9a-f]{64}", digits):
         raise ConfigurationError(f"{text}: not a fingerprint; write SHA256: and 64 hexadecimal digits")
@@ -71,8 +71,8 @@ def fingerprint_digits(text: str) -> str:
 
 
 def _name(host: str) -> str:
-    """What a certificate calls *host*: an address as it is, a name as A-labels without the last dot."""
-    host = host.partition("%")[0]  # an IPv6 zone is this machine's affair
+    """*host* as a certificate names it: an address unchanged, a name as A-labels without the last dot."""
+    host = host.partition("%")[0]  # an IPv6 zone has a meaning on this machine only
     if host.isascii():
         return host if ":" in host else host.removesuffix(".").lower()
     import idna
@@ -84,7 +84,7 @@ def _name(host: str) -> str:
 
 
 def _stamped(cafile: str) -> tuple[str, int]:
-    """The file, and when it was written: who runs for months reads a new one."""
+    """(path, mtime) of *cafile*, the key of the context cache: a changed file is read again."""
     if not cafile:
         return "", 0
     path = os.path.expanduser(cafile)
@@ -96,9 +96,9 @@ def _stamped(cafile: str) -> tuple[str, int]:
 
 @functools.lru_cache(maxsize=16)
 def _context(is_verified: bool, cafile: str, _: int) -> ssl.SSLContext:
-    """Kept, for reading the system's authorities takes 10 ms."""
+    """The SSL context for a policy. Cached, because reading the system's authorities takes 10 ms."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996 §4, §5
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     if not is_verified:
         context.check_hostname = False

@@ -1,8 +1,7 @@
-"""TLS between octets: what comes from the socket goes in, what the peer said comes out, and back.
+"""TLS over octets in memory: converts octets of the socket to octets of the peer, and back.
 
-The ssl library works on memory; sockets and loops are others' affair. That keeps STARTTLS exact (what came
-before it was never inside), lets the ClientHello be looked at, and costs 25 KiB an idle connection where
-asyncio's own TLS costs 278.
+Knows no sockets or loops. This keeps STARTTLS exact (plain octets before the handshake never reach TLS), lets
+the server inspect the ClientHello, and costs 25 KiB per idle connection, where asyncio's own TLS costs 278.
 
 Owns the checks of RFC 7301 §3.2 (ALPN) and RFC 5929 / RFC 9266 (channel bindings).
 """
@@ -18,12 +17,12 @@ from mailtools.core.wire import client_hello
 if TYPE_CHECKING:
     from mailtools.system.tls.certificates import Certificates
 
-_SLICE = 64 << 10  # octets fed at a time: the library's buffers never shrink
-_RECORD = 16 << 10  # octets that one read can give
+_SLICE = 64 << 10  # octets passed to the library at a time, because its buffers never shrink
+_RECORD = 16 << 10  # octets that one read can return
 
 
 class MemoryTls:
-    """One connection's TLS, of either side; ``_object`` is made by the side."""
+    """TLS for one connection, either side. The subclass creates ``_object``."""
 
     __slots__ = ("_incoming", "_object", "_outgoing", "is_ended", "is_established")
 
@@ -32,12 +31,12 @@ class MemoryTls:
         self._outgoing = ssl.MemoryBIO()
         self._object: ssl.SSLObject
         self.is_established = False
-        self.is_ended = False  # the peer said that nothing more comes
+        self.is_ended = False  # the peer closed its direction
 
     def receive(self, octets: bytes) -> bytes:
-        """Take octets of the socket; what the peer said in them.
+        """Decrypt octets of the socket; returns the peer's octets.
 
-        Raises RemoteProtocolError; there may be an alert to send even so.
+        Raises RemoteProtocolError; `data_to_send` may then hold an alert.
         """
         said = []
         for at in range(0, len(octets), _SLICE):
@@ -46,7 +45,7 @@ class MemoryTls:
         return b"".join(said)
 
     def _check(self) -> None:
-        """Look at the peer once its handshake is done. Raises RemoteProtocolError."""
+        """Check the peer after the handshake; a hook for subclasses. Raises RemoteProtocolError."""
 
     def _drain(self) -> list[bytes]:
         said: list[bytes] = []
@@ -58,7 +57,7 @@ class MemoryTls:
             while octets := self._object.read(_RECORD):
                 said.append(octets)
                 if not (self._incoming.pending or self._object.pending()):
-                    return said  # else the library says so with an exception: 5 us a message
+                    return said  # another read would raise SSLWantReadError: 5 µs a message
             self.is_ended = True
         except ssl.SSLWantReadError:
             pass
@@ -75,28 +74,30 @@ class MemoryTls:
         return said
 
     def send(self, octets: bytes) -> None:
-        """Encrypt *octets*; `data_to_send` has them then."""
+        """Encrypt *octets* for `data_to_send`."""
         self._object.write(octets)
 
     def close(self) -> None:
-        """Say that nothing more comes."""
+        """Queue the close_notify alert for `data_to_send`; nothing can be sent after it."""
         if self.is_established:
-            with suppress(ssl.SSLError):  # the peer's own goodbye has not come, and is not waited for
+            with suppress(
+                ssl.SSLError
+            ):  # raised because the peer's close_notify is missing; do not wait for it
                 self._object.unwrap()
 
     def data_to_send(self) -> bytes:
-        """Octets for the socket, each given once."""
+        """The octets to write to the socket; each call returns new ones."""
         return self._outgoing.read()
 
     @property
     def shown(self) -> str:
-        """Version and cipher, for transcripts and logs."""
+        """TLS version and cipher, for transcripts and logs."""
         cipher = self._object.cipher()
         return f"{self._object.version()} {cipher[0] if cipher else ''}".strip()
 
 
 class TlsLayer(MemoryTls):
-    """One connection's TLS, the server's side."""
+    """The server side of TLS for one connection."""
 
     __slots__ = ("_certificates", "_hello")
 
@@ -104,18 +105,19 @@ class TlsLayer(MemoryTls):
         super().__init__()
         self._certificates = certificates
         self._object = certificates.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._hello: bytes | None = b""  # what came of the ClientHello, until it is whole
+        self._hello: bytes | None = b""  # the ClientHello so far; None once it is complete
 
     def receive(self, octets: bytes) -> bytes:
-        """Take octets of the socket; what the client said in them.
+        """Decrypt octets of the socket; returns the client's octets.
 
-        Raises RemoteProtocolError; there may be an alert to send even so.
+        Raises RemoteProtocolError; `data_to_send` may then hold an alert.
         """
         if self._hello is not None:
             self._hello += octets
             wanted = client_hello.wanted_protocols(self._hello)
             if wanted is None:
                 return b""
+            # RFC 7301 §3.2: no protocol in common is a fatal alert
             if wanted and not set(wanted) & {name.encode() for name in self._certificates.protocols}:
                 self._outgoing.write(client_hello.NO_APPLICATION_PROTOCOL)
                 raise RemoteProtocolError("the TLS client wants to speak another protocol")
@@ -123,10 +125,10 @@ class TlsLayer(MemoryTls):
         return super().receive(octets)
 
     def bindings(self) -> Mapping[str, bytes]:
-        """Channel bindings, by their registered names; none with TLS 1.3.
+        """Channel bindings by their registered names (RFC 5929); none with TLS 1.3.
 
-        There clients use tls-exporter (RFC 9266 §3), which Python does not give: to offer -PLUS with another
-        would have them choose it and fail (GNU SASL does).
+        With TLS 1.3 clients use tls-exporter (RFC 9266 §3), which Python does not provide: if -PLUS were
+        offered with another binding, clients would choose it and fail (GNU SASL does).
         """
         if self._object.version() != "TLSv1.2":
             return {}

@@ -1,6 +1,6 @@
-"""Passwords checked off the event loop, by a pool of threads.
+"""Checks passwords in a pool of threads, off the event loop.
 
-A password that was right is remembered for a while as a keyed digest, so that a client which logs in for each
+A correct password is remembered for 5 minutes as a keyed digest, so that a client which logs in for each
 message costs one hash.
 """
 
@@ -20,7 +20,7 @@ _MOST_REMEMBERED = 10_000
 
 
 class Checker(WorkerPool):
-    """A pool of threads that check passwords."""
+    """A pool of threads that check passwords. *post* runs a callback in the loop's thread."""
 
     def __init__(self, post: Callable[[Callable[[], None]], Any]) -> None:
         super().__init__("password", post)
@@ -28,7 +28,10 @@ class Checker(WorkerPool):
         self._key = os.urandom(32)
 
     def check(self, entry: UserEntry, password: str, done: Callable[[bool | None], None]) -> None:
-        """Call *done*, now or later, in the loop's thread: is it right? None: it cannot be told now."""
+        """Check *password* and call *done* in the loop's thread, at once or later.
+
+        *done* gets whether the password is right, or None if it cannot be checked now.
+        """
         digest = self._digest(entry, password)
         if self._right.get(digest, 0.0) > time.monotonic():
             done(True)
@@ -47,6 +50,6 @@ class Checker(WorkerPool):
             self._right.popitem(last=False)
 
     def _digest(self, entry: UserEntry, password: str) -> bytes:
-        """Of all that made it right: another password or hash in the file is another digest."""
+        """A digest of the password and the user's entry: a change of either gives another digest."""
         whole = "\0".join((entry.name, entry.scheme, entry.secret, password))
         return hashlib.blake2b(whole.encode(errors="surrogateescape"), key=self._key).digest()

@@ -1,7 +1,7 @@
-"""~/.netrc: whose password for which machine, as ftp(1) began it and curl and msmtp read it.
+"""Reads passwords from ~/.netrc, the format of ftp(1) that curl and msmtp read too.
 
-Owns the file's form: ``machine NAME login USER password SECRET``, ``default``, macros passed over, quotes and
-comments. A file that others may read is refused: a secret in it is none.
+Owns the file's form: ``machine NAME login USER password SECRET``, ``default``, macros (skipped), quotes and
+comments. A file that other users may access is refused: its passwords are not secret.
 """
 
 import os
@@ -17,9 +17,9 @@ _MACRO = re.compile(r"(?:[^\n]*\n)*?[ \t]*(?:\n|\Z)")
 
 
 def password(machine: str, login: str, path: str = "") -> str | None:
-    """The password of *login* at *machine*; None where the file, or an entry for both, is not there.
+    """The password of *login* at *machine*; None without a file or a matching entry.
 
-    Raises PolicyError where others can read the file.
+    *path*: default $NETRC, else ~/.netrc. Raises PolicyError if the file is open to group or others.
     """
     path = path or os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
     try:
@@ -39,7 +39,7 @@ def password(machine: str, login: str, path: str = "") -> str | None:
 
 
 def _entries(text: str) -> Iterator[dict[str, str]]:
-    """Each machine's tokens; ``default`` has no machine."""
+    """The tokens of each entry by keyword; the entry ``default`` has no machine."""
     entry: dict[str, str] = {}
     at = 0
     while match := _TOKEN.match(text, at):

@@ -1,7 +1,7 @@
-"""Password hashes made and checked with the libraries that do it: slow on purpose, so never in an event loop.
+"""Makes and checks password hashes with external libraries: slow on purpose, so never in an event loop.
 
-The schemes that the standard library can check are in core/auth/passwd. All libraries here let other threads
-go on while they work.
+The schemes that the standard library can check are in core/auth/passwd. All libraries used here release the
+interpreter's lock while they work.
 """
 
 import os
@@ -16,11 +16,11 @@ WRITTEN = ("argon2id", "scram-sha-256")  # schemes that a new password can have
 # OWASP's choice for ARGON2ID: 19 MiB, 2 passes, 1 lane; 22 ms.
 _MEMORY, _PASSES, _LANES = 19 << 10, 2, 1
 _SALT = 16  # octets
-_BCRYPT_READS = 72  # octets of a password; the rest never counted
+_BCRYPT_READS = 72  # octets of a password; bcrypt ignores the rest
 
 
 def make(scheme: str, password: str) -> str:
-    """The password field for a users file, ``{SCHEME}hash``; *scheme* is one of WRITTEN."""
+    """Hash *password* for the users file: ``{SCHEME}hash``. *scheme*: one of WRITTEN."""
     if scheme == "scram-sha-256":
         return passwd.scram_secret(derive_keys(password, os.urandom(_SALT), ITERATIONS))
     from argon2 import PasswordHasher
@@ -30,9 +30,9 @@ def make(scheme: str, password: str) -> str:
 
 
 def check(entry: UserEntry, password: str) -> bool:
-    """Tell whether *password* is *entry*'s; a hash that is broken matches nothing.
+    """Tell whether *password* is the password of *entry*; a malformed hash matches nothing.
 
-    Raises ConfigurationError where the library for its scheme is not installed.
+    Raises ConfigurationError if the library for its scheme is not installed.
     """
     if entry.scheme == "ARGON2ID":
         return _check_argon2(entry.secret, password)

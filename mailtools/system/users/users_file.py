@@ -1,6 +1,6 @@
-"""The users file: who has mail here and how they prove who they are; seen anew whenever it changes.
+"""The users file: the local users and their passwords; reloaded whenever it changes (system/files/watched).
 
-An added user is there at once and a deleted one is gone (system/files/watched).
+So an added user can log in at once, and a deleted one no longer.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ _NOBODY = UserEntry("", "", "")
 
 
 class _Table(NamedTuple):
-    """What one reading of the file gave; all that a session asks for, found once."""
+    """The content of the file, with the answers that each session needs computed once per load."""
 
     by_name: dict[str, UserEntry]
     with_password: list[UserEntry]
@@ -37,10 +37,10 @@ def _parse(text: str) -> tuple[_Table, list[str]]:
 
 
 class Users:
-    """The users of one file. *warn* is told of lines that are passed over."""
+    """The users of one file. *warn* gets a sentence for each ignored line."""
 
     def __init__(self, path: str, warn: Callable[[str], None] = lambda _: None) -> None:
-        """Raises ConfigurationError where the file cannot be read."""
+        """Load the file. Raises ConfigurationError if it cannot be read."""
         self._file = Watched(path, "users file", _parse, warn)
         self._key = _lasting_key(self._file.path)
 
@@ -49,12 +49,14 @@ class Users:
         return self._file.value().by_name
 
     def find(self, name: str) -> UserEntry | None:
-        """The user *name*, in any case."""
+        """The user *name*, compared without regard to case; None if there is none."""
         return self.by_name().get(name.lower())
 
     def decoy(self, name: str) -> UserEntry:
-        """Whom to check a password against where there is no *name*: always the same user for the same name,
-        so that unknown names take the times that known ones take, whatever schemes are in use."""
+        """The user whose hash to check if *name* is unknown; always the same user for the same name.
+
+        So a login with an unknown name takes as long as one with a known name, in any scheme.
+        """
         entries = self._file.value().with_password
         if not entries:
             return _NOBODY
@@ -62,27 +64,30 @@ class Users:
 
     @property
     def have_passwords(self) -> bool:
-        """True where somebody can log in."""
+        """True if at least one user has a password."""
         return bool(self._file.value().with_password)
 
     @property
     def have_scram(self) -> bool:
-        """True where somebody can log in without sending the password."""
+        """True if at least one user can log in by SCRAM, which does not send the password."""
         return self._file.value().have_scram
 
     @property
     def have_plain(self) -> bool:
-        """True where a password stands in the clear, as APOP needs it."""
+        """True if at least one password is stored in the clear, as APOP needs it."""
         return self._file.value().have_plain
 
     @property
     def is_unsettled(self) -> bool:
-        """True where the file is being written, so that who is not in it may be in it soon."""
+        """True if the file may still be being written, so that a missing user may appear soon."""
         return self._file.is_unsettled
 
     def scram_keys(self, name: str) -> Keys:
-        """*name*'s SCRAM keys; who has none, or does not exist, gets some that no password fits, and that
-        look the same at every try (RFC 5802 §9)."""
+        """The SCRAM keys of *name*.
+
+        A user without keys, or an unknown name, gets keys that match no password, with the same salt at every
+        attempt, so that a client cannot find out which names exist (RFC 5802 §9).
+        """
         entry = self.find(name)
         known = entry or self.decoy(name)
         keys = passwd.scram_keys(known)
@@ -103,7 +108,7 @@ class Users:
 
 
 def _lasting_key(path: str) -> bytes:
-    """A key that strangers cannot know and that stays the same when we start again."""
+    """A key derived from the machine id and *path*: secret to clients and the same after a restart."""
     machine = b""
     with suppress(OSError), open("/etc/machine-id", "rb") as file:
         machine = file.read().strip()

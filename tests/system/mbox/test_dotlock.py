@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mailtools.system.mbox import locks
-from mailtools.system.mbox.locks import MboxLock, make_dotlock
+from mailtools.system.mbox import dotlock
+from mailtools.system.mbox.dotlock import MboxLock, make_dotlock
 
 
 def opened(path: Path) -> int:
@@ -106,7 +106,7 @@ def test_a_dotlock_that_cannot_be_made_leaves_no_fcntl_lock(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(locks, "make_dotlock", full)
+        patch.setattr(dotlock, "make_dotlock", full)
         with pytest.raises(OSError, match="No space"):
             ours.acquire()
     assert MboxLock(opened(path), str(path)).acquire()
