@@ -14,7 +14,7 @@ from mailtools.core.smtp import grammar
 from mailtools.services.delivery.failures import AliasLoopError, BrokenAliasError
 from mailtools.system.mbox.mailroot import MailRoot
 
-if TYPE_CHECKING:  # a message to a user of a host without users file and aliases needs none of them
+if TYPE_CHECKING:  # a host without a users file and aliases needs none of them at run time
     from mailtools.core.message.aliases import Aliases, AliasTarget
     from mailtools.system.files.watched import Watched
     from mailtools.system.users.users_file import Users
@@ -137,7 +137,7 @@ class Addressing(NamedTuple):
         return POSTMASTER if self._names(local)[-1] == POSTMASTER else ""
 
     def _names(self, local: str) -> tuple[str, ...]:
-        """What to look up: the name itself, then without its tag."""
+        """The names to look up: *local* itself, then without its tag."""
         name = local.lower()
         base = self._base(name)
         return (name,) if base == name else (name, base)

@@ -1,4 +1,4 @@
-"""An SMTP server put together: sessions, group commit behind them, what is printed of each message."""
+"""Run an SMTP or LMTP server: its sessions, the threads behind them, and what it prints of each message."""
 
 import json
 import logging
@@ -64,7 +64,7 @@ def choose_addressing(
 
 
 def _check_mbox(path: str) -> None:
-    """Raises CannotWriteError where *path* could never be an mbox."""
+    """Check that *path* can be an mbox. Raises CannotWriteError."""
     if not os.path.isdir(os.path.dirname(path)):
         raise CannotWriteError(f"{os.path.dirname(path)}: no such folder for the mbox")
     if os.path.exists(path) and not os.path.isfile(path):
@@ -89,12 +89,12 @@ class SmtpService(NamedTuple):
     faults: Sequence[Fault] = ()
     seed: int | None = None
     to_stdout: str = ""  # "", "raw", "mbox", "json"
-    exit_after: int = 0  # messages; 0: go on
-    told: Callable[[Accepted], None] = lambda _: None  # of each message
+    exit_after: int = 0  # messages; 0: no limit
+    told: Callable[[Accepted], None] = lambda _: None  # called with each message
 
     @property
     def name(self) -> str:
-        """The protocol, for the line on stderr and for transcripts."""
+        """The protocol's name in the line on stderr and in transcripts."""
         return "lmtp" if self.offer.lmtp else "smtp"
 
 
@@ -104,7 +104,10 @@ def run(
     settings: ServerSettings,
     ready: Callable[[Callable[[], object]], None],
 ) -> int:
-    """Serve until told to stop; return the exit code. *ready* gets what ends the server, from any thread."""
+    """Serve until told to stop; return the exit code.
+
+    *ready* gets a function that stops the server and may be called from any thread.
+    """
     with ExitStack() as workers:
 
         def prepare(server: Server, loop: Loop) -> OpenSession:
@@ -114,7 +117,10 @@ def run(
 
 
 def _sessions(service: SmtpService, server: Server, loop: Loop, workers: ExitStack) -> OpenSession:
-    """What opens a session; the threads behind all of them are ended by *workers*."""
+    """Start the threads behind the sessions; return the function that opens a session.
+
+    Leaving *workers* stops the threads.
+    """
     committer, checker, programs = (
         Committer(loop),
         Checker(loop.post),
@@ -148,7 +154,7 @@ def _sessions(service: SmtpService, server: Server, loop: Loop, workers: ExitSta
 
 
 class _Accepted:
-    """Tells of each durable message, and ends the server after enough of them."""
+    """Logs and prints each durable message, and stops the server after `exit_after` messages."""
 
     def __init__(self, service: SmtpService, stop: Callable[..., None]) -> None:
         self._format = service.to_stdout
@@ -173,7 +179,7 @@ class _Accepted:
             except BrokenPipeError:
                 self._format = ""
                 self._stop()
-            except OSError as error:  # the message is stored all the same
+            except OSError as error:  # the message is stored nevertheless
                 log.error("standard output: %s", error.strerror)
                 self._format = ""
                 self._stop(_IO_ERROR)
@@ -196,7 +202,7 @@ def _print(message: Accepted, form: str) -> None:
 
 
 def describe(message: Accepted) -> dict[str, object]:
-    """A message as the JSON line of ``--to-stdout json`` has it."""
+    """The JSON object that ``--to-stdout json`` prints for a message."""
     whole = None
     stored = b"".join(next(message.body.blocks(), b"").partition(b"\n\n")[:2])
     head = quoting.unquote_state(quoting.unquote(stored))
