@@ -13,6 +13,7 @@ import pytest
 
 from mailtools import __version__
 from mailtools.cli import command as top
+from tests.dialogues.player import InMemory, check_mboxes, play, read
 from tests.servers import Pop3Server, Server
 
 ROOT = Path(__file__).parent.parent
@@ -129,6 +130,50 @@ def test_the_readme_names_every_command_and_nothing_that_is_not_there() -> None:
         assert (name,) in COMMANDS, name
     for script in re.findall(r"scripts/[a-z]+", text):
         assert os.access(ROOT / script, os.X_OK), script
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_pages_for_contributors_name_files_that_exist(name: str) -> None:
+    text = (ROOT / name).read_text()
+    short = {"smtp/": "tests/dialogues/smtp/", "pop3/": "tests/dialogues/pop3/"}
+    for path in re.findall(r"`([\w./-]+/[\w.-]*)`", text):
+        if re.search(r"[A-Z]{2}", path) or path.startswith("~") or path == "crashes/":
+            continue  # a placeholder: PROTOCOL, NAME
+        places = [path, f"mailtools/{path}", f"tests/{path}"]
+        places += [long + path.removeprefix(head) for head, long in short.items() if path.startswith(head)]
+        if "." not in path.rpartition("/")[2]:
+            places += [f"{place}.py" for place in places]
+        assert any((ROOT / place).exists() for place in places), path
+
+
+def test_walks_name_what_is_in_the_file() -> None:
+    """A name followed by its file, as in ``Runner`` in ``services/queue/runner.py``, stands in that file."""
+    found = re.findall(
+        r"`([A-Za-z_]\w*)(?:\.(\w+))?`\s+(?:in|\()\s*`(\w+/[\w/]+\.py)`",
+        (ROOT / "ARCHITECTURE.md").read_text(),
+    )
+    assert len(found) > 30
+    for name, method, path in found:
+        source = (ROOT / "mailtools" / path).read_text()
+        assert re.search(rf"^(class|def|async def) {name}\b|^{name}\b.* = ", source, re.MULTILINE), (
+            name,
+            path,
+        )
+        assert not method or re.search(rf"^    def {method}\b", source, re.MULTILINE), (name, method, path)
+
+
+def test_the_dialogue_for_contributors_is_one(tmp_path: Path) -> None:
+    block = re.search(
+        r"^```\n(rfc: .*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert block
+    path = tmp_path / "example.txt"
+    path.write_text(block[1])
+    for piece in (0, 1):
+        root = tmp_path / f"root-{piece}"
+        script = read(path)
+        play(script, InMemory(script, root, piece))
+        check_mboxes(script, root)
 
 
 # -- examples ------------------------------------------------------------------------------------------------
