@@ -1,6 +1,6 @@
 """The program `mailtools-sendmail`: what cron, mutt and git call /usr/sbin/sendmail.
 
-As `mailtools sendmail`, without the time that a command line of many commands takes to come up.
+Does what `mailtools sendmail` does, without the start-up time of a command line with many commands.
 """
 
 import gc
@@ -9,8 +9,8 @@ import sys
 
 
 def run() -> None:
-    """One command line of sendmail(8); as `cli.run`, the interpreter is not taken down piece by piece."""
-    gc.disable()  # a short life: what it would find is 5 % of it
+    """Run one command line of sendmail(8). Exits without taking the interpreter down, as `cli.run` does."""
+    gc.disable()  # collecting would take 5 % of such a short run
     from mailtools.commands.sendmail.main import main
 
     os._exit(main(sys.argv[1:], sys.argv[0]))

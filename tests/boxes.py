@@ -18,7 +18,7 @@ def append(path: Path, *messages: bytes) -> None:
     for message in messages:
         body = Buffer(str(path))
         body.append(mbox_form.stored(message))
-        records.append(mbox_form.record(body, 1029924000))
+        records.append(mbox_form.fetched_record(body, 1029924000))
     if records:
         appending.append_waiting(str(path), records)
 

@@ -166,6 +166,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     """
     from mailtools.commands.output.logging import set_up
     from mailtools.core.smtp.offer import SmtpOffer
+    from mailtools.services.delivery.addressing import AddressingSettings
     from mailtools.services.smtp_server import service
     from mailtools.services.users.login import LoginRules
     from mailtools.system import clock
@@ -173,19 +174,18 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     log = set_up(ctx.obj["verbosity"], ctx.obj["log_format"])
     sockets = open_sockets(options["host"], options["port"], options["listen"])
     host = clock.host_name()
-    door = service.Door(
+    ours = AddressingSettings(
         root=options["root"],
         mbox=options["mbox"],
         domains=options["domains"],
         users=options["users"],
-        dev=options["dev"],
         aliases=options["aliases"],
         alias_commands=options["alias_commands"],
         catch_all=options["catch_all"],
         plus_delimiter=options["plus_delimiter"],
         relays=options["relay"],
     )
-    addressing = service.choose_addressing(door, host, sockets)
+    addressing = service.choose_addressing(ours, host, sockets, options["dev"])
     certificates = open_certificates(options, ("lmtp",) if options["lmtp"] else ("smtp",), host)
     smtp = service.SmtpService(
         offer=SmtpOffer(

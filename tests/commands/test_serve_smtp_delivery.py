@@ -208,7 +208,7 @@ def test_a_filter_changes_what_is_stored(tmp_path: Path) -> None:
         ("cat", b"250 2.0.0", 1),
         ("printf 'Subject: y\\r\\n\\r\\nno end'", b"250 2.0.0", 1),
         ("echo From x; cat", b"250 2.0.0", 1),
-        ("yes a: b | head -c 300000; cat", b"451 4.3.0", 0),
+        ("yes a: b | head -c 1200000; cat", b"451 4.3.0", 0),
         ("echo From x", b"451 4.3.0", 0),
         ("head -c 70000 /dev/zero | tr '\\0' x", b"451 4.3.0", 0),
         ("setsid sleep 30 & cat", b"250 2.0.0", 1),

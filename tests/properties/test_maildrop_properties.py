@@ -55,11 +55,12 @@ def test_octet_for_octet(messages: list[bytes]) -> None:
 @given(MESSAGES.map(body_first), st.lists(st.integers(0, 400), max_size=6))
 @settings(max_examples=300, deadline=None)
 def test_a_large_message_in_any_pieces_is_stored_as_a_small_one(message: bytes, cuts: list[int]) -> None:
-    arriving = mbox_form.Arriving("")
+    arriving = mbox_form.MboxIntake()
     places = sorted({min(cut, len(message)) for cut in cuts})
     for start, stop in zip([0, *places], [*places, len(message)], strict=True):
         arriving.take(message[start:stop])
-    assert b"".join(arriving.end().blocks()) == mbox_form.stored(message)
+    arriving.end()
+    assert b"".join(arriving.body.blocks()) == mbox_form.stored(message)
 
 
 @given(
@@ -83,7 +84,8 @@ def test_an_index_that_was_tampered_with_is_none(messages: list[bytes], rubbish:
 @settings(max_examples=20, deadline=None)
 def test_a_line_without_end_is_stored_as_it_is(length: int, piece: int) -> None:
     message = b"From: a@b\r\n\r\n" + b"From " * (length // 5) + b"\r\nFrom here\r\n" + b"\r" * 9 + b"\r\nend"
-    arriving = mbox_form.Arriving("")
+    arriving = mbox_form.MboxIntake()
     for at in range(0, len(message), piece):
         arriving.take(message[at : at + piece])
-    assert b"".join(arriving.end().blocks()) == mbox_form.stored(message)
+    arriving.end()
+    assert b"".join(arriving.body.blocks()) == mbox_form.stored(message)

@@ -43,7 +43,6 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     if isinstance(message, prepare.Unsendable):
         raise message.error
     kept = into_spool(Spool(spool_path(options)), message, "queue add")
-    message.body.close()
     if options["as_json"]:
         click.echo(json_line({"queue_id": kept.identity, "message_size": kept.size}))
     else:

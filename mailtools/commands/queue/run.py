@@ -42,14 +42,16 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       mailtools queue run --once --route smtp://127.0.0.1:2525
     """
     from mailtools.commands.output.logging import set_up
+    from mailtools.services.delivery.addressing import AddressingSettings, open_addressing
     from mailtools.services.queue import service
+    from mailtools.system import clock
     from mailtools.system.process.signals import on_stop
     from mailtools.system.spool.spool import Spool
 
     log = set_up(ctx.obj["verbosity"], ctx.obj["log_format"])
     spool = Spool(spool_path(options), log.warning)
-    addressing = service.open_local(
-        service.Local(
+    addressing = open_addressing(
+        AddressingSettings(
             options["root"],
             options["users"],
             options["domains"],
@@ -58,6 +60,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
             options["catch_all"],
             options["plus_delimiter"],
         ),
+        clock.host_name(),
         log.warning,
     )
     runner = service.make_runner(

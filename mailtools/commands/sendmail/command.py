@@ -8,7 +8,7 @@ from mailtools.commands.options.common import root_option, spool_option
 
 
 class _AsSendmail(click.Command):
-    """All arguments are sendmail(8)'s to read; the options here are what help and configuration know of."""
+    """Leaves all arguments to the reader of sendmail(8)'s; its options are for help and configuration."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args[:1] in (["--help"], ["-h"]) and len(args) == 1:

@@ -22,8 +22,9 @@ _BLOCK = 256 << 10
 def main(
     arguments: list[str], program: str, configured: Mapping[str, Any] | None = None, config: str = ""
 ) -> int:
-    """Run one command line. *configured*: the configuration's options, where somebody read them already, from
-    *config* if that was named.
+    """Run one command line of sendmail(8); return the exit code.
+
+    *configured*: the options of the configuration, if they were read before; *config*: their file.
     """
     has_stdin = _open_closed_streams()
     try:
@@ -49,7 +50,10 @@ def main(
 
 
 def _open_closed_streams() -> bool:
-    """What the caller closed becomes /dev/null, or a file of ours would get its number; is there a stdin?"""
+    """Open closed standard streams as /dev/null, so that no file of ours gets their number.
+
+    Tells whether stdin was open.
+    """
     has_stdin = sys.stdin is not None
     for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
         if stream is None:
@@ -61,7 +65,7 @@ def _open_closed_streams() -> bool:
 
 
 def _say(text: str) -> None:
-    """One line on stderr; what came from outside does nothing to a terminal."""
+    """Print one line on stderr, without characters that act on a terminal (promise C1)."""
     shown = "".join([char if char.isprintable() else "?" for char in text])
     with suppress(OSError):
         os.write(2, f"mailtools-sendmail: {shown}\n".encode("utf-8", "replace"))
@@ -101,8 +105,7 @@ def _run(options: Options, found: dict[str, Any], has_stdin: bool) -> int:
 
 
 def _submit(options: Options, post: Any, has_stdin: bool) -> int:
-    from mailtools.services.submission.sendmail import Submission
-    from mailtools.services.transit.submitted import read_message
+    from mailtools.services.submission.sendmail import Submission, read_message
 
     try:
         given = Submission(
@@ -152,7 +155,7 @@ def _user() -> Any:
         import pwd
 
         entry = pwd.getpwuid(number)
-    except KeyError:  # a number without a name, as containers have them
+    except KeyError:  # a uid without a name, as in containers
         return User(
             number, _plain(os.environ.get("LOGNAME") or os.environ.get("USER") or "") or f"uid{number}"
         )
@@ -161,7 +164,7 @@ def _user() -> Any:
 
 
 def _plain(name: str) -> str:
-    """*name*, if it can be a local part as it is."""
+    """*name* if it can be a local part without quoting, else ""."""
     return name if name.isascii() and name.translate(_MARKS).isalnum() and name[0] != "." != name[-1] else ""
 
 
@@ -187,7 +190,7 @@ def _write(octets: bytes) -> None:
 
 def _verify(options: Options, post: Any) -> int:
     """-bv: where each address leads."""
-    from mailtools.services.delivery.addressing import RefusedRecipientError
+    from mailtools.services.delivery.failures import explained
 
     code = exits.OK
     if not options.addresses:
@@ -202,8 +205,8 @@ def _verify(options: Options, post: Any) -> int:
                 else:
                     line = f"{address}... deliverable: by the queue"
                 _write(_printable(line))
-        except (RefusedRecipientError, MailError) as error:
-            _write(_printable(f"{text}... undeliverable: {error}"))
+        except MailError as error:
+            _write(_printable(f"{text}... undeliverable: {explained(error)}"))
             code = exits.NO_USER
     return code
 
@@ -229,19 +232,19 @@ def _local(settings: Any) -> list[str]:
 
 
 def _command(options: Options, *words: str) -> list[str]:
-    # -P: a folder named mailtools where the caller stands is none of ours.
+    # -P: a folder "mailtools" in the caller's working directory must not be imported.
     before = ["-C", options.config] if options.config else []
     return [sys.executable, "-P", "-m", "mailtools", *before, *words]
 
 
 def _become(options: Options, *words: str) -> NoReturn:
-    """Another command of mailtools, in our place."""
+    """Replace this process by another command of mailtools."""
     command = _command(options, *words)
     os.execv(command[0], command)
 
 
 def _start_queue(options: Options, post: Any) -> None:
-    """Have what was queued delivered: -odi now, -odb by somebody else, -odq later."""
+    """Deliver what was queued: at once (-odi), in the background (-odb), or not here (-odq)."""
     if options.delivery == "q":
         return
     has_runner = getattr(post.spool, "has_runner", None)
@@ -253,7 +256,7 @@ def _start_queue(options: Options, post: Any) -> None:
         number = _spawn(_command(options, *words), is_apart=not in_front)
         if in_front:
             os.waitpid(number, 0)
-    except OSError as error:  # it is in the spool, and the next run finds it
+    except OSError as error:  # the message is in the spool, and the next queue run finds it
         _say(f"queued, but no delivery could be started: {error.strerror}")
 
 

@@ -1,8 +1,8 @@
-"""The command line of sendmail(8), as cron, mutt, git and php write it; read without click, which takes
-longer to import than a message to deliver.
+"""The command line of sendmail(8), as cron, mutt, git and php write it.
 
-Options end at the first address, or at ``--``: an address that begins with a dash is not taken for one. What
-other sendmails know and mailtools needs not is passed over; what nobody knows is an error.
+It is read without click, whose import takes longer than the delivery of a message. Options end at the first
+address, or at ``--``, so that an address that begins with a dash is not read as an option. Options of other
+sendmails that mailtools does not need are ignored; unknown options are errors.
 """
 
 import os
@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from mailtools.core.errors import ConfigurationError
 from mailtools.core.lean import Any
 
-# Those that say how a message goes; the others of these letters change nothing here.
+# Options by kind. Those without an effect on how a message goes are ignored.
 _WITH_VALUE = frozenset("ABCDFLMNORTVXbefhopr")
 _WITHOUT = frozenset("GIUcimnstvx")
-_WITH_OPTIONAL = frozenset("dq")  # a value only where it is attached
+_WITH_OPTIONAL = frozenset("dq")  # the value, if any, is attached
 _MODES = frozenset("mspivdD")
 # Long options: name, and what kind of value.
 LONG: dict[str, type] = {
@@ -24,11 +24,11 @@ LONG: dict[str, type] = {
 
 
 class UsageError(Exception):
-    """A command line that cannot be meant."""
+    """A command line that cannot be right."""
 
 
 class Options:
-    """What a command line says."""
+    """A command line of sendmail(8), read."""
 
     def __init__(self) -> None:
         self.mode = "m"  # of -b; q for -q
@@ -146,7 +146,7 @@ def _config(options: Options, value: str) -> None:
 
 
 def _old(options: Options, value: str) -> None:
-    """-o: a letter and its value."""
+    """Apply -o: an option's letter and its value."""
     if value == "i":
         options.ignore_dots = True
     elif value[:1] == "d":
@@ -154,7 +154,7 @@ def _old(options: Options, value: str) -> None:
 
 
 def _new(options: Options, value: str) -> None:
-    """-O: a name and its value."""
+    """Apply -O: an option's name and its value."""
     name, _, its = value.partition("=")
     name = name.strip().lower()
     if name == "deliverymode":
@@ -219,7 +219,7 @@ def _is_true(value: str) -> bool:
 
 
 def _from_file(given: str) -> dict[str, Any]:
-    """What the first configuration file there is says to this command."""
+    """This command's table in the first configuration file that exists."""
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     places = [given] if given else [f"{home}/mailtools/config.toml", "/etc/mailtools/config.toml"]
     for path in places:

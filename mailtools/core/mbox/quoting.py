@@ -51,6 +51,13 @@ def quote_state(header: bytes) -> bytes:
     return header
 
 
+def quote_message(lines: bytes, header_end: int) -> bytes:
+    """Quote a message, or whole lines of one: header up to *header_end*, body from there."""
+    head = lines[:header_end]
+    own = quote_state(head)
+    return quote(lines if own is head else own + lines[header_end:])
+
+
 def unquote_state(header: bytes) -> bytes:
     """Remove one ``>`` from each quoted state field: the inverse of `quote_state`."""
     if b"\n>" not in header and header[:1] != b">":

@@ -1,20 +1,20 @@
 """Whose mail is it, and where does it go: domains, aliases, users, postmaster, catch-all.
 
-An address in, places out, or a refusal in SMTP's words. Never a relay: whatever stands before the last @, the
-domain behind it has to be ours (RFC 5321 Appendix F.; promise R9). Knows no session and writes nothing but
-users' folders.
+Takes an address, returns places, or refuses it with an error of delivery/failures. It never relays by
+accident: whatever stands before the last @, the domain behind it has to be ours (RFC 5321 Appendix F.2;
+promise R9). Knows no session and writes nothing but users' folders.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from mailtools.core.errors import ConfigurationError
+from mailtools.core.errors import ConfigurationError, PolicyError, TemporaryError, UnknownRecipientError
 from mailtools.core.smtp import grammar
-from mailtools.core.smtp.reply import Reply
+from mailtools.services.delivery.failures import AliasLoopError, BrokenAliasError
 from mailtools.system.mbox.mailroot import MailRoot
 
-if TYPE_CHECKING:  # a message to a user of a host without users file and aliases needs none of them
+if TYPE_CHECKING:  # a host without a users file and aliases needs none of them at run time
     from mailtools.core.message.aliases import Aliases, AliasTarget
     from mailtools.system.files.watched import Watched
     from mailtools.system.users.users_file import Users
@@ -23,20 +23,6 @@ POSTMASTER = "postmaster"
 _MOST_PLACES = 1000  # of one recipient
 _LARGEST_INCLUDE = 1 << 20  # octets
 _DEEPEST = 50  # aliases that lead to aliases
-_NO_USER = Reply(550, "5.1.1", "No such user here")
-_NOT_NOW = Reply(451, "4.3.0", "The list of users is being changed, try again later")
-_NO_RELAY = Reply(550, "5.7.1", "Relaying denied: not a domain of this server")
-_BROKEN = Reply(451, "4.3.5", "An alias here cannot be followed, try again later")
-_LOOP = Reply(554, "5.4.6", "The aliases of this recipient lead nowhere")
-
-
-class RefusedRecipientError(Exception):
-    """A recipient is not welcome; holds the reply."""
-
-    def __init__(self, reply: Reply, why: str = "") -> None:
-        super().__init__(why or reply.text)
-        self.reply = reply
-        self.is_our_fault = bool(why)
 
 
 class MboxPlace(NamedTuple):
@@ -60,8 +46,30 @@ class RelayPlace(NamedTuple):
 Place = MboxPlace | PipePlace | RelayPlace
 
 
+class AddressingSettings(NamedTuple):
+    """Who gets mail here, as options or a configuration file say it."""
+
+    root: str
+    users: str | None = None  # the users file; None or "": ROOT/users if it is there
+    domains: Sequence[str] = ()  # see `open_addressing`
+    aliases: str = ""  # the aliases file
+    alias_commands: bool = False
+    catch_all: str = ""
+    plus_delimiter: str = ""
+    mbox: str = ""  # all users' mail into this one mbox
+    relays: bool = True
+
+    @property
+    def users_file(self) -> str:
+        """The path of the users file; "" where there is none, and no user is known by name."""
+        if self.users:
+            return os.path.expanduser(self.users)
+        usual = os.path.join(MailRoot(self.root).path, "users")
+        return usual if os.path.exists(usual) else ""
+
+
 class _Found(NamedTuple):
-    """What following aliases has found so far. Each is expanded once: some double at every step."""
+    """What following aliases has found so far. An alias is expanded once: some double at every step."""
 
     places: dict[Place, None]
     expanded: set[str]
@@ -83,11 +91,12 @@ class Addressing(NamedTuple):
     def places(self, recipient: str) -> tuple[Place, ...]:
         """Where *recipient*'s mail goes; () where it is thrown away on purpose.
 
-        Raises RefusedRecipientError, MailError or OSError.
+        Raises an error with an enhanced status code where the recipient is refused (delivery/failures), and
+        MailError without one, or OSError, where a file of ours cannot be used.
         """
         local, domain = grammar.split_mailbox(recipient)
         if not self.is_ours(domain):
-            raise RefusedRecipientError(_NO_RELAY)
+            raise PolicyError("Relaying denied: not a domain of this server").coded("5.7.1")
         if self.aliases is None:
             return (self._user(local, domain),)
         found = _Found({}, set())
@@ -103,14 +112,15 @@ class Addressing(NamedTuple):
     def _user(self, local: str, domain: str) -> MboxPlace:
         name = self._user_name(local, domain)
         if not name:
-            unsettled = self.users is not None and self.users.is_unsettled
-            raise RefusedRecipientError(_NOT_NOW if unsettled else _NO_USER)
+            if self.users is not None and self.users.is_unsettled:
+                raise TemporaryError("The list of users is being changed, try again later").coded("4.3.0")
+            raise _no_user()
         if self.mbox:
             return MboxPlace(self.mbox)
         try:
             return MboxPlace(self.root.inbox(name))
         except ValueError:
-            raise RefusedRecipientError(_NO_USER) from None
+            raise _no_user() from None
 
     def _user_name(self, local: str, domain: str) -> str:
         """The user who gets mail for *local*; "" where nobody does."""
@@ -127,7 +137,7 @@ class Addressing(NamedTuple):
         return POSTMASTER if self._names(local)[-1] == POSTMASTER else ""
 
     def _names(self, local: str) -> tuple[str, ...]:
-        """What to look up: the name itself, then without its tag."""
+        """The names to look up: *local* itself, then without its tag."""
         name = local.lower()
         base = self._base(name)
         return (name,) if base == name else (name, base)
@@ -141,11 +151,11 @@ class Addressing(NamedTuple):
     # -- aliases -------------------------------------------------------------------------------------------
 
     def _expand(self, local: str, domain: str, seen: tuple[str, ...], found: _Found) -> None:
-        """Follow aliases; a name that is met again stands for the user of that name (it broke the loop)."""
+        """Follow aliases. A name that is met again stands for the user of that name, which ends the loop."""
         assert self.aliases is not None
         if len(found.places) > _MOST_PLACES or len(seen) > _DEEPEST:
             why = f"alias {seen[0]}: leads to more places, or deeper, than can be followed"
-            raise RefusedRecipientError(_BROKEN, why)
+            raise BrokenAliasError(why)
         table = self.aliases.value()
         name = next((name for name in self._names(local) if name in table and name not in seen), "")
         if not name:
@@ -158,15 +168,12 @@ class Addressing(NamedTuple):
     def _final(self, local: str, domain: str, seen: tuple[str, ...], found: _Found) -> None:
         try:
             found.places[self._user(local, domain)] = None
-        except RefusedRecipientError as refused:
+        except (UnknownRecipientError, TemporaryError) as refused:
             if not seen:
                 raise
             if local.lower() in seen:
-                raise RefusedRecipientError(
-                    _LOOP, f"aliases {' -> '.join(seen)} -> {local}: a loop"
-                ) from None
-            why = f"alias {seen[-1]}: {local}: {refused}"
-            raise RefusedRecipientError(_BROKEN, why) from None
+                raise AliasLoopError(f"aliases {' -> '.join(seen)} -> {local}: a loop") from None
+            raise BrokenAliasError(f"alias {seen[-1]}: {local}: {refused}") from None
 
     def _follow(self, target: "AliasTarget", seen: tuple[str, ...], found: _Found) -> None:
         from mailtools.core.message.aliases import AliasAddress, Command, Include
@@ -178,7 +185,7 @@ class Addressing(NamedTuple):
                     why = (
                         f"alias {seen[-1]}: {target.text}: mail for other servers cannot be sent on from here"
                     )
-                    raise RefusedRecipientError(_BROKEN, f"{why}; --relay lets it")
+                    raise BrokenAliasError(f"{why}; --relay lets it")
                 found.places[RelayPlace(target.text)] = None
                 return
             (self._final if target.is_final else self._expand)(local, domain, seen, found)
@@ -186,40 +193,70 @@ class Addressing(NamedTuple):
             self._include(target.path, seen, found)
         elif isinstance(target, Command):
             if not self.commands:
-                raise RefusedRecipientError(
-                    _BROKEN, f"alias {seen[-1]}: a program, and --alias-commands is not given"
-                )
+                raise BrokenAliasError(f"alias {seen[-1]}: a program, and --alias-commands is not given")
             found.places[PipePlace(target.text)] = None
         elif target.path != "/dev/null":
             if target.path.endswith("/"):
-                raise RefusedRecipientError(
-                    _BROKEN, f"alias {seen[-1]}: {target.path}: Maildirs cannot be written"
-                )
+                raise BrokenAliasError(f"alias {seen[-1]}: {target.path}: Maildirs cannot be written")
             found.places[MboxPlace(os.path.realpath(target.path))] = None
 
     def _include(self, path: str, seen: tuple[str, ...], found: _Found) -> None:
-        """Targets out of a file: who may write it may name addresses, but no files and programs of ours."""
+        """Follow the targets in a file. Its writers may name addresses, but no files and no programs."""
         from mailtools.core.message.aliases import Command, File, parse_include
         from mailtools.system.files.watched import read_text
 
         mark = f":include:{path}"
         if mark in seen:
-            raise RefusedRecipientError(_LOOP, f"aliases {' -> '.join(seen)} -> {mark}: a loop")
+            raise AliasLoopError(f"aliases {' -> '.join(seen)} -> {mark}: a loop")
         if mark in found.expanded:
             return
         found.expanded.add(mark)
         try:
             targets = parse_include(read_text(path, _LARGEST_INCLUDE))
         except OSError as error:
-            raise RefusedRecipientError(_BROKEN, f"alias {seen[-1]}: {path}: {error.strerror}") from None
+            raise BrokenAliasError(f"alias {seen[-1]}: {path}: {error.strerror}") from None
         for target in targets:
             if isinstance(target, File | Command):
-                raise RefusedRecipientError(_BROKEN, f"{path}: an included file names addresses only")
+                raise BrokenAliasError(f"{path}: an included file names addresses only")
             self._follow(target, (*seen, mark), found)
 
 
+def open_addressing(
+    settings: AddressingSettings, host: str, warn: Callable[[str], None], anybody: bool = False
+) -> Addressing:
+    """Open the users file and the aliases that *settings* name. *anybody*: no users file counts.
+
+    Where no domains are named, *host* and localhost are ours; but every domain is if neither users nor
+    relaying tell who is elsewhere. Raises ConfigurationError.
+    """
+    path = "" if anybody else settings.users_file
+    users = None
+    if path:
+        from mailtools.system.users.users_file import Users
+
+        users = Users(path, warn)
+    domains = frozenset([domain.lower().removesuffix(".") for domain in settings.domains])
+    if not domains and (users is not None or settings.relays):
+        domains = frozenset({host.lower(), "localhost"})
+    return Addressing(
+        MailRoot(settings.root),
+        settings.mbox,
+        domains,
+        users,
+        open_aliases(settings.aliases, warn) if settings.aliases else None,
+        settings.alias_commands,
+        settings.catch_all,
+        settings.plus_delimiter,
+        settings.relays,
+    )
+
+
+def _no_user() -> UnknownRecipientError:
+    return UnknownRecipientError("No such user here").coded("5.1.1")
+
+
 def open_aliases(path: str, warn: Callable[[str], None]) -> "Watched[Aliases]":
-    """Raises ConfigurationError."""
+    """The aliases of the file *path*, which is read again when it changes. Raises ConfigurationError."""
     from mailtools.core.message.aliases import parse
     from mailtools.system.files.watched import Watched
 
@@ -227,7 +264,7 @@ def open_aliases(path: str, warn: Callable[[str], None]) -> "Watched[Aliases]":
 
 
 def check_catch_all(name: str, users: "Users | None") -> None:
-    """Raises ConfigurationError where nobody would read what *name* gets."""
+    """Check that somebody reads what the catch-all user *name* gets. Raises ConfigurationError."""
     if name and users is not None and users.find(name) is None:
         raise ConfigurationError(
             f"--catch-all {name}: no such user; make one with: mailtools user add {name}"

@@ -1,36 +1,37 @@
 """``--filter``: a program that sees each message before it is stored, and may change, refuse or drop it.
 
-Its exit code is the verdict, sysexits.h's way. Whatever goes wrong with it is our affair, not the sender's:
-the client is told to try again, so that no message is lost.
+Its exit code is the verdict, with the meanings of sysexits.h. If the program fails, the client is told to try
+again, so that no message is lost.
 """
 
-from itertools import chain
 from typing import NamedTuple
 
+from mailtools.core.errors import MailError, RefusedError, TemporaryError
 from mailtools.core.smtp.events import Envelope
-from mailtools.core.smtp.reply import Reply
-from mailtools.services.transit.received import Incoming
+from mailtools.services.delivery.failures import as_reply, not_taken
+from mailtools.services.transit.intake import LONG_LINE, IntakePolicy
+from mailtools.services.transit.received import Received, ReceivedIntake
 from mailtools.system.files.buffer import Buffer
 from mailtools.system.process.programs import Ran
 
 _OK, _UNAVAILABLE, _TEMP_FAIL, _NO_PERMISSION, _DROP = 0, 69, 75, 77, 99
-_TRY_AGAIN = Reply(451, "4.7.1", "Not now, try again later")
-_REFUSED = Reply(554, "5.7.1", "Message refused")
-DROPPED = Reply(250, "2.0.0", "Ok")
-_LONGEST_LINE = 64 << 10  # octets, as at the door
-_FAILED = Reply(451, "4.3.0", "The message could not be examined, try again later")
+_PRINTED = IntakePolicy(
+    bare_cr="it printed a CR that is no part of a line end",
+    long_line=f"it printed a line of more than {LONG_LINE} octets",
+    drops_postmark=True,  # procmail and formail print one
+)
 
 
 class Verdict(NamedTuple):
-    """What becomes of a message: it goes on, changed, or is answered at once."""
+    """What a filter says of a message: with neither *message* nor *error*, it is dropped without a word."""
 
-    message: Incoming | None
-    reply: Reply | None = None
+    message: Received | None = None  # as the filter changed it
+    error: MailError | None = None  # for the client
     warning: str = ""  # for the operator
 
 
 def environment(envelope: Envelope, peer: str, recipients: str) -> dict[str, str]:
-    """What a program is told of the envelope, by the names that Postfix's local(8) uses."""
+    """The environment variables that tell a program the envelope, with the names of Postfix's local(8)."""
     return {
         "SENDER": envelope.reverse_path,
         "RECIPIENT": recipients,
@@ -41,53 +42,33 @@ def environment(envelope: Envelope, peer: str, recipients: str) -> dict[str, str
 
 
 def judge(ran: Ran, envelope: Envelope, beside: str) -> Verdict:
-    """The verdict of a filter that ran; takes its output over and closes it."""
-    try:
-        if ran.code == _OK:
-            return _changed(ran.output, envelope, beside)
-        if ran.code == _TEMP_FAIL:
-            return Verdict(None, _TRY_AGAIN)
-        if ran.code in (_UNAVAILABLE, _NO_PERMISSION):
-            return Verdict(None, _REFUSED)
-        if ran.code == _DROP:
-            return Verdict(None, DROPPED)
-        return Verdict(None, _FAILED, f"the filter failed ({ran.code}): {ran.said or 'it said nothing'}")
-    finally:
-        ran.output.close()
+    """The verdict of a filter that ran. *beside*: a file on the filesystem where the message will end up."""
+    if ran.code == _OK:
+        return _changed(ran.output, envelope, beside)
+    if ran.code == _TEMP_FAIL:
+        return Verdict(error=TemporaryError("Not now, try again later").coded("4.7.1"))
+    if ran.code in (_UNAVAILABLE, _NO_PERMISSION):
+        return Verdict(error=RefusedError("Message refused").coded("5.7.1"))
+    if ran.code == _DROP:
+        return Verdict()
+    return _failed(f" ({ran.code}): {ran.said or 'it said nothing'}")
+
+
+def _failed(why: str) -> Verdict:
+    text = "The message could not be examined, try again later"
+    return Verdict(error=TemporaryError(text).coded("4.3.0"), warning=f"the filter failed{why}")
 
 
 def _changed(output: Buffer, envelope: Envelope, beside: str) -> Verdict:
-    message = Incoming(envelope, beside)
-    problem = _take(message, output)
-    message.end()
-    if not problem and message.problem is not None:
-        problem = f"what it printed cannot be stored: {message.problem}"
-    if not problem and not message.body.size:
-        problem = "it printed nothing; to drop a message it exits with 99"
-    if problem:
-        message.body.close()
-        return Verdict(None, _FAILED, f"the filter failed: {problem}")
-    return Verdict(message)
-
-
-def _take(message: Incoming, output: Buffer) -> str:
-    """Take a filter's output over; what is wrong with it, or ""."""
-    rest = b""
-    is_first = True
-    for block in chain(output.blocks(), (b"",)):
-        is_last = not block
-        lines, newline, rest = (rest + block).rpartition(b"\n")
-        lines = _unix_lines(lines + newline + (rest + b"\n" if is_last and rest else b""))
-        if is_first and lines.startswith(b"From "):  # a postmark, as procmail and formail print one
-            lines = lines.partition(b"\n")[2]
-        is_first = is_first and not lines
-        if b"\r" in lines:
-            return "it printed a CR that is no part of a line end"
-        if len(rest) > _LONGEST_LINE:
-            return f"it printed a line of more than {_LONGEST_LINE} octets"
-        message.take_lines(lines)
-    return ""
-
-
-def _unix_lines(lines: bytes) -> bytes:
-    return lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines
+    intake = ReceivedIntake(_PRINTED, beside)
+    try:
+        for block in output.blocks():
+            intake.take(block)
+        intake.end()
+    except (MailError, OSError) as error:
+        problem = not_taken(error)
+        said = f"what it printed cannot be stored: {as_reply(problem)}" if problem.status else str(problem)
+        return _failed(f": {said}")
+    if not intake.body.size:
+        return _failed(": it printed nothing; to drop a message it exits with 99")
+    return Verdict(Received(envelope, intake.body))

@@ -1,33 +1,31 @@
 """A message on its way to all its places: mboxes, programs, the spool; each recipient learns how it went.
 
-Knows no session: places and contents in, one outcome for each place out, when all are done. What is for other
-servers is one entry in the spool, whatever the number of its recipients.
+Knows no session: places and contents come in; once all are done, the places that failed and why go out.
+Mail for other servers is one entry in the spool, whatever the number of its recipients.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from mailtools.core.errors import DiskFullError, LockTimeoutError, MailError
-from mailtools.core.mbox.record import make_postmark
+from mailtools.core.errors import MailError, TemporaryError, UnknownRecipientError
 from mailtools.core.message.recipient import Recipient
 from mailtools.core.message.trace import delivery_fields
 from mailtools.core.queue import envelope as queue
-from mailtools.core.smtp.reply import Reply
 from mailtools.services.delivery import content_filter
-from mailtools.services.delivery.addressing import MboxPlace, PipePlace, Place, RelayPlace
-from mailtools.services.transit.received import DISK_FULL, Incoming, message_blocks
+from mailtools.services.delivery.addressing import MboxPlace, Place, RelayPlace
+from mailtools.services.delivery.failures import not_stored
+from mailtools.services.transit.mbox_form import message_blocks, new_record
+from mailtools.services.transit.received import Received
 from mailtools.system import clock
-from mailtools.system.files.durable import NO_ROOM
 from mailtools.system.mbox.appending import NewRecord
 from mailtools.system.mbox.group_commit import Delivery
 from mailtools.system.process.programs import ProgramJob, Ran
 
 _TEMP_FAIL = 75  # EX_TEMPFAIL of sysexits.h
-_COMMAND_REFUSED = Reply(554, "5.3.0", "The recipient's program refused the message")
-_COMMAND_FAILED = Reply(451, "4.3.0", "The recipient's program failed, try again later")
 
-Failures = Mapping[Place, Reply]
+Failures = Mapping[Place, MailError]  # of delivery/failures
+Warn = Callable[[str], None]
 
 
 class Queued(NamedTuple):
@@ -45,21 +43,21 @@ Queue = Callable[[Queued, Callable[[MailError | None], None]], None]
 
 
 class Carriers(NamedTuple):
-    """Who takes a message to its places."""
+    """What takes a message to its places."""
 
     deliver: Callable[[Delivery], None]
     run: Callable[[ProgramJob[Any]], None]
-    warn: Callable[[str], None]
+    warn: Warn
     queue: Queue | None = None
 
 
 class Handover:
-    """One message's way. *done* is called once with the places that failed, and what to say of each."""
+    """One message's way to its places. *done* is called once, with the places that failed and why."""
 
     def __init__(self, carriers: Carriers, done: Callable[[Failures], None]) -> None:
         self._carriers = carriers
         self._done = done
-        self._failures: dict[Place, Reply] = {}
+        self._failures: dict[Place, MailError] = {}
         self._left = 0
 
     def start(self, loads: Mapping[tuple[Place, ...], Load]) -> None:
@@ -72,34 +70,44 @@ class Handover:
                 assert self._carriers.queue is not None
                 self._carriers.queue(load, partial(self._stored, places))
             else:
-                self._carriers.run(load._replace(done=partial(self._ran, places[0])))
-        self._settle()
+                self._carriers.run(load._replace(done=partial(self._ran, places)))
+        self._settle(())
 
     def _stored(self, places: tuple[Place, ...], error: MailError | None) -> None:
-        if error is not None:
-            self._carriers.warn(f"message not stored: {error}")
-            self._failures.update(dict.fromkeys(places, failure(error)))
-        self._settle()
+        self._settle(places, error and store_failure(error, self._carriers.warn))
 
-    def _ran(self, pipe: Place, ran: Ran) -> None:
-        if ran.code:
-            self._carriers.warn(f"{pipe[0]}: failed ({ran.code}): {ran.said or 'it said nothing'}")
-            is_temporary = ran.code in (-1, _TEMP_FAIL, 126, 127)  # the last two: the shell found no program
-            self._failures[pipe] = _COMMAND_FAILED if is_temporary else _COMMAND_REFUSED
-        self._settle()
+    def _ran(self, places: tuple[Place, ...], ran: Ran) -> None:
+        self._settle(places, program_failure(places[0], ran, self._carriers.warn))
 
-    def _settle(self) -> None:
+    def _settle(self, places: tuple[Place, ...], failure: MailError | None = None) -> None:
+        if failure is not None:
+            self._failures.update(dict.fromkeys(places, failure))
         self._left -= 1
         if not self._left:
             self._done(self._failures)
 
 
+def store_failure(error: MailError, warn: Warn) -> MailError:
+    """The failure of a place that could not be written; an operator is told the details."""
+    warn(f"message not stored: {error}")
+    return not_stored(error)
+
+
+def program_failure(pipe: Place, ran: Ran, warn: Warn) -> MailError | None:
+    """The failure of a recipient's program, None where it took the message; an operator is told why."""
+    if not ran.code:
+        return None
+    warn(f"{pipe[0]}: failed ({ran.code}): {ran.said or 'it said nothing'}")
+    if ran.code in (-1, _TEMP_FAIL, 126, 127):  # the last two: the shell found no program
+        return TemporaryError("The recipient's program failed, try again later").coded("4.3.0")
+    return UnknownRecipientError("The recipient's program refused the message").coded("5.3.0")
+
+
 def make_loads(
-    message: Incoming, identity: str, trace: str, goals: Sequence[Goal], peer: str
+    message: Received, identity: str, trace: str, goals: Sequence[Goal], peer: str
 ) -> dict[tuple[Place, ...], Load]:
     """What is taken where: each place once, however many recipients' mail goes there."""
     reverse_path = message.envelope.reverse_path
-    postmark = make_postmark(reverse_path, clock.asctime(int(clock.now())))
     shared: dict[Place, list[Recipient]] = {}
     for recipient, places in goals:
         for place in places:
@@ -107,35 +115,28 @@ def make_loads(
     loads: dict[tuple[Place, ...], Load] = {}
     elsewhere: dict[Place, Recipient] = {}
     for place, recipients in shared.items():
-        addresses = [recipient.address for recipient in recipients]
-        head = delivery_fields(reverse_path, addresses) + trace
-        if isinstance(place, MboxPlace):
-            loads[(place,)] = NewRecord(postmark + head.encode(), message.body)
-        elif isinstance(place, PipePlace):
-            loads[(place,)] = _program(place, message, head, addresses, peer)
-        else:
+        if isinstance(place, RelayPlace):
             elsewhere[place] = recipients[0]
+            continue
+        addresses = [recipient.address for recipient in recipients]
+        record = new_record(reverse_path, delivery_fields(reverse_path, addresses) + trace, message.body)
+        if isinstance(place, MboxPlace):
+            loads[(place,)] = record
+        else:
+            environment = content_filter.environment(message.envelope, peer, "\n".join(addresses))
+            blocks = message_blocks(record)
+            loads[(place,)] = ProgramJob(place.command, environment, blocks, lambda ran: ran, _ignored)
     if elsewhere:
         loads[tuple(elsewhere)] = _queued(message, identity, trace, elsewhere, peer)
     return loads
 
 
-def _program(
-    pipe: PipePlace, message: Incoming, head: str, recipients: list[str], peer: str
-) -> "ProgramJob[Ran]":
-    environment = content_filter.environment(message.envelope, peer, "\n".join(recipients))
-    blocks = message_blocks(message.envelope, head, message.body)
-    return ProgramJob(pipe.command, environment, blocks, _closed, lambda _: None)
-
-
-def _closed(ran: Ran) -> Ran:
-    """What a recipient's program prints is for nobody."""
-    ran.output.close()
-    return ran
+def _ignored(_: Ran) -> None:
+    """Replaced by what carries the load."""
 
 
 def _queued(
-    message: Incoming, identity: str, trace: str, elsewhere: Mapping[Place, Recipient], peer: str
+    message: Received, identity: str, trace: str, elsewhere: Mapping[Place, Recipient], peer: str
 ) -> Queued:
     envelope = message.envelope
     recipients = tuple(
@@ -153,18 +154,4 @@ def _queued(
         envid=envelope.envid,
         origin=envelope.user or peer,
     )
-    return Queued(kept, message_blocks(envelope, trace, message.body))
-
-
-def worst(refusals: list[Reply], otherwise: Reply) -> Reply:
-    """The one to say of several: to try again may help; *otherwise* where there is none."""
-    return next((reply for reply in refusals if reply.is_transient), refusals[0]) if refusals else otherwise
-
-
-def failure(error: Exception) -> Reply:
-    """What the client is told: everything that stopped us may be mended, so it shall try again."""
-    if isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
-        return DISK_FULL
-    if isinstance(error, LockTimeoutError):
-        return Reply(451, "4.3.0", "Mailbox is locked, try again later")
-    return Reply(451, "4.3.0", "Mailbox cannot be written, try again later")
+    return Queued(kept, message_blocks(new_record(envelope.reverse_path, trace, message.body)))

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from mailtools.core.errors import CannotWriteError
-from mailtools.core.mbox.record import SEPARATOR
 from mailtools.services.fetch.remote import Fetched, FetchWishes, Item, Remote
 from mailtools.services.transit import mbox_form
 from mailtools.system import clock
 from mailtools.system.mbox import appending, index
+from mailtools.system.mbox.appending import NewRecord
 from mailtools.system.mbox.fetch_state import Box, Seen
 
 _BATCH_OCTETS = 4 << 20  # octets that wait before a batch is stored
@@ -53,7 +53,7 @@ class MboxSink:
 
     def store(self, messages: Sequence[Fetched]) -> list[str]:
         """Append *messages* with one lock, one write and one sync."""
-        records = [mbox_form.record(message.body, message.arrived) for message in messages]
+        records = [mbox_form.fetched_record(message.body, message.arrived) for message in messages]
         appending.append_waiting(self.beside, records)
         return [""] * len(messages)
 
@@ -96,11 +96,9 @@ class StreamSink(_Forgetful):
     def store(self, messages: Sequence[Fetched]) -> list[str]:
         """Write *messages* and flush the stream. Raises BrokenPipeError."""
         for message in messages:
-            record = mbox_form.record(message.body, message.arrived)
-            self._write(record.head)
-            for block in record.body.blocks():
+            record = mbox_form.fetched_record(message.body, message.arrived)
+            for block in mbox_form.record_blocks(record):
                 self._write(block)
-            self._write(SEPARATOR)
         self._flush()
         return [""] * len(messages)
 
@@ -116,13 +114,13 @@ class PipeSink(_Forgetful):
 
     def store(self, messages: Sequence[Fetched]) -> list[str]:
         """Run the program once for each message; its stdout goes to our stderr."""
-        return [self._run(message) for message in messages]
+        return [self._run(mbox_form.fetched_record(message.body, message.arrived)) for message in messages]
 
-    def _run(self, message: Fetched) -> str:
+    def _run(self, record: NewRecord) -> str:
         process = subprocess.Popen(["/bin/sh", "-c", self._command], stdin=subprocess.PIPE, stdout=2)
         assert process.stdin is not None
         try:
-            for block in mbox_form.message_blocks(message.body):
+            for block in mbox_form.message_blocks(record):
                 process.stdin.write(block)
             process.stdin.close()
         except BrokenPipeError:
@@ -282,7 +280,7 @@ def _stored(errand: Errand, box: Box, sink: Sink, messages: Sequence[Fetched]) -
 
 def _beginning(message: Fetched) -> bytes:
     """Return the first octets of the record of *message*; its ids make them differ from any other's."""
-    record = mbox_form.record(message.body, message.arrived)
+    record = mbox_form.fetched_record(message.body, message.arrived)
     return (record.head + next(message.body.blocks(), b""))[:_BEGINNING]
 
 

@@ -234,29 +234,26 @@ class ImapRemote:
             text for at in range(0, len(uids), _TOGETHER) for text in grammar.sets(uids[at : at + _TOGETHER])
         )
         under_way = 0
-        arriving: mbox_form.Arriving | None = None
-        try:
-            while parts or under_way:
-                while parts and under_way < _AHEAD:
-                    self._engine.command(f"UID FETCH {parts.popleft()} (UID INTERNALDATE BODY.PEEK[])")
-                    under_way += 1
-                event = self._next()
-                if isinstance(event, Status) and event.command:
-                    self._check_fetch(event)
-                    under_way -= 1
-                elif isinstance(event, FetchedMessage):
-                    body = Buffer(beside)
-                    body.append(mbox_form.stored(event.octets))
+        arriving: mbox_form.MboxIntake | None = None
+        while parts or under_way:
+            while parts and under_way < _AHEAD:
+                self._engine.command(f"UID FETCH {parts.popleft()} (UID INTERNALDATE BODY.PEEK[])")
+                under_way += 1
+            event = self._next()
+            if isinstance(event, Status) and event.command:
+                self._check_fetch(event)
+                under_way -= 1
+            elif isinstance(event, FetchedMessage):
+                body = Buffer(beside)
+                body.append(mbox_form.stored(event.octets))
+                yield from self._fetched(wanted, event.attributes, body)
+            elif isinstance(event, ImapPiece):
+                arriving = arriving or mbox_form.MboxIntake(beside=beside)
+                arriving.take(event.octets)
+                if event.attributes is not None:
+                    arriving.end()
+                    body, arriving = arriving.body, None
                     yield from self._fetched(wanted, event.attributes, body)
-                elif isinstance(event, ImapPiece):
-                    arriving = arriving or mbox_form.Arriving(beside)
-                    arriving.take(event.octets)
-                    if event.attributes is not None:
-                        body, arriving = arriving.end(), None
-                        yield from self._fetched(wanted, event.attributes, body)
-        finally:
-            if arriving is not None:
-                arriving.body.close()
 
     def _check_fetch(self, answer: Status) -> None:
         if not answer.is_ok:
@@ -267,10 +264,8 @@ class ImapRemote:
     ) -> Iterator[Fetched]:
         """Each message once, and none that nobody asked for."""
         item = wanted.pop(grammar.number(attributes.get(b"UID")), None)
-        if item is None:
-            body.close()
-            return
-        yield Fetched(item, body, _moment(attributes.get(b"INTERNALDATE")))
+        if item is not None:
+            yield Fetched(item, body, _moment(attributes.get(b"INTERNALDATE")))
 
     def mark_seen(self, items: list[Item]) -> None:
         r"""Set \Seen. Raises MailError."""

@@ -168,14 +168,11 @@ class Pop3Remote:
             body = Buffer(beside)
             body.append(mbox_form.stored(event.octets))
             return body
-        arriving = mbox_form.Arriving(beside)
-        try:
-            for block in self._rest(event, item):
-                arriving.take(block)
-            return arriving.end()
-        except BaseException:
-            arriving.body.close()
-            raise
+        arriving = mbox_form.MboxIntake(beside=beside)
+        for block in self._rest(event, item):
+            arriving.take(block)
+        arriving.end()
+        return arriving.body
 
     def _blocks(self, item: Item) -> Iterator[bytes]:
         event = self._event()

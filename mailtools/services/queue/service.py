@@ -3,14 +3,13 @@
 `queue run`, `queue add`, `sendmail` and `serve-smtp --relay` share it.
 """
 
-import os
 import resource
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from mailtools.core.errors import ConfigurationError
 from mailtools.core.smtp import route as routes
-from mailtools.services.delivery.addressing import Addressing, open_aliases
+from mailtools.services.delivery.addressing import Addressing
 from mailtools.services.delivery.blocking import LocalMail
 from mailtools.services.queue.dsn import Notices
 from mailtools.services.queue.router import Router
@@ -19,23 +18,9 @@ from mailtools.services.queue.sites import SiteTarget
 from mailtools.services.smtp_client.connect import Dialling
 from mailtools.system import clock
 from mailtools.system.dns.resolver import Resolver, own_addresses
-from mailtools.system.mbox.mailroot import MailRoot
 from mailtools.system.spool.spool import Spool
-from mailtools.system.users.users_file import Users
 
 _FILES = 8192  # file descriptors; each leased message holds one open
-
-
-class Local(NamedTuple):
-    """The options that describe local domains and local delivery."""
-
-    root: str
-    users: str | None = None  # None: ROOT/users if it exists
-    domains: Sequence[str] = ()  # (): this host's name, and localhost
-    aliases: str = ""
-    alias_commands: bool = False
-    catch_all: str = ""
-    plus_delimiter: str = ""
 
 
 class Leaving(NamedTuple):
@@ -47,24 +32,6 @@ class Leaving(NamedTuple):
     timeout: float = 300.0  # seconds
     orders: Orders = Orders()
     accounts: Mapping[str, Callable[[], Dialling]] = {}
-
-
-def open_local(local: Local, warn: Callable[[str], None]) -> Addressing:
-    """Open users and aliases as *local* says. Raises ConfigurationError, CannotWriteError."""
-    root = MailRoot(local.root)
-    path = os.path.expanduser(local.users) if local.users else os.path.join(root.path, "users")
-    users = Users(path, warn) if local.users or os.path.exists(path) else None
-    domains = frozenset(domain.lower().removesuffix(".") for domain in local.domains)
-    return Addressing(
-        root,
-        domains=domains or frozenset({clock.host_name().lower(), "localhost"}),
-        users=users,
-        aliases=open_aliases(local.aliases, warn) if local.aliases else None,
-        commands=local.alias_commands,
-        catch_all=local.catch_all,
-        plus_delimiter=local.plus_delimiter,
-        relays=True,
-    )
 
 
 def parse_routes(

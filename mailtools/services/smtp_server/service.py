@@ -1,4 +1,4 @@
-"""An SMTP server put together: sessions, group commit behind them, what is printed of each message."""
+"""Run an SMTP or LMTP server: its sessions, the threads behind them, and what it prints of each message."""
 
 import json
 import logging
@@ -14,21 +14,24 @@ from mailtools.core.mbox import quoting
 from mailtools.core.message import header, words
 from mailtools.core.smtp.offer import SmtpOffer
 from mailtools.core.smtp.server import SmtpServerEngine
-from mailtools.services.delivery.addressing import Addressing, check_catch_all, open_aliases
+from mailtools.services.delivery.addressing import (
+    Addressing,
+    AddressingSettings,
+    check_catch_all,
+    open_addressing,
+)
 from mailtools.services.delivery.dispatch import Carriers
 from mailtools.services.smtp_server.faults import Fault, Faults, FaultySession, World
 from mailtools.services.smtp_server.session import Accepted, ReceiveSession, SmtpPorts
-from mailtools.services.transit.received import message_blocks, stored_blocks
+from mailtools.services.transit import mbox_form
 from mailtools.services.users.login import LoginRules, Logins
 from mailtools.system.mbox.group_commit import Committer
-from mailtools.system.mbox.mailroot import MailRoot
 from mailtools.system.net import listeners
 from mailtools.system.net.server import Server, ServerSettings, serve
 from mailtools.system.net.server_connection import NewConnection, OpenSession, ServerSession
 from mailtools.system.process.loop import Loop
 from mailtools.system.process.programs import Programs
 from mailtools.system.users.checker import Checker
-from mailtools.system.users.users_file import Users
 
 if TYPE_CHECKING:
     from mailtools.services.smtp_server.relay import Relaying
@@ -39,61 +42,29 @@ _IO_ERROR = 74  # EX_IOERR of sysexits.h
 _SHOWN_WHOLE = 1 << 20  # octets; a larger message is left out of the JSON line
 
 
-class Door(NamedTuple):
-    """Who shall get mail here and who may log in, as the options say it."""
+def choose_addressing(
+    settings: AddressingSettings, host: str, sockets: Sequence[socket.socket], dev: bool
+) -> Addressing:
+    """Open who gets mail here: named users and domains, or anybody on loopback.
 
-    root: str
-    mbox: str = ""
-    domains: Sequence[str] = ()
-    users: str | None = None  # the users file; None: ROOT/users if there is one
-    dev: bool = False  # any recipient, any login
-    aliases: str = ""
-    alias_commands: bool = False
-    catch_all: str = ""
-    plus_delimiter: str = ""
-    relays: bool = False
-
-
-def choose_addressing(door: Door, host: str, sockets: Sequence[socket.socket]) -> Addressing:
-    """Users and domains where they are named; everybody on loopback where not.
-
-    Raises ConfigurationError where strangers could leave mail for anybody, CannotWriteError where an mbox
-    could never be written.
+    *dev*: any recipient. Raises ConfigurationError where strangers could leave mail for anybody,
+    CannotWriteError where an mbox could never be written.
     """
-    root = MailRoot(door.root)
-    mbox = os.path.realpath(os.path.expanduser(door.mbox)) if door.mbox else ""
-    if mbox:
-        _check_mbox(mbox)
-    domains = frozenset(domain.lower().removesuffix(".") for domain in door.domains)
-    path = os.path.expanduser(door.users) if door.users else os.path.join(root.path, "users")
-    users = None
-    if door.dev:
+    if settings.mbox:
+        settings = settings._replace(mbox=os.path.realpath(os.path.expanduser(settings.mbox)))
+        _check_mbox(settings.mbox)
+    if dev:
         _require_loopback(sockets, "--dev accepts any recipient; leave it out, or listen on 127.0.0.1")
-    elif door.users or os.path.exists(path):
-        users = Users(path, log.warning)
-        domains = domains or frozenset({host.lower(), "localhost"})
-    elif not (mbox and domains):
+    elif not (settings.users_file or (settings.mbox and settings.domains)):
         _require_loopback(sockets, "say who has mail here: mailtools user add NAME, or --mbox and --domain")
-    if door.relays and not domains:  # or nobody would be elsewhere
-        domains = frozenset({host.lower(), "localhost"})
-    root.make()
-    check_catch_all(door.catch_all, users)
-    aliases = open_aliases(door.aliases, log.warning) if door.aliases else None
-    return Addressing(
-        root,
-        mbox,
-        domains,
-        users,
-        aliases,
-        door.alias_commands,
-        door.catch_all,
-        door.plus_delimiter,
-        door.relays,
-    )
+    addressing = open_addressing(settings, host, log.warning, anybody=dev)
+    addressing.root.make()
+    check_catch_all(settings.catch_all, addressing.users)
+    return addressing
 
 
 def _check_mbox(path: str) -> None:
-    """Raises CannotWriteError where *path* could never be an mbox."""
+    """Check that *path* can be an mbox. Raises CannotWriteError."""
     if not os.path.isdir(os.path.dirname(path)):
         raise CannotWriteError(f"{os.path.dirname(path)}: no such folder for the mbox")
     if os.path.exists(path) and not os.path.isfile(path):
@@ -108,7 +79,7 @@ def _require_loopback(sockets: Sequence[socket.socket], why: str) -> None:
 
 
 class SmtpService(NamedTuple):
-    """What one server is told."""
+    """One server, as the options say it."""
 
     offer: SmtpOffer
     addressing: Addressing
@@ -118,12 +89,12 @@ class SmtpService(NamedTuple):
     faults: Sequence[Fault] = ()
     seed: int | None = None
     to_stdout: str = ""  # "", "raw", "mbox", "json"
-    exit_after: int = 0  # messages; 0: go on
-    told: Callable[[Accepted], None] = lambda _: None  # of each message
+    exit_after: int = 0  # messages; 0: no limit
+    told: Callable[[Accepted], None] = lambda _: None  # called with each message
 
     @property
     def name(self) -> str:
-        """The protocol, for the line on stderr and for transcripts."""
+        """The protocol's name in the line on stderr and in transcripts."""
         return "lmtp" if self.offer.lmtp else "smtp"
 
 
@@ -133,7 +104,10 @@ def run(
     settings: ServerSettings,
     ready: Callable[[Callable[[], object]], None],
 ) -> int:
-    """Serve until told to stop; return the exit code. *ready* gets what ends the server, from any thread."""
+    """Serve until told to stop; return the exit code.
+
+    *ready* gets a function that stops the server and may be called from any thread.
+    """
     with ExitStack() as workers:
 
         def prepare(server: Server, loop: Loop) -> OpenSession:
@@ -143,7 +117,10 @@ def run(
 
 
 def _sessions(service: SmtpService, server: Server, loop: Loop, workers: ExitStack) -> OpenSession:
-    """What opens a session; the threads behind all of them are ended by *workers*."""
+    """Start the threads behind the sessions; return the function that opens a session.
+
+    Leaving *workers* stops the threads.
+    """
     committer, checker, programs = (
         Committer(loop),
         Checker(loop.post),
@@ -177,7 +154,7 @@ def _sessions(service: SmtpService, server: Server, loop: Loop, workers: ExitSta
 
 
 class _Accepted:
-    """Tells of each durable message, and ends the server after enough of them."""
+    """Logs and prints each durable message, and stops the server after `exit_after` messages."""
 
     def __init__(self, service: SmtpService, stop: Callable[..., None]) -> None:
         self._format = service.to_stdout
@@ -202,7 +179,7 @@ class _Accepted:
             except BrokenPipeError:
                 self._format = ""
                 self._stop()
-            except OSError as error:  # the message is stored all the same
+            except OSError as error:  # the message is stored nevertheless
                 log.error("standard output: %s", error.strerror)
                 self._format = ""
                 self._stop(_IO_ERROR)
@@ -218,14 +195,14 @@ def _print(message: Accepted, form: str) -> None:
         out.write(json.dumps(describe(message)).encode() + b"\n")
         out.flush()
         return
-    blocks = stored_blocks if form == "mbox" else message_blocks
-    for piece in blocks(message.envelope, message.head, message.body):
+    record = mbox_form.new_record(message.envelope.reverse_path, message.head, message.body)
+    for piece in mbox_form.record_blocks(record) if form == "mbox" else mbox_form.message_blocks(record):
         out.write(piece)
     out.flush()
 
 
 def describe(message: Accepted) -> dict[str, object]:
-    """A message as the JSON line of ``--to-stdout json`` has it."""
+    """The JSON object that ``--to-stdout json`` prints for a message."""
     whole = None
     stored = b"".join(next(message.body.blocks(), b"").partition(b"\n\n")[:2])
     head = quoting.unquote_state(quoting.unquote(stored))

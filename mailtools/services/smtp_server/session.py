@@ -1,8 +1,8 @@
 """What becomes of mail that comes in over SMTP or LMTP: who may get it, and its way to its places.
 
-One `ReceiveSession` a connection: it answers the engine's questions and turns a message into records. It
-knows neither sockets nor threads: what takes time reports back when it is done, and only then the 250 is said
-(RFC 5321 §6.1).
+A connection has one `ReceiveSession`: it answers the engine's questions and hands messages to their places.
+It knows neither sockets nor threads. What stores a message reports back when it is durable; only then the 250
+is said (RFC 5321 §6.1). Failures become replies here, not before.
 """
 
 from collections.abc import Callable
@@ -16,16 +16,20 @@ from mailtools.core.smtp.events import Envelope, Event
 from mailtools.core.smtp.reply import Reply
 from mailtools.core.smtp.server import SmtpServerEngine
 from mailtools.services.delivery import content_filter
-from mailtools.services.delivery.addressing import (
-    Addressing,
-    MboxPlace,
-    Place,
-    RefusedRecipientError,
-    RelayPlace,
-)
+from mailtools.services.delivery.addressing import Addressing, MboxPlace, Place, RelayPlace
 from mailtools.services.delivery.content_filter import Verdict
-from mailtools.services.delivery.dispatch import Carriers, Failures, Handover, failure, make_loads, worst
-from mailtools.services.transit.received import Incoming, message_blocks
+from mailtools.services.delivery.dispatch import Carriers, Failures, Handover, make_loads
+from mailtools.services.delivery.failures import (
+    AliasLoopError,
+    BrokenAliasError,
+    as_reply,
+    explained,
+    not_stored,
+    not_taken,
+    worst,
+)
+from mailtools.services.transit.mbox_form import message_blocks, new_record
+from mailtools.services.transit.received import FROM_SMTP, Received, ReceivedIntake
 from mailtools.services.users.login import Logins
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
@@ -36,10 +40,11 @@ if TYPE_CHECKING:
 
 _ACCEPTED = Reply(250, "2.1.0", "Ok")
 _RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
+_DROPPED = Reply(250, "2.0.0", "Ok")
 
 
 class Accepted(NamedTuple):
-    """A message that is durable: what the log and `--to-stdout` tell of it."""
+    """A message that is durable, as the log and `--to-stdout` show it."""
 
     identity: str
     envelope: Envelope
@@ -48,7 +53,7 @@ class Accepted(NamedTuple):
 
 
 class SmtpPorts(NamedTuple):
-    """What sessions need of the world, given by who opens them."""
+    """What sessions need of the world, given by the service that opens them."""
 
     carriers: Carriers
     accepted: Callable[[Accepted], None]
@@ -57,14 +62,17 @@ class SmtpPorts(NamedTuple):
     relaying: "Relaying | None" = None
 
     def warn(self, text: str) -> None:
-        """Tell an operator what has to be seen to."""
+        """Tell an operator of something that needs attention."""
         self.carriers.warn(text)
 
 
 class ReceiveSession:
-    """One session's decisions. *resume* is called when a question that had to wait was answered."""
+    """One session's decisions. *resume* is called when a question that had to wait has been answered."""
 
-    __slots__ = ("_addressing", "_engine", "_logins", "_message", "_peer", "_ports", "_recipients", "_resume")
+    __slots__ = (
+        "_addressing", "_engine", "_envelope", "_intake", "_logins", "_peer", "_ports", "_problem",
+        "_recipients", "_resume",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -82,10 +90,12 @@ class ReceiveSession:
         self._ports = ports
         self._resume = resume
         self._recipients: list[tuple[str, tuple[Place, ...]]] = []  # as accepted, in order
-        self._message: Incoming | None = None
+        self._envelope: Envelope | None = None
+        self._intake: ReceivedIntake | None = None  # None: no message under way, or one that is refused
+        self._problem: MailError | None = None  # why the message under way is refused
 
     def handle(self, event: Event) -> None:
-        """Act on *event*; a question is answered now or, where that takes time, later."""
+        """Act on *event*. A question is answered now or, where that takes time, later."""
         handler = _HANDLERS.get(type(event))
         if handler is not None:
             handler(self, event)
@@ -129,20 +139,24 @@ class ReceiveSession:
     def _rcpt_to(self, event: events.RcptTo) -> None:
         try:
             places = self._places(event.recipient)
-        except RefusedRecipientError as refused:
-            tell = self._ports.warn if refused.is_our_fault else self._ports.log
-            tell(f"refused recipient <{event.recipient}> from {self._peer}: {refused.reply} ({refused})")
-            self._engine.reply(refused.reply)
-            return
         except (MailError, OSError) as error:
-            self._ports.warn(f"cannot deliver to <{event.recipient}>: {error}")
-            self._engine.reply(failure(error))
+            self._engine.reply(self._refused(event.recipient, error))
             return
         self._recipients.append((event.recipient, places))
         self._engine.reply(_RECIPIENT_OK)
 
+    def _refused(self, recipient: str, error: MailError | OSError) -> Reply:
+        """The reply to a recipient who gets no mail because of *error*; the operator is told more."""
+        if isinstance(error, OSError) or not error.status:
+            self._ports.warn(f"cannot deliver to <{recipient}>: {error}")
+            return as_reply(not_stored(error))
+        reply = as_reply(error)
+        tell = self._ports.warn if isinstance(error, BrokenAliasError | AliasLoopError) else self._ports.log
+        tell(f"refused recipient <{recipient}> from {self._peer}: {reply} ({explained(error)})")
+        return reply
+
     def _places(self, recipient: str) -> tuple[Place, ...]:
-        """Raises RefusedRecipientError, MailError, OSError."""
+        """Where mail for *recipient* goes. Raises as `Addressing.places`."""
         relaying, engine = self._ports.relaying, self._engine
         is_elsewhere = not self._addressing.is_ours(grammar.split_mailbox(recipient)[1])
         if is_elsewhere and relaying is not None and relaying.lets(engine.user, self._peer):
@@ -152,11 +166,12 @@ class ReceiveSession:
     # -- the message ---------------------------------------------------------------------------------------
 
     def _message_start(self, event: events.MessageStart) -> None:
-        self._message = Incoming(event.envelope, self._beside())
+        self._envelope, self._problem = event.envelope, None
+        self._intake = ReceivedIntake(FROM_SMTP, self._beside())
         self._engine.proceed()
 
     def _beside(self) -> str:
-        """Beside what a large message may lie: on the filesystem that it will end up on."""
+        """A file on the filesystem where the message will end up: a large one lies there meanwhile."""
         for _, places in self._recipients:
             for place in places:
                 if isinstance(place, MboxPlace):
@@ -164,33 +179,33 @@ class ReceiveSession:
         return f"{self._addressing.root.path}/"
 
     def _message_chunk(self, event: events.MessageChunk) -> None:
-        if self._message is not None:
-            self._message.take(event.octets)
+        if self._intake is not None:
+            try:
+                self._intake.take(event.octets)
+            except (MailError, OSError) as error:
+                self._intake, self._problem = None, not_taken(error)  # gives memory and file back
 
     def _message_aborted(self, event: events.MessageAborted) -> None:
-        if self._message is not None:
-            self._message.body.close()
-            self._message = None
+        self._intake = None
         self._ports.log(f"message from {self._peer} dropped: {event.reason}")
 
     def _message_end(self, _: events.MessageEnd) -> None:
-        message, self._message = self._message, None
-        assert message is not None
-        message.end()
-        if message.problem is not None:
-            self._refuse(message, message.problem)
+        intake, self._intake = self._intake, None
+        envelope = self._envelope
+        assert envelope is not None
+        if intake is None:
+            assert self._problem is not None
+            self._ports.log(f"message from {self._peer} refused: {as_reply(self._problem)}")
+            self._answer([self._problem] * len(self._recipients), _ACCEPTED)
             return
-        stamp = self._stamp(message.envelope)
+        # Nothing is left for `intake.end`: the engine gives whole lines.
+        stamp = self._stamp(envelope)
         trace = received(stamp, self._recipients[0][0] if len(self._recipients) == 1 else "")
+        message = Received(envelope, intake.body)
         if self._ports.filter:
             self._examine(message, stamp.identity, trace)
         else:
             self._hand_over(message, stamp.identity, trace)
-
-    def _refuse(self, message: Incoming, problem: Reply) -> None:
-        message.body.close()
-        self._ports.log(f"message from {self._peer} refused: {problem}")
-        self._answer([problem] * len(self._recipients))
 
     def _stamp(self, envelope: Envelope) -> Stamp:
         return Stamp(
@@ -202,8 +217,8 @@ class ReceiveSession:
             date=clock.date_field(int(clock.now())),
         )
 
-    def _examine(self, message: Incoming, identity: str, trace: str) -> None:
-        """Show the message to the filter; what it prints goes on in its place, our Received included."""
+    def _examine(self, message: Received, identity: str, trace: str) -> None:
+        """Show the message to the filter. What it prints replaces the message, our Received included."""
         envelope, beside = message.envelope, self._beside()
         shown = "\n".join(recipient for recipient, _ in self._recipients)
 
@@ -211,25 +226,23 @@ class ReceiveSession:
             return content_filter.judge(ran, envelope, beside)
 
         def done(verdict: Verdict) -> None:
-            message.body.close()
             if verdict.warning:
                 self._ports.warn(verdict.warning)
             if verdict.message is not None:
                 self._hand_over(verdict.message, identity, "")
-            elif verdict.reply is not None:
-                self._ports.log(
-                    f"message {identity} from {self._peer}: the filter's verdict: {verdict.reply}"
-                )
-                self._answer([verdict.reply] * len(self._recipients))
-                self._resume()
+                return
+            reply = _DROPPED if verdict.error is None else as_reply(verdict.error)
+            self._ports.log(f"message {identity} from {self._peer}: the filter's verdict: {reply}")
+            self._answer([verdict.error] * len(self._recipients), _DROPPED)
+            self._resume()
 
         environment = content_filter.environment(envelope, self._peer, shown)
-        blocks = message_blocks(envelope, trace, message.body)
+        blocks = message_blocks(new_record(envelope.reverse_path, trace, message.body))
         self._ports.carriers.run(ProgramJob(self._ports.filter, environment, blocks, judge, done))
 
-    def _hand_over(self, message: Incoming, identity: str, trace: str) -> None:
+    def _hand_over(self, message: Received, identity: str, trace: str) -> None:
         envelope, body = message.envelope, message.body
-        # The engine's list has what RCPT said of DSNs; ours where the mail goes.
+        # The engine's list has what RCPT said of DSNs; ours has where the mail goes.
         places = [its for _, its in self._recipients]
         goals = list(zip(envelope.recipients, places, strict=True))
         loads = make_loads(message, identity, trace, goals, self._peer)
@@ -240,19 +253,18 @@ class ReceiveSession:
             if not loads or any(place not in failures for its in loads for place in its):
                 self._ports.accepted(Accepted(identity, envelope, shown, body))
             ok = Reply(250, "2.0.0", f"Ok: {identity}")
-            self._answer([worst([failures[p] for p in its if p in failures], ok) for its in places])
-            body.close()
+            self._answer([worst(failures[p] for p in its if p in failures) for its in places], ok)
             self._resume()
 
         Handover(self._ports.carriers, done).start(loads)
 
-    def _answer(self, replies: list[Reply]) -> None:
-        """A reply for each recipient in LMTP (RFC 2033 §4.2), one for all in SMTP: the worst."""
+    def _answer(self, failures: list[MailError | None], ok: Reply) -> None:
+        """A reply for each recipient in LMTP (RFC 2033 §4.2); in SMTP one for all, of the worst failure."""
         if self._engine.offer.lmtp:
-            self._engine.reply_each(replies)
+            self._engine.reply_each([as_reply(one) if one is not None else ok for one in failures])
         else:
-            refusals = [reply for reply in replies if not reply.is_completed]
-            self._engine.reply(worst(refusals, replies[0]))
+            failure = worst(one for one in failures if one is not None)
+            self._engine.reply(as_reply(failure) if failure is not None else ok)
 
 
 _HANDLERS: dict[type, Callable[[ReceiveSession, Any], None]] = {

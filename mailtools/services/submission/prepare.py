@@ -1,4 +1,4 @@
-"""Sending: messages from stdin or an mbox, their envelopes, the server they go to."""
+"""Messages to send, read from stdin or an mbox and made ready with their envelopes."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -13,6 +13,8 @@ from mailtools.services.transit.outgoing import Outgoing, Stamps, Wishes
 from mailtools.system import clock
 from mailtools.system.files import sources
 
+_BLOCK = 256 << 10  # octets a read
+
 
 class Unsendable(NamedTuple):
     """A message that could not be made ready, or the rest of a source that could not be read."""
@@ -22,7 +24,7 @@ class Unsendable(NamedTuple):
 
 
 def default_sender() -> str:
-    """Who sends where neither option nor header tells: $EMAIL, else user and host."""
+    """The sender if neither an option nor the header names one: $EMAIL, else user and host."""
     for spec in address.addr_specs(os.environ.get("EMAIL", "")):
         if grammar.is_mailbox(spec):
             return spec
@@ -32,7 +34,7 @@ def default_sender() -> str:
 
 @contextmanager
 def open_messages(mbox: str | None, wishes: Wishes) -> Iterator[Iterator[Outgoing | Unsendable]]:
-    """The message on stdin, or every message of *mbox* (``-``: stdin), made ready when it is its turn.
+    """The message on stdin, or every message of *mbox* (``-``: stdin), each made ready when it is asked for.
 
     Raises MissingInputError, BadDataError.
     """
@@ -46,7 +48,7 @@ def open_messages(mbox: str | None, wishes: Wishes) -> Iterator[Iterator[Outgoin
 
 @contextmanager
 def _named(mbox: str | None) -> Iterator[None]:
-    """Errors of an mbox tell which one."""
+    """Errors name the mbox they come from."""
     try:
         yield
     except (MissingInputError, BadDataError) as error:
@@ -54,7 +56,8 @@ def _named(mbox: str | None) -> Iterator[None]:
 
 
 def _from_stream(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | Unsendable]:
-    yield made_ready("standard input", outgoing.read_blocks(source.read), wishes)
+    blocks = iter(lambda: source.read(_BLOCK), b"")
+    yield made_ready("standard input", blocks, wishes, drops_postmark=True)
 
 
 def _from_mbox(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | Unsendable]:
@@ -64,14 +67,17 @@ def _from_mbox(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | Un
         for record in scan.records(source.read):
             yield made_ready(f"{source.name}: message {record.number}", record.message_chunks(), wishes)
     except (MailError, OSError) as error:
-        # Told when it is its turn: the message before is under way when this one is read.
+        # An item of its own, since the message before it may still be on its way.
         yield Unsendable(source.name, type(error)(f"{source.name}: {error}"))
 
 
-def made_ready(name: str, blocks: Iterable[bytes], wishes: Wishes) -> Outgoing | Unsendable:
+def made_ready(
+    name: str, blocks: Iterable[bytes], wishes: Wishes, drops_postmark: bool = False
+) -> Outgoing | Unsendable:
+    """Make one message ready, stamped with the time and a new Message-ID. *name*: what errors call it."""
     now = int(clock.now())
     stamps = Stamps(clock.date_field(now), f"<{clock.identity()}@{clock.host_name()}>")
     try:
-        return outgoing.prepare(name, blocks, wishes, stamps)
+        return outgoing.prepare(name, blocks, wishes, stamps, drops_postmark)
     except BadDataError as error:
         return Unsendable(name, error)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from mailtools.core.errors import CannotWriteError, ConfigurationError, MailError, TemporaryError
-from mailtools.core.mbox.record import make_postmark
 from mailtools.services.smtp_client.connection import Link
 from mailtools.services.smtp_client.transaction import transfer
 from mailtools.services.submission.prepare import Unsendable
@@ -171,15 +170,13 @@ def _filed(path: str, message: Outgoing) -> Uncopied | None:
 
 def file_copy(path: str, message: Outgoing) -> None:
     """Append *message* to the mbox *path*, with the Bcc that nobody else sees. Raises CannotWriteError."""
-    from mailtools.services.transit.mbox_form import Arriving
-    from mailtools.system import clock
-    from mailtools.system.mbox.appending import NewRecord, append_waiting
+    from mailtools.services.transit.mbox_form import MboxIntake, new_record
+    from mailtools.system.mbox.appending import append_waiting
 
-    arriving = Arriving(path)
-    arriving.take(message.head[:-2] + message.bcc + b"\r\n")
+    intake = MboxIntake(beside=path)
+    intake.take(message.head[:-2] + message.bcc + b"\r\n")
     for block in message.body.blocks():
-        arriving.take(block)
-    body = arriving.end()
-    postmark = make_postmark(message.reverse_path, clock.asctime(int(clock.now())))
-    append_waiting(os.path.realpath(os.path.expanduser(path)), [NewRecord(postmark, body)])
-    body.close()
+        intake.take(block)
+    intake.end()
+    record = new_record(message.reverse_path, "", intake.body)
+    append_waiting(os.path.realpath(os.path.expanduser(path)), [record])

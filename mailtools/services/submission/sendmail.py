@@ -1,18 +1,19 @@
-"""What becomes of a message that a program on this host hands in: into our mailboxes, or into the spool.
+"""Accept a message from a program on this host: deliver it into our mailboxes, or put it into the spool.
 
-The service behind `mailtools sendmail`. Octets and an envelope in; when `accept` returns, the message is on
-the disk for every recipient. Knows no option and no process.
+The service behind `mailtools sendmail`. Takes octets and an envelope; when `Post.accept` returns, the message
+is on the disk for every recipient. Knows no option and no process.
 
-Recipients of ours get it at once; who cannot get it now, lives elsewhere, or does not exist while others do,
-is one entry of the spool: the queue run tries again, sends it on, or tells the sender.
+Recipients of ours get the message at once. All others share one entry of the spool: recipients elsewhere,
+ours who cannot get it now, and ours who do not exist while others do. A queue run tries again, sends the
+message on, or tells the sender.
 
-Start-up is most of the run time here, so the usual case, a plain mbox or the spool, imports nothing but what
-it takes (no sockets, no threads, no patterns); a program to run or a large message imports the rest.
+Start-up is most of the run time here, so the usual case, a plain mbox or the spool, imports only what it
+needs (no sockets, no threads, no patterns); a program to run or a large message imports the rest.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
 from mailtools.core.errors import (
@@ -31,23 +32,30 @@ from mailtools.core.mbox.record import make_postmark
 from mailtools.core.message import submission, trace
 from mailtools.core.message.recipient import Recipient
 from mailtools.core.message.submission import SubmissionStamps
-from mailtools.services.transit.submitted import Message
+from mailtools.services.transit.intake import MAX_HEADER, Intake, IntakePolicy
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
 from mailtools.system.mbox import appending
 from mailtools.system.mbox.mailroot import MailRoot
 
 if TYPE_CHECKING:
-    from mailtools.services.delivery.addressing import Addressing, RefusedRecipientError
+    from mailtools.services.delivery.addressing import Addressing
     from mailtools.system.spool.spool import Spool
 
-_LOCK_TIMEOUT = 30.0  # seconds; then the queue goes on trying
+# A CR alone, which no server accepts, becomes a line end: output of progress bars, mailed by cron, has many.
+POLICY = IntakePolicy(
+    nul="the message holds a NUL, which mail cannot carry; encode it, or take it out",
+    large_header=f"the header is larger than {MAX_HEADER} octets; not sent",
+    cr_ends_line=True,
+    split=submission.split,
+)
+_LOCK_TIMEOUT = 30.0  # seconds; after that the message is queued
 _LOOK_AGAIN = 0.02  # seconds
-_MOST_NAMES = 1 << 20  # octets of a users file; in a larger one the users are looked for as a server does
+_MOST_NAMES = 1 << 20  # octets of a users file; a larger one is read as a server reads it
 
 
 class SendmailSettings(NamedTuple):
-    """What the configuration says."""
+    """The options of the configuration."""
 
     root: str = "~/Mail"
     spool: str = ""  # "": in the root
@@ -60,11 +68,39 @@ class SendmailSettings(NamedTuple):
     origin: str = ""  # the domain of names without one; "": the host's name
 
 
+class Message(NamedTuple):
+    """A message as read: LF."""
+
+    fields: bytes  # its header, without the empty line
+    body: Buffer  # whole lines
+
+
+def read_message(blocks: Iterable[bytes], beside: str = "", until_dot: bool = False) -> Message:
+    """The message in *blocks*. With *until_dot* a line of one dot ends it, and no more is read.
+
+    Raises BadDataError, OSError.
+    """
+    intake = Intake(POLICY._replace(until_dot=until_dot), beside)
+    for block in blocks:
+        intake.take(block)
+        if intake.is_ended:
+            break
+    return whole_message(intake)
+
+
+def whole_message(intake: Intake) -> Message:
+    """What *intake* took, its last line ended. Raises BadDataError, OSError."""
+    intake.end()
+    if not intake.ends_with_newline:
+        intake.body.append(b"\n")
+    return Message(intake.header, intake.body)
+
+
 class Submission(NamedTuple):
-    """What is said of a message beside its octets."""
+    """What the caller says of a message: its envelope, and values for fields that are missing."""
 
     recipients: tuple[str, ...]  # local@domain, see `Post.address`
-    from_header: bool = False  # those of To, Cc and Bcc as well
+    from_header: bool = False  # also send to the addresses of To, Cc and Bcc
     sender: str | None = None  # None: the user who runs us; "": the null reverse-path
     full_name: str = ""
     notify: str = ""  # RFC 3461 §4.1
@@ -73,7 +109,7 @@ class Submission(NamedTuple):
 
 
 class Handed(NamedTuple):
-    """A message that is on the disk."""
+    """A message that was accepted: it is on the disk for every recipient."""
 
     identity: str
     is_queued: bool  # something is left for the queue run
@@ -89,7 +125,7 @@ class Places(NamedTuple):
 
 
 class _Way(NamedTuple):
-    """One message's way: its envelope, and who gets it how."""
+    """A message under way: completed, with its envelope and its Received field."""
 
     message: Message
     submission: Submission
@@ -99,7 +135,7 @@ class _Way(NamedTuple):
 
 
 class Post:
-    """Accepts messages. *warn* is told what an operator should see."""
+    """Accepts messages. *warn* gets the texts that an operator should see."""
 
     def __init__(self, settings: SendmailSettings, warn: Callable[[str], None] = lambda _: None) -> None:
         self.settings = settings
@@ -113,12 +149,27 @@ class Post:
 
     @cached_property
     def addressing(self) -> "Addressing":
-        """Whose mail is it. Raises ConfigurationError."""
-        return open_local(self.settings, self.root, self.domains, self._warn)
+        """Who gets mail here. Opened at first use. Raises ConfigurationError."""
+        from mailtools.services.delivery.addressing import AddressingSettings, open_addressing
+
+        its = self.settings
+        return open_addressing(
+            AddressingSettings(
+                self.root,
+                its.users,
+                tuple(self.domains),
+                its.aliases,
+                its.alias_commands,
+                its.catch_all,
+                its.plus_delimiter,
+            ),
+            self.host,
+            self._warn,
+        )
 
     @cached_property
     def spool(self) -> "Spool":
-        """Where mail waits for a queue run."""
+        """Where mail waits for a queue run. Opened at first use."""
         from mailtools.system.spool.spool import Spool
 
         return Spool(self.settings.spool or os.path.join(self.root, ".spool"), self._warn)
@@ -126,14 +177,14 @@ class Post:
     # -- addresses -----------------------------------------------------------------------------------------
 
     def address(self, text: str) -> str:
-        """*text* with its domain: a name alone is one of ours. Raises BadDataError."""
+        """*text* as local@domain: a name alone gets our domain. Raises BadDataError."""
         address = text if "@" in text else f"{text}@{self.origin}"
         if not is_mailbox(address):
             raise _no_address(text)
         return address
 
     def addresses(self, text: str) -> list[str]:
-        """Those of an argument: one, or several between commas or spaces. Raises BadDataError."""
+        """The addresses in an argument, separated by commas or spaces. Raises BadDataError."""
         if not text.isprintable():
             raise _no_address(text)
         if not any(char in text for char in '"():;<>'):
@@ -142,7 +193,7 @@ class Post:
             return [text]
         from mailtools.core.message.address import addresses
 
-        # A header is read as best it can be; a recipient guessed out of an argument would be a stranger.
+        # `addresses` guesses at a broken header; a guess at a broken argument could reach a stranger.
         is_whole = not text.replace('\\"', "").count('"') % 2 and text.count("<") == text.count(">")
         found = addresses(text) if is_whole else []
         if not is_whole or any(not one.spec for one in found):
@@ -155,7 +206,7 @@ class Post:
         return domain in self.domains
 
     def places(self, address: str) -> "Places":
-        """Where mail for one of ours goes. Raises RefusedRecipientError, MailError, OSError."""
+        """Where mail for one of ours goes. Raises as `Addressing.places`."""
         local, _, domain = address.lower().rpartition("@")
         if not self.settings.aliases and _is_word(local) and self._is_user(local, domain):
             return Places((MailRoot(self.root).inbox(local),))
@@ -167,7 +218,7 @@ class Post:
         return Places(mboxes, elsewhere, len(found) > len(mboxes) + len(elsewhere))
 
     def _is_user(self, local: str, domain: str) -> bool:
-        """Tell whether *local* is a user without a doubt; else `addressing`, which reads all, has to say."""
+        """Tell whether *local* is certainly a user. If not, `addressing`, which reads everything, decides."""
         path = os.path.expanduser(self.settings.users) or os.path.join(self.root, "users")
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -182,9 +233,9 @@ class Post:
     # -- one message ---------------------------------------------------------------------------------------
 
     def accept(self, message: Message, given: Submission, user: "User") -> Handed:
-        """Take *message*: when this returns it is durable, and *message* can be closed.
+        """Take *message*: it is durable when this returns.
 
-        Raises BadDataError, RefusedError (a loop), UnknownRecipientError (nobody of them exists),
+        Raises BadDataError, RefusedError (a mail loop), UnknownRecipientError (no recipient exists),
         CannotWriteError.
         """
         if submission.hops(message.fields) > submission.MAX_HOPS:
@@ -225,9 +276,9 @@ class Post:
     # -- our mailboxes -------------------------------------------------------------------------------------
 
     def _deliver(self, way: _Way, recipients: Sequence[str]) -> tuple[str, ...]:
-        """Deliver to those of ours; who is left for the spool. Raises as `accept`."""
+        """Deliver to the recipients of ours; return those left for the spool. Raises as `accept`."""
         local = [address for address in recipients if self.is_local(address)]
-        if not local or "SUCCESS" in way.submission.notify:  # who wants to hear of success is told by a run
+        if not local or "SUCCESS" in way.submission.notify:  # a queue run sends that report
             return tuple(recipients)
         places: dict[str, Places] = {}
         failed: dict[str, MailError] = {}
@@ -255,18 +306,12 @@ class Post:
         except ConfigurationError:
             raise
         except MailError as error:
-            return error
+            return _refusal(address, error) if error.status else error
         except OSError as error:
             return CannotWriteError(f"{address}: {error.filename}: {error.strerror}")
-        except Exception as error:
-            from mailtools.services.delivery.addressing import RefusedRecipientError
-
-            if not isinstance(error, RefusedRecipientError):
-                raise
-            return _refusal(address, error)
 
     def _into_mboxes(self, way: _Way, places: dict[str, Places]) -> dict[str, MailError]:
-        """Append to each mbox once, whoever shares it; what went wrong, by recipient."""
+        """Append to each mbox once, even if recipients share it. Returns the errors by recipient."""
         shared: dict[str, list[str]] = {}
         for address, its in places.items():
             for path in its.mboxes:
@@ -278,19 +323,16 @@ class Post:
                 _append(path, appending.NewRecord(self._head(way, addresses), body))
             except MailError as error:
                 failed |= dict.fromkeys(addresses, error)
-            finally:
-                if body is not way.message.body:
-                    body.close()
         return failed
 
     def _head(self, way: _Way, addresses: Sequence[str]) -> bytes:
-        """Postmark and header, with the empty line behind it."""
+        """The head of the record for *addresses*: postmark, trace fields, header, empty line."""
         postmark = make_postmark(way.reverse_path, clock.asctime(int(clock.now())))
         ours = (trace.delivery_fields(way.reverse_path, addresses) + way.received).encode()
-        return postmark + ours + quoting.quote(quoting.quote_state(way.message.fields)) + b"\n"
+        return postmark + ours + quoting.quote_message(way.message.fields, len(way.message.fields)) + b"\n"
 
     def _by_program(self, way: _Way, addresses: Sequence[str]) -> dict[str, MailError]:
-        """The same with programs among the places; what aliases send elsewhere is queued on the way."""
+        """As `_into_mboxes`, with programs among the places. Queues what aliases send elsewhere."""
         from mailtools.services.delivery.blocking import LocalMail
         from mailtools.services.transit.outgoing import Outgoing
 
@@ -332,39 +374,11 @@ class Post:
 
 
 class User(NamedTuple):
-    """Who runs us."""
+    """The user who runs the program."""
 
     number: int
     name: str
     full_name: str = ""
-
-
-def open_local(
-    settings: SendmailSettings, root: str, domains: frozenset[str], warn: Callable[[str], None]
-) -> "Addressing":
-    """Whose mail is it: as `queue_service.open_local`, for one message. Raises ConfigurationError."""
-    from mailtools.services.delivery.addressing import Addressing
-
-    path = os.path.expanduser(settings.users) if settings.users else os.path.join(root, "users")
-    users = aliases = None
-    if settings.users or os.path.exists(path):
-        from mailtools.system.users.users_file import Users
-
-        users = Users(path, warn)
-    if settings.aliases:
-        from mailtools.services.delivery.addressing import open_aliases
-
-        aliases = open_aliases(settings.aliases, warn)
-    return Addressing(
-        MailRoot(root),
-        domains=domains,
-        users=users,
-        aliases=aliases,
-        commands=settings.alias_commands,
-        catch_all=settings.catch_all,
-        plus_delimiter=settings.plus_delimiter,
-        relays=True,
-    )
 
 
 def _no_address(text: str) -> BadDataError:
@@ -372,7 +386,7 @@ def _no_address(text: str) -> BadDataError:
 
 
 def is_mailbox(address: str) -> bool:
-    """Tell whether *address* is local@domain; of plain ones without a pattern."""
+    """Tell whether *address* is local@domain. Plain addresses need no import of `re`."""
     local, _, domain = address.rpartition("@")
     if address.isascii() and all(map(_is_label, domain.split("."))) and all(map(_is_word, local.split("."))):
         return True
@@ -390,14 +404,18 @@ def _is_label(text: str) -> bool:
     return text.replace("-", "").isalnum() and text[0] != "-" != text[-1]
 
 
-def _refusal(address: str, refused: "RefusedRecipientError") -> MailError:
-    if refused.reply.is_transient:
-        return TemporaryError(f"{address}: {refused}")
-    return UnknownRecipientError(f"{address}: {refused}")
+def _refusal(address: str, error: MailError) -> MailError:
+    from mailtools.services.delivery.failures import explained
+
+    kind = TemporaryError if isinstance(error, TemporaryError) else UnknownRecipientError
+    return kind(f"{address}: {explained(error)}")
 
 
 def raise_worst(failed: dict[str, MailError]) -> None:
-    """Nobody got it: raise what says why, unless the queue may do better later."""
+    """Raise the error of a message that no recipient got, unless the queue may deliver it later.
+
+    Raises CannotWriteError, UnknownRecipientError.
+    """
     errors = list(failed.values())
     for error in errors:
         if isinstance(error, CannotWriteError):
@@ -407,7 +425,7 @@ def raise_worst(failed: dict[str, MailError]) -> None:
 
 
 def _append(path: str, record: appending.NewRecord) -> None:
-    """Raises CannotWriteError, LockTimeoutError."""
+    """Append, waiting for the lock for 30 s. Raises CannotWriteError, LockTimeoutError."""
     deadline = clock.monotonic() + _LOCK_TIMEOUT
     while not appending.append(path, [record]):
         if clock.monotonic() > deadline:
@@ -416,7 +434,7 @@ def _append(path: str, record: appending.NewRecord) -> None:
 
 
 def quoted(body: Buffer, beside: str) -> Buffer:
-    """*body* as an mbox holds it; the same one where nothing is to be quoted."""
+    """*body* with its From lines quoted: the same buffer if it has none. Raises CannotWriteError."""
     if body.is_in_memory:
         octets = b"".join(body.blocks())
         lines = quoting.quote(octets)
@@ -425,16 +443,16 @@ def quoted(body: Buffer, beside: str) -> Buffer:
         found = Buffer(beside)
         found.append(lines)
         return found
-    from mailtools.services.transit.outgoing import whole_lines
+    from mailtools.services.transit.mbox_form import MboxIntake
 
-    found = Buffer(beside)
+    intake = MboxIntake(beside=beside, in_header=False)
     try:
-        for lines in whole_lines(body.blocks()):
-            found.append(quoting.quote(lines))
+        for block in body.blocks():
+            intake.take(block)
+        intake.end()
     except OSError as error:
-        found.close()
         raise CannotWriteError(f"{beside}: {error.strerror}") from error
-    return found
+    return intake.body
 
 
 def _after(head: bytes, body: Buffer) -> Iterator[bytes]:

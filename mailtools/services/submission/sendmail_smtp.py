@@ -1,8 +1,7 @@
 """SMTP on a program's own pipes (``sendmail -bs``): a user of this host hands mail in, as with any option.
 
-The engine is that of the server; who may be written to, and where it goes, is as in
-services/submission/sendmail. Every recipient is taken but names of ours that nobody has. Octets come and go
-through two functions.
+The engine is the server's; recipients and their places are those of services/submission/sendmail. Every
+recipient is accepted but names of ours that nobody has. Octets come and go through two functions.
 """
 
 from collections.abc import Callable
@@ -20,12 +19,12 @@ from mailtools.core.smtp.offer import SmtpOffer
 from mailtools.core.smtp.reply import Reply
 from mailtools.core.smtp.server import SmtpServerEngine
 from mailtools.core.wire import eol
-from mailtools.services.delivery.addressing import RefusedRecipientError
-from mailtools.services.submission.sendmail import Post, Submission, User
-from mailtools.services.transit.submitted import read_message
-from mailtools.system.files.buffer import Buffer
+from mailtools.services.delivery.failures import as_reply
+from mailtools.services.submission.sendmail import POLICY, Post, Submission, User, whole_message
+from mailtools.services.transit.intake import Intake
 
 _BLOCK = 64 << 10
+_POLICY = POLICY._replace(to_lf=eol.to_lf)  # the engine has checked that CRLF ends each line
 _OK = Reply(250, "2.1.0", "Ok")
 _RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
 _DISK_FULL = Reply(452, "4.3.1", "Insufficient system storage")
@@ -39,8 +38,8 @@ class SendmailSession:
         self._user = user
         self._engine = SmtpServerEngine(SmtpOffer(post.host))
         self._envelope = events.Envelope("", (), "", "")
-        self._octets = Buffer()
-        self._problem: Reply | None = None
+        self._intake = Intake(_POLICY)
+        self._problem: Reply | None = None  # why the message under way is refused
         self.queued = False
 
     def run(self, read: Callable[[int], bytes], write: Callable[[bytes], None]) -> None:
@@ -86,8 +85,6 @@ class SendmailSession:
             address = self._post.address(address)
             if self._post.is_local(address):
                 self._post.places(address)
-        except RefusedRecipientError as refused:
-            return refused.reply
         except (MailError, OSError) as error:
             return _reply(error)
         return _RECIPIENT_OK
@@ -95,13 +92,12 @@ class SendmailSession:
     def _keep(self, octets: bytes) -> None:
         if self._problem is None:
             try:
-                self._octets.append(eol.to_lf(octets))
-            except OSError:
-                self._problem = _DISK_FULL
+                self._intake.take(octets)
+            except (MailError, OSError) as error:
+                self._problem = _reply(error)
 
     def _forget(self) -> None:
-        self._octets.close()
-        self._octets = Buffer()
+        self._intake = Intake(_POLICY)
         self._problem = None
 
     def _accept(self) -> Reply:
@@ -115,11 +111,7 @@ class SendmailSession:
                 ret=envelope.ret,
                 envid=envelope.envid,
             )
-            message = read_message(self._octets.blocks())
-            try:
-                accepted = self._post.accept(message, given, self._user)
-            finally:
-                message.body.close()
+            accepted = self._post.accept(whole_message(self._intake), given, self._user)
         except (MailError, OSError) as error:
             return _reply(error)
         self.queued |= accepted.is_queued
@@ -127,9 +119,9 @@ class SendmailSession:
 
 
 def _common(wishes: list[str]) -> str:
-    """One NOTIFY for all: what anybody's asks for."""
+    """One NOTIFY for all recipients: everything that one of them asks for (RFC 3461 §4.1)."""
     words = [word for wish in wishes for word in wish.split(",") if word]
-    if "" in wishes or not words:  # who says nothing hears of failures
+    if "" in wishes or not words:  # without NOTIFY, failures are reported
         words = [word for word in words if word != "NEVER"]
         words += ["FAILURE"] if words else []
     elif any(word != "NEVER" for word in words):
@@ -138,6 +130,8 @@ def _common(wishes: list[str]) -> str:
 
 
 def _reply(error: MailError | OSError) -> Reply:
+    if isinstance(error, MailError) and error.status:
+        return as_reply(error)  # addressing's refusal of a recipient
     if isinstance(error, OSError | DiskFullError):
         return _DISK_FULL
     if isinstance(error, CannotWriteError):

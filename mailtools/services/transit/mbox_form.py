@@ -1,102 +1,123 @@
-"""A message that was fetched, on its way into an mbox: LF, From lines and the mbox's own fields quoted.
+"""The form that a message has in an mbox: written from octets as they come, and read back.
 
-Whole where it is small, in pieces where it is not: then it lies in a nameless file beside the mbox. Knows no
-server. Nothing is added to a message and nothing is refused: a bare CR stays, a bare LF is a line end.
+LF line ends, From lines and the mbox's own header fields quoted (core/mbox/quoting), a postmark and trace
+fields before it, an empty line behind it. Everything that stores a message writes this form here. Knows no
+protocol.
 """
 
 import re
 from collections.abc import Iterator
 
 from mailtools.core.mbox import quoting, scan
-from mailtools.core.mbox.record import make_postmark
+from mailtools.core.mbox.record import SEPARATOR, make_postmark
 from mailtools.core.message import address, header
 from mailtools.core.smtp import grammar
 from mailtools.core.wire import eol
+from mailtools.services.transit.intake import Intake, IntakePolicy
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
 from mailtools.system.mbox.appending import NewRecord
 
 _RETURN_PATH = re.compile(rb"Return-Path: <([a-zA-Z0-9.=_+-]{1,64}@[a-zA-Z0-9.-]{1,255})>\r?\n")
-_LONG_LINE = 64 << 10  # octets; a longer line goes on before its end is there
-_MAX_HEADER = 1 << 20  # octets; behind them a header is taken for body
+
+
+def _to_lf(octets: bytes) -> bytes:
+    """CRLF to LF. A CR that no LF follows stays; the usual octets, which hold none, are converted faster."""
+    lines = eol.to_lf(octets)
+    return lines if eol.to_crlf(lines) == octets else octets.replace(b"\r\n", b"\n")
+
+
+ANY_OCTETS = IntakePolicy(to_lf=_to_lf)  # nothing is refused
 
 
 def stored(octets: bytes) -> bytes:
-    """A whole message (CRLF) as an mbox holds it, ending with a line end."""
+    """A whole message (CRLF) in mbox form, ending with a line end. As `MboxIntake`, for small messages."""
     lines = _to_lf(octets)
     if not lines.endswith(b"\n"):
         lines += b"\n"
     stop = _header_end(lines)
-    head = lines[:stop]
-    own = quoting.quote_state(head)
-    return quoting.quote(lines if own is head else own + lines[stop:])
+    return quoting.quote_message(lines, len(lines) if stop < 0 else stop)
 
 
-class Arriving:
-    """A large message, in pieces cut anywhere. *beside*: the mbox it is for."""
+class MboxIntake(Intake):
+    """The intake of a message into an mbox: `body` holds header and body in mbox form."""
 
-    def __init__(self, beside: str) -> None:
-        self.body = Buffer(beside)
-        self._in_header = True
-        self._held = b""  # octets that are no whole line yet, or no whole header
-        self._inside = False  # the line that is held was begun in the body already
+    def __init__(self, policy: IntakePolicy = ANY_OCTETS, beside: str = "", in_header: bool = True) -> None:
+        """*in_header*: whether the octets begin with a header. Otherwise as `Intake`."""
+        super().__init__(policy, beside)
+        self._in_header = in_header
 
-    def take(self, piece: bytes) -> None:
-        """Add octets (CRLF). Raises OSError where the disk is full."""
-        held = self._held + piece
-        stop = held.rfind(b"\n") + 1
-        if not stop and len(held) > _LONG_LINE:
-            stop = len(held) - held.endswith(b"\r")  # its LF may come with the next piece
-        self._held = held[stop:]
-        if stop:
-            self._append(held[:stop])
-
-    def end(self) -> Buffer:
-        """The message is whole."""
-        if self._held or self._in_header:
-            self._append(self._held, is_last=True)
-        if self._inside:
-            self.body.append(b"\n")
-        return self.body
-
-    def _append(self, octets: bytes, is_last: bool = False) -> None:
-        lines = octets.replace(b"\r\n", b"\n")
-        if self._in_header:
-            ends = is_last or b"\n\n" in lines or lines.startswith(b"\n") or len(octets) > _MAX_HEADER
-            if not ends:
-                self._held = octets + self._held
-                return
-            self._in_header = False
-            stop = _header_end(lines)
-            lines = quoting.quote_state(lines[:stop]) + lines[stop:]
-        if not lines:
+    def _take_lines(self, lines: bytes) -> None:
+        if self._in_line:
+            # The rest of a long line: neither a From line nor a field begins within a line.
+            start = lines.find(b"\n") + 1 or len(lines)
+            if self._in_header:
+                self._check_header(lines[:start], is_whole=False)
+            self.body.append(lines[:start])
+            lines = lines[start:]
+        if not self._in_header:
+            self.body.append(quoting.quote(lines))
             return
-        start = lines.find(b"\n") + 1 or len(lines) if self._inside else 0
-        self.body.append(lines[:start] + quoting.quote(lines[start:]))
-        self._inside = not lines.endswith(b"\n")
+        stop = _header_end(lines)
+        is_first = not self.body.size
+        if stop < 0:
+            self._check_header(lines, is_whole=False)
+            self.body.append(quoting.quote_message(lines, len(lines)))
+        else:
+            self._in_header = False
+            self._check_header(lines[:stop], is_whole=is_first)
+            self.body.append(quoting.quote_message(lines, stop))
+
+    def _check_header(self, lines: bytes, is_whole: bool) -> None:
+        """Refuse a message for some *lines* of its header. Raises BadDataError."""
+
+    def _finish(self) -> None:
+        if self._in_line:
+            self.body.append(b"\n")
 
 
-def record(body: Buffer, seconds: float) -> NewRecord:
-    """The record for an mbox. *seconds*: when the message arrived, since the epoch."""
-    head = next(body.blocks(), b"")[: 64 << 10]
-    return NewRecord(make_postmark(_sender(head), clock.asctime(int(seconds))), body)
+def _header_end(lines: bytes) -> int:
+    """Where the header ends in whole *lines* of it, its last line end counted; -1 where it goes on.
+
+    It ends at its first empty line.
+    """
+    if lines.startswith(b"\n"):
+        return 0
+    return lines.find(b"\n\n") + 1 or -1
 
 
-def message_blocks(body: Buffer) -> Iterator[bytes]:
-    """The message alone, LF, as it was before it was quoted."""
-    blocks = iter([b"From - Thu Jan  1 00:00:00 1970\n"])
+# -- records -----------------------------------------------------------------------------------------------
 
-    def joined() -> Iterator[bytes]:
-        yield from blocks
-        yield from body.blocks()
-        yield b"\n"
 
-    pieces = joined()
-    return next(scan.records(lambda _: next(pieces, b""))).message_chunks()
+def new_record(reverse_path: str, trace: str, body: Buffer, seconds: float | None = None) -> NewRecord:
+    """The record for an mbox. *trace*: our trace fields, LF; *body*: the message in mbox form.
+
+    *seconds*: when the message arrived, since the epoch; None: now.
+    """
+    moment = clock.asctime(int(clock.now() if seconds is None else seconds))
+    return NewRecord(make_postmark(reverse_path, moment) + trace.encode(), body)
+
+
+def fetched_record(body: Buffer, seconds: float) -> NewRecord:
+    """The record of a message without an envelope: its header tells the reverse-path."""
+    return new_record(_sender(next(body.blocks(), b"")[: 64 << 10]), "", body, seconds)
+
+
+def record_blocks(record: NewRecord) -> Iterator[bytes]:
+    """A record as it lies in an mbox, with the empty line behind it."""
+    yield record.head
+    yield from record.body.blocks()
+    yield SEPARATOR
+
+
+def message_blocks(record: NewRecord) -> Iterator[bytes]:
+    """The message of a record, with its trace fields: LF, as it was before it was quoted."""
+    blocks = record_blocks(record)
+    return next(scan.records(lambda _: next(blocks, b""))).message_chunks()
 
 
 def summary(body: Buffer) -> dict[str, str]:
-    """From and Subject, for a person."""
+    """The fields From and Subject, decoded, by lower-case name."""
     from mailtools.core.message import words
 
     head = next(body.blocks(), b"")
@@ -105,19 +126,9 @@ def summary(body: Buffer) -> dict[str, str]:
     return {name.lower(): words.decode(value or b"") for name, value in found}
 
 
-def _to_lf(octets: bytes) -> bytes:
-    lines = eol.to_lf(octets)
-    return lines if eol.to_crlf(lines) == octets else octets.replace(b"\r\n", b"\n")
-
-
-def _header_end(lines: bytes) -> int:
-    """Where the header ends, its last line end counted; it ends at its first empty line."""
-    return 0 if lines.startswith(b"\n") else lines.find(b"\n\n") + 1 or len(lines)
-
-
 def _sender(head: bytes) -> str:
-    """The reverse-path where the message tells it, else who wrote it."""
-    usual = _RETURN_PATH.match(head)  # at the top, as who delivered it wrote it: 2 us instead of 20
+    """The reverse-path if the header has it, else the author's address; "" if it has neither."""
+    usual = _RETURN_PATH.match(head)  # at the top, where final delivery writes it: 2 us instead of 20
     if usual:
         return usual[1].decode()
     head = head[: header.body_offset(head)]

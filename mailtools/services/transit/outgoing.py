@@ -1,14 +1,14 @@
 """A message made ready to be sent: its octets checked, its header completed, its envelope found.
 
-Octets come in (LF or CRLF, in blocks of any size), an `Outgoing` comes out. The body is never changed; of the
-header only what must be: Bcc goes, Date and Message-ID come where they are missing (RFC 6409 §8). Knows no
+Octets come in (LF or CRLF, in blocks of any size), an `Outgoing` comes out. The body is never changed. In the
+header, Bcc is removed, and Date and Message-ID are added where they are missing (RFC 6409 §8). Knows no
 connection.
 
-Memory: a message of more than 256 KiB lies in a nameless file meanwhile, for all of it must have been seen
-before its first octet may go: a bare CR or NUL anywhere stops it, and SIZE and BODY tell what is to come.
+The whole message is read before its first octet is sent: a bare CR or a NUL anywhere refuses it, and the
+parameters SIZE and BODY of MAIL describe all of it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from mailtools.core.errors import BadDataError
@@ -16,47 +16,44 @@ from mailtools.core.message import address, header
 from mailtools.core.message.recipient import Recipient
 from mailtools.core.smtp import grammar
 from mailtools.core.wire import eol
+from mailtools.services.transit.intake import LONG_LINE, MAX_HEADER, Intake, IntakePolicy
 from mailtools.system.files.buffer import Buffer
 
-MAX_HEADER = 1 << 20  # octets
-MAX_LINE = 998  # octets without CRLF (RFC 5321 §4.5.3.1.6)
-_LONGEST_KEPT = 1 << 20  # octets of a line without end that are gathered before they go on
-_BLOCK = 256 << 10
 _MAX_RECODED = 64 << 20  # octets; re-encoding holds a message in memory
 
 
 class MessageBody(Protocol):
-    """Octets that can be read more than once."""
+    """Octets that can be read more than once. A Buffer is one; see there who closes it."""
 
     size: int
 
     def blocks(self) -> Iterator[bytes]:
-        """All of them, in blocks."""
+        """All octets from the first, in blocks."""
 
     def close(self) -> None:
-        """Give back what they lie in."""
+        """Give memory and file back. A second call does nothing."""
 
 
 class Outgoing(NamedTuple):
     """One message and its envelope."""
 
-    name: str  # how people are told which one it is
+    name: str  # what messages to people call it
     reverse_path: str
     recipients: tuple[Recipient, ...]
     head: bytes  # the header and its empty line, CRLF
     body: MessageBody  # LF
     size: int  # octets as sent, dots not stuffed
     needs_8bit: bool
-    needs_utf8: bool  # the header; addresses tell for themselves
+    needs_utf8: bool  # because of the header; the addresses may need it too (RFC 6531)
     has_long_line: bool
     ret: str = ""  # RFC 3461 §4.3: "", FULL or HDRS
     envid: str = ""  # RFC 3461 §4.4, in xtext
     author: str = ""  # the first address of From
-    bcc: bytes = b""  # the Bcc fields that were taken out, CRLF: for the sender's own copy
-    may_recode: bool = True  # where a server takes 7 bits only (RFC 6152)
+    bcc: bytes = b""  # the Bcc fields that were removed, CRLF: for the sender's own copy
+    may_recode: bool = True  # for a server without 8BITMIME (RFC 6152)
 
     def blocks(self) -> Iterator[bytes]:
-        """The message as sent: CRLF, its last line ended, whole lines but for very long ones."""
+        """The message as sent: CRLF, the last line ended. A block: whole lines, or a piece of a long one."""
         yield self.head
         block = b"\n"
         for block in whole_lines(self.body.blocks()):
@@ -66,16 +63,16 @@ class Outgoing(NamedTuple):
 
 
 class Wishes(NamedTuple):
-    """What the caller asked for."""
+    """What the caller asks for."""
 
     recipients: tuple[str, ...] = ()
-    from_header: bool = False  # recipients of the header, in addition to those
+    from_header: bool = False  # also send to the recipients that the header names
     sender: str | None = None  # None: the From field; "": the null reverse-path
     fallback_sender: str = ""
     notify: str = ""  # RFC 3461 §4.1: "", NEVER, or some of SUCCESS,FAILURE,DELAY
     ret: str = ""
     envid: str = ""  # in xtext
-    body: str = "auto"  # 7bit: re-encoded in any case; 8bit: in none
+    body: str = "auto"  # "7bit": always re-encode 8-bit parts; "8bit": never; "auto": if the server needs it
 
 
 class Stamps(NamedTuple):
@@ -85,12 +82,14 @@ class Stamps(NamedTuple):
     message_id: str
 
 
-def prepare(name: str, blocks: Iterable[bytes], wishes: Wishes, stamps: Stamps) -> Outgoing:
-    """Read a message to its end and make it ready.
+def prepare(
+    name: str, blocks: Iterable[bytes], wishes: Wishes, stamps: Stamps, drops_postmark: bool = False
+) -> Outgoing:
+    """Read a message to its end and make it ready to be sent.
 
-    Raises BadDataError where SMTP cannot carry it or nobody is named to get it.
+    Raises BadDataError where SMTP cannot carry the message or nobody is named to get it.
     """
-    intake = _Intake(name)
+    intake = Intake(_policy(name, drops_postmark))
     for block in blocks:
         intake.take(block)
     intake.end()
@@ -115,11 +114,7 @@ def prepare(name: str, blocks: Iterable[bytes], wishes: Wishes, stamps: Stamps) 
         bcc=eol.to_crlf(b"".join(b"Bcc: %s\n" % value for value in header.values(intake.header, "Bcc"))),
         may_recode=wishes.body != "8bit",
     )
-    if wishes.body != "7bit" or not message.needs_8bit:
-        return message
-    recoded = to_7bit(message)
-    message.body.close()
-    return recoded
+    return to_7bit(message) if wishes.body == "7bit" and message.needs_8bit else message
 
 
 def to_7bit(message: Outgoing) -> Outgoing:
@@ -139,87 +134,22 @@ def to_7bit(message: Outgoing) -> Outgoing:
     return message._replace(head=head, body=body, size=size, needs_8bit=False, has_long_line=False)
 
 
-def read_blocks(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """The octets of a stream; a postmark before the message is dropped, as sendmail(8) does."""
-    first = read(_BLOCK)
-    while first.startswith(b"From "[: len(first)]) and b"\n" not in first and (more := read(_BLOCK)):
-        first += more
-    yield first.partition(b"\n")[2] if first.startswith(b"From ") else first
-    while block := read(_BLOCK):
-        yield block
+def _policy(name: str, drops_postmark: bool) -> IntakePolicy:
+    return IntakePolicy(
+        nul=f"{name}: holds a NUL, which SMTP cannot carry; not sent",
+        bare_cr=f"{name}: holds a CR that no LF follows, which SMTP cannot carry; not sent",
+        large_header=f"{name}: the header is larger than {MAX_HEADER} octets; not sent",
+        drops_postmark=drops_postmark,
+        measures=True,
+        split=_split,
+    )
 
 
-class _Intake:
-    """Takes blocks as they come; checks and keeps them."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._rest = b""
-        self._header: bytes | None = b""
-        self.header = b""  # LF, without the empty line
-        self.body = Buffer()
-        self.lines = 0
-        self.is_ascii = True
-        self.has_long_line = False
-        self.ends_with_newline = True
-
-    def take(self, block: bytes) -> None:
-        """Take octets. Raises BadDataError."""
-        block = self._rest + block if self._rest else block
-        cut = block.rfind(b"\n") + 1
-        if not cut and len(block) > _LONGEST_KEPT:
-            cut = len(block) - block.endswith(b"\r")
-            self.has_long_line = True
-        self._rest = block[cut:]
-        if cut:
-            self._lines(block[:cut])
-
-    def end(self) -> None:
-        """The message is whole. Raises BadDataError."""
-        if self._rest:
-            self.ends_with_newline = False
-            rest, self._rest = self._rest, b""
-            self._lines(rest)
-        if self._header is not None:
-            self._split(self._header)
-
-    def _lines(self, octets: bytes) -> None:
-        if b"\0" in octets:
-            raise BadDataError(f"{self._name}: holds a NUL, which SMTP cannot carry; not sent")
-        if b"\r" in octets:
-            octets = octets.replace(b"\r\n", b"\n")
-            if b"\r" in octets:
-                raise BadDataError(
-                    f"{self._name}: holds a CR that no LF follows, which SMTP cannot carry; not sent"
-                )
-        self.has_long_line = self.has_long_line or eol.has_line_over(octets, MAX_LINE + 1)
-        if self._header is None:
-            self._keep(octets)
-            return
-        self._header += octets
-        if header.body_offset(self._header) < len(self._header):
-            self._split(self._header)
-        elif len(self._header) > MAX_HEADER:
-            raise BadDataError(f"{self._name}: the header is larger than {MAX_HEADER} octets; not sent")
-
-    def _split(self, octets: bytes) -> None:
-        start = header.body_offset(octets)
-        self._header = None
-        self.header = (
-            octets[:start].removesuffix(b"\n") if octets[:start].endswith(b"\n\n") else octets[:start]
-        )
-        if self.header == b"\n":
-            self.header = b""
-        if self.header and not self.header.endswith(b"\n"):
-            self.header += b"\n"
-            self.ends_with_newline = True
-        if octets[start:]:
-            self._keep(octets[start:])
-
-    def _keep(self, octets: bytes) -> None:
-        self.lines += octets.count(b"\n")
-        self.is_ascii = self.is_ascii and octets.isascii()
-        self.body.append(octets)
+def _split(octets: bytes) -> tuple[bytes, int]:
+    """A message that does not begin with a field is all body."""
+    start = header.body_offset(octets)
+    fields = octets[:start]
+    return (fields[:-1] if fields == b"\n" or fields.endswith(b"\n\n") else fields), start
 
 
 def _complete(fields: bytes, stamps: Stamps) -> bytes:
@@ -247,7 +177,7 @@ def _recipients(name: str, fields: bytes, wishes: Wishes) -> tuple[str, ...]:
 
 
 def is_address(text: str) -> bool:
-    """Tell whether an envelope may hold *text*; an argument that was no UTF-8 it may not."""
+    """Tell whether an envelope may hold *text*: not the surrogates of an argument that was not UTF-8."""
     return grammar.is_mailbox(text) and text.encode(errors="replace").decode() == text
 
 
@@ -268,7 +198,7 @@ def _reverse_path(name: str, author: str, wishes: Wishes) -> str:
 
 
 def _is_utf8(head: bytes) -> bool:
-    """Tell whether the header is one of RFC 6532: not ASCII, but UTF-8 (other 8-bit headers are just old)."""
+    """Tell whether the header is 8-bit and UTF-8 (RFC 6532). Other 8-bit headers are older than that RFC."""
     if head.isascii():
         return False
     try:
@@ -279,12 +209,15 @@ def _is_utf8(head: bytes) -> bool:
 
 
 def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same octets cut at line ends: dots are stuffed at the begin of each block."""
+    """The same octets, cut at line ends, because dots are stuffed at the start of each block.
+
+    A line of more than `LONG_LINE` octets may be cut within.
+    """
     rest = b""
     for block in blocks:
         octets = rest + block if rest else block
         cut = octets.rfind(b"\n") + 1
-        if cut or len(octets) < _LONGEST_KEPT:
+        if cut or len(octets) <= LONG_LINE:
             rest = octets[cut:]
             octets = octets[:cut]
         else:

@@ -1,7 +1,7 @@
-"""Octets on their way: in memory while they are few, in a nameless file once they are many.
+"""Octets on their way: in memory up to 256 KiB, beyond that in a nameless file.
 
-The file (O_TMPFILE) lies on the filesystem they will end up on, has no name that anybody could guess, and
-is gone with the process. Spilling at 256 KiB keeps 1,000 sessions within 256 MiB.
+The file (O_TMPFILE) lies on the filesystem where the octets will end up, has no name that anybody could
+guess, and is gone with the process. Spilling at 256 KiB keeps 1,000 sessions within 256 MiB.
 """
 
 import os
@@ -12,19 +12,24 @@ _BLOCK = 256 << 10
 
 
 class Buffer:
-    """Octets appended in blocks, read back in blocks as often as wanted."""
+    """Octets appended in blocks, and read back in blocks any number of times.
+
+    Who closes a buffer: nobody has to. Its memory and its file are given back with the last reference to it.
+    Code that keeps a reference for longer than it needs the octets (a message that was sent, in a loop over
+    messages) calls `close`; only the last user may do so, since a closed buffer is empty.
+    """
 
     __slots__ = ("_beside", "_blocks", "_file", "size")
 
     def __init__(self, beside: str = "") -> None:
-        """*beside*: a file that they will end up in, or beside."""
+        """*beside*: a file on the filesystem where the octets will end up; "": that of temporary files."""
         self.size = 0
         self._beside = beside
         self._blocks: list[bytes] = []
         self._file = -1
 
     def append(self, octets: bytes) -> None:
-        """Raises OSError where the disk is full."""
+        """Add *octets* at the end. Raises OSError where the disk is full."""
         self.size += len(octets)
         if self._file < 0 and self.size <= SPILL_AT:
             self._blocks.append(octets)
@@ -49,19 +54,25 @@ class Buffer:
 
     @property
     def is_in_memory(self) -> bool:
-        """True while no file was needed."""
+        """Tell whether the octets are in memory; otherwise they are in a file."""
         return self._file < 0
 
     def close(self) -> None:
-        """Give memory and file back; may be called again."""
+        """Give memory and file back. A second call does nothing."""
         self._blocks = []
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
+    def __del__(self) -> None:
+        self.close()
+
 
 class Measured:
-    """Blocks as they pass; what they hold is known when they are through. The last line gets its end."""
+    """Passes blocks on and measures them; a last line without a line end gets one.
+
+    `octets`, `lines` and `is_ascii` hold for all blocks once the iteration is over.
+    """
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._blocks = blocks
@@ -92,7 +103,7 @@ def _nameless_file(directory: str) -> int:
     place = directory or tempfile.gettempdir()
     try:
         return os.open(place, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except (OSError, AttributeError):  # a filesystem or system that has none
+    except (OSError, AttributeError):  # a filesystem or a system without O_TMPFILE
         descriptor, name = tempfile.mkstemp(prefix=".mailtools-", dir=place)
         os.unlink(name)
         return descriptor

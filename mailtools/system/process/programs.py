@@ -44,7 +44,7 @@ class ProgramJob(NamedTuple, Generic[T]):
     command: str
     environment: Mapping[str, str]
     message: Iterable[bytes]
-    judge: Callable[[Ran], T]  # in the program's thread; it closes the output
+    judge: Callable[[Ran], T]  # called in the program's thread
     done: Callable[[T], None]  # in the loop's thread, with the result of *judge*
 
 
@@ -83,14 +83,17 @@ class Programs:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            try:
-                ran = self._run(job)
-            except OSError as error:
-                ran = Ran(-1, Buffer(), f"{error.strerror or error}")
-            except Exception as error:
-                ran = Ran(-1, Buffer(), f"{type(error).__name__}: {error}")
-            outcome = job.judge(ran)
+            outcome = job.judge(self.ran(job))
             self._post(lambda j=job, o=outcome: j.done(o))  # type: ignore[misc]
+
+    def ran(self, job: ProgramJob[Any]) -> Ran:
+        """Run the program of *job* in this thread, and wait for its end. Raises nothing."""
+        try:
+            return self._run(job)
+        except OSError as error:
+            return Ran(-1, Buffer(), f"{error.strerror or error}")
+        except Exception as error:
+            return Ran(-1, Buffer(), f"{type(error).__name__}: {error}")
 
     def _run(self, job: ProgramJob[Any]) -> Ran:
         values = {name: _shortened(value) for name, value in job.environment.items()}

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from mailtools.core.errors import ConfigurationError
+from mailtools.core.errors import ConfigurationError, MailError
 from mailtools.services.delivery.addressing import (
     Addressing,
     MboxPlace,
     PipePlace,
-    RefusedRecipientError,
     check_catch_all,
     open_aliases,
 )
+from mailtools.services.delivery.failures import as_reply
 from mailtools.system.mbox.mailroot import MailRoot
 from mailtools.system.users.users_file import Users
 
@@ -43,9 +43,9 @@ class House:
         return found
 
     def refusal(self, recipient: str) -> str:
-        with pytest.raises(RefusedRecipientError) as refused:
+        with pytest.raises(MailError) as refused:
             self.addressing.places(recipient)
-        return f"{refused.value.reply.code} {refused.value.reply.enhanced}"
+        return f"{as_reply(refused.value).code} {refused.value.status}"
 
 
 def test_users(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ import pytest
 from mailtools.core.message.recipient import Recipient
 from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.schedule import DAY, Schedule
+from mailtools.services.delivery.addressing import AddressingSettings, open_addressing
 from mailtools.services.queue import service
 from mailtools.services.queue.courier import Courier
 from mailtools.services.queue.runner import Orders, Runner
-from mailtools.services.queue.service import Leaving, Local
+from mailtools.services.queue.service import Leaving
 from mailtools.system import clock
 from mailtools.system.spool.spool import Spool
 from tests.servers import eventually
@@ -47,7 +48,9 @@ class Queue:
     def runner(
         self, *routes: str, schedule: Schedule = AT_ONCE, timeout: float = 20.0, **orders: object
     ) -> Runner:
-        local = service.open_local(Local(str(self.root), domains=["here.test"]), self.warned.append)
+        local = open_addressing(
+            AddressingSettings(str(self.root), domains=["here.test"]), "host.test", self.warned.append
+        )
         leaving = Leaving(
             routes, resolver="127.0.0.1:1", timeout=timeout, orders=Orders(schedule, **orders)  # type: ignore[arg-type]
         )  # fmt: skip

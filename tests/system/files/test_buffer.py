@@ -38,6 +38,17 @@ def test_a_file_is_given_back(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_file_is_given_back_with_the_last_reference(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    one = Buffer(str(tmp_path / "in.mbox"))
+    one.append(b"x" * (SPILL_AT + 1))
+    blocks = one.blocks()
+    del one
+    assert sum(map(len, blocks)) == SPILL_AT + 1
+    del blocks
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_memory_does_not_grow_with_the_message(tmp_path: Path) -> None:
     one = Buffer(str(tmp_path / "in.mbox"))
     tracemalloc.start()

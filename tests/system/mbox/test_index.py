@@ -111,7 +111,7 @@ def test_an_append_under_way_is_waited_for(path: Path) -> None:
 
     buffer = Buffer(str(path))
     buffer.append(mbox_form.stored(number(10)))
-    batch = appending.Append(str(path), [mbox_form.record(buffer, 0)])
+    batch = appending.Append(str(path), [mbox_form.fetched_record(buffer, 0)])
     assert batch.begin()
     os.write(batch.descriptor, b"From half@a.test Thu Aug 22 12:00:00 2002\nSubject: ha")
     found: list[list[str]] = []
@@ -134,7 +134,7 @@ def test_half_an_append_of_a_killed_process_is_not_shown(path: Path) -> None:
 
         buffer = Buffer(str(path))
         buffer.append(mbox_form.stored(number(10, 9000)))
-        batch = appending.Append(str(path), [mbox_form.record(buffer, 0)])
+        batch = appending.Append(str(path), [mbox_form.fetched_record(buffer, 0)])
         batch.begin()
         os.write(batch.descriptor, batch.records[0].head + b"Subject: ha")
         os._exit(0)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailtools.core.errors import BadDataError
-from mailtools.services.transit.submitted import MAX_HEADER, read_message
+from mailtools.services.submission.sendmail import read_message
+from mailtools.services.transit.intake import MAX_HEADER
 
 
 def taken(blocks: list[bytes], until_dot: bool = False) -> bytes:
