@@ -101,8 +101,8 @@ def test_a_client_learns_replies_or_that_the_server_is_broken(pieces: list[bytes
 def test_what_a_client_sends_a_server_gets(lines: list[bytes], cuts: list[int]) -> None:
     message = b"".join(line + b"\r\n" for line in lines)
     client = SmtpClient()
-    client.mail("a@b")
-    client.rcpt("c@d")
+    client.command("MAIL", "FROM:<a@b>")
+    client.command("RCPT", "TO:<c@d>")
     client.command("DATA")
     client.message_chunk(message)
     client.end_message()

@@ -1,13 +1,6 @@
-"""What the queue needs of its store: a directory (system/spool/spool), or a database.
+"""The states of a queued message, and a message as a look at the queue shows it."""
 
-A lease is the right to deliver one message: while it is held nobody else gets one. It ends with `close` and
-with its holder: a store that cannot see its holders die lets leases expire.
-"""
-
-from collections.abc import Iterable, Iterator, Sequence
-
-from mailtools.core.lean import TYPE_CHECKING, Any, NamedTuple, Protocol
-from mailtools.core.queue.envelope import QueueEnvelope
+from mailtools.core.lean import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from mailtools.core.queue.journal import QueueEntry
@@ -20,43 +13,3 @@ class Listed(NamedTuple):
 
     entry: "QueueEntry"
     state: str  # INCOMING, DEFERRED, HOLD; ACTIVE: it is being delivered now
-
-
-class Lease(Protocol):
-    """The right to deliver one message."""
-
-    entry: "QueueEntry"
-
-    def message(self) -> Iterator[bytes]:
-        """The message in blocks, LF. Raises BadDataError where it is not what was accepted."""
-
-    def record(self, records: Sequence[dict[str, Any]]) -> None:
-        """Write what happened into the journal; `entry` tells so then. Raises CannotWriteError."""
-
-    def reschedule(self, due: float) -> None:
-        """Have it tried again at *due*, seconds since the epoch. Raises CannotWriteError."""
-
-    def finish(self) -> None:
-        """All is done: the message leaves the queue."""
-
-    def move(self, state: str) -> None:
-        """Put it on HOLD, or back among the DEFERRED. Raises CannotWriteError."""
-
-    def close(self) -> None:
-        """Give the lease back; after `finish` too."""
-
-
-class Store(Protocol):
-    """A queue."""
-
-    def add(self, envelope: QueueEnvelope, blocks: Iterable[bytes]) -> QueueEnvelope:
-        """Keep a message, durably; the envelope as kept. Raises CannotWriteError, DiskFullError."""
-
-    def ready(self, now: float) -> Iterator[str]:
-        """The ids of the messages that may be due: new ones first, then by the due time noted."""
-
-    def claim(self, identity: str) -> Lease | None:
-        """A lease; None where the message is gone, on hold, or leased by another."""
-
-    def query(self, identities: Sequence[str] = ()) -> Iterator[Listed]:
-        """All messages, or these, as they stand."""

@@ -71,14 +71,6 @@ class SmtpClient:
         self._out.append(line.encode("utf-8") + b"\r\n")
         self._awaited.append(verb)
 
-    def mail(self, reverse_path: str, parameters: str = "") -> None:
-        """MAIL FROM; *parameters* as in ``SIZE=42 BODY=8BITMIME``."""
-        self.command("MAIL", f"FROM:<{reverse_path}> {parameters}".rstrip())
-
-    def rcpt(self, recipient: str) -> None:
-        """RCPT TO."""
-        self.command("RCPT", f"TO:<{recipient}>")
-
     def message_chunk(self, octets: bytes) -> None:
         """A part of the message after a 354, canonical, dots not stuffed.
 

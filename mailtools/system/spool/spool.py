@@ -309,7 +309,7 @@ class Spool:
 
 
 class SpoolLease:
-    """A message that this process alone may deliver, until `close` (core/queue/store)."""
+    """A message that this process alone may deliver, until `close`."""
 
     def __init__(self, spool: Spool, descriptor: int, state: str, entry: "QueueEntry") -> None:
         self.entry = entry

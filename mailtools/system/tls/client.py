@@ -29,9 +29,6 @@ class Policy(NamedTuple):
     fingerprint: str = ""  # SHA-256 of the certificate; if given, nothing else is checked
 
 
-UNVERIFIED = Policy(is_verified=False)
-
-
 class ClientTls(MemoryTls):
     """The client side of TLS for one connection. *host*: the server's name or address."""
 

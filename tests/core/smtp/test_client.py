@@ -23,7 +23,7 @@ def client(*said: bytes) -> SmtpClient:
 def test_replies_come_in_the_order_of_commands() -> None:
     engine = client(b"220 hi\r\n")
     engine.command("EHLO", "x")
-    engine.mail("a@b", "SIZE=1")
+    engine.command("MAIL", "FROM:<a@b> SIZE=1")
     assert engine.data_to_send() == b"EHLO x\r\nMAIL FROM:<a@b> SIZE=1\r\n"
     engine.receive_data(b"250-h\r\n250-SIZE 10\r\n250 pipelining\r\n250 2.1.0 ")
     assert engine.next_event() == Replied("", Reply(220, "", "hi"))
@@ -63,7 +63,7 @@ def test_421_may_come_at_any_time() -> None:
 @pytest.mark.parametrize("bad", ["a\r\nRCPT TO:<b@c>", "a\nb", "a\rb", "a\0b"])
 def test_no_command_is_two_lines(bad: str) -> None:
     with pytest.raises(LocalProtocolError):
-        SmtpClient().rcpt(bad)
+        SmtpClient().command("RCPT", f"TO:<{bad}>")
 
 
 @pytest.mark.parametrize(

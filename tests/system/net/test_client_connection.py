@@ -19,7 +19,9 @@ from mailtools.system.net import client_connection
 from mailtools.system.net.client_connection import LostConnectionError, Pump, connect, connect_unix
 from mailtools.system.net.transcript import Transcript
 from mailtools.system.tls.certificates import Certificates, self_signed
-from mailtools.system.tls.client import UNVERIFIED, ClientTls, Policy
+from mailtools.system.tls.client import ClientTls, Policy
+
+UNVERIFIED = Policy(is_verified=False)
 
 
 @contextmanager

@@ -10,8 +10,10 @@ from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.errors import ConfigurationError
 from mailtools.system.tls import client as client_
 from mailtools.system.tls.certificates import Certificates, self_signed
-from mailtools.system.tls.client import UNVERIFIED, ClientTls, Policy, fingerprint_digits
+from mailtools.system.tls.client import ClientTls, Policy, fingerprint_digits
 from mailtools.system.tls.layer import TlsLayer
+
+UNVERIFIED = Policy(is_verified=False)
 
 
 @pytest.fixture(scope="module")
