@@ -128,12 +128,13 @@ class ScriptedPop3(ScriptedServer):
                 wire.say("", b"+OK\r\n")
                 wire.start_tls()
                 continue
+            if verb == "QUIT":  # removed before the answer (RFC 1939 §6): who has it may look at once
+                for number in marked:
+                    self.messages.pop(number, None)
             wire.say(verb, self.answer(verb, argument, there, marked))
             if verb == "AUTH":
                 self.commands.append(wire.line()) if " " not in argument else None
             if verb == "QUIT":
-                for number in marked:
-                    self.messages.pop(number, None)
                 return
 
     def answer(self, verb: str, argument: str, there: dict[int, bytes], marked: set[int]) -> bytes:
