@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mailtools.services.mailbox.snapshot import Maildrop
+from mailtools.services.mailbox.snapshot import Snapshot
 from mailtools.services.transit import mbox_form
 from mailtools.system.files.buffer import Buffer
 from mailtools.system.mbox import appending, index
@@ -29,17 +29,14 @@ def number(n: int, size: int = 100) -> bytes:
     return head + b"x" * 70 + b"\r\n" + b"y\r\n" * (size // 3)
 
 
-def open_drop(path: Path) -> Maildrop:
-    return Maildrop(str(path), index.open_box(str(path)))
+def open_drop(path: Path) -> Snapshot:
+    return Snapshot(str(path), index.open_box(str(path)))
 
 
-def shown(drop: Maildrop, n: int) -> bytes | None:
-    """Message *n* (from 0), dots unstuffed."""
-    blocks = drop.message(n)
-    if blocks is None:
-        return None
-    octets = b"".join(blocks)
-    return re.sub(rb"(?m)^\.", b"", octets)
+def shown(drop: Snapshot, n: int) -> bytes | None:
+    """Message *n* (from 0)."""
+    found = drop.message(n)
+    return found if found is None or isinstance(found, bytes) else b"".join(found)
 
 
 def subjects(path: Path) -> list[str]:

@@ -68,7 +68,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "wire": _BASE | {"engine"},
         "message": _BASE | {"wire"},
         "mbox": _BASE | {"wire"},
-        "auth": _BASE | {"wire"},
+        "auth": _BASE | {"engine", "wire"},
         "queue": _PROTOCOL,
         "smtp": _PROTOCOL,
         "pop3": _PROTOCOL,
@@ -187,7 +187,6 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "core/auth/dialogue",
         "core/pop3/server",
         "core/smtp/server",
-        "core/wire/conversation",
         "core/pop3/events",
         "core/smtp/events",
         "core/smtp/offer",
@@ -211,7 +210,6 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
     "tests/system/mbox and tests/properties test it through index, snapshot and appending": (
         "core/mbox/catalog",
         "core/mbox/quoting",
-        "core/wire/dots",
         "core/wire/eol",
     ),
     "every parser's tests use it": (

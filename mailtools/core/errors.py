@@ -64,3 +64,7 @@ class PolicyError(MailError):
 
 class ConfigurationError(MailError):
     """The options or the configuration file ask for something impossible."""
+
+
+class CommandError(Exception):
+    """A client's command that a server refuses; it never leaves the protocol's engine, which answers it."""

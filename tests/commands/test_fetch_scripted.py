@@ -13,7 +13,7 @@ from mailtools.commands.output.fetched import FetchReport
 from mailtools.services.fetch import run
 from mailtools.services.fetch.collect import MboxSink
 from mailtools.services.fetch.remote import FetchTarget, FetchWishes
-from tests.boxes import number, subjects
+from tests.boxes import number, open_drop, shown, subjects
 from tests.scripted import Rule, ScriptedImap, ScriptedPop3, ScriptedServer
 from tests.servers import eventually, mailtools
 
@@ -296,11 +296,8 @@ def test_odd_messages_come_as_they_are(protocol: str, tmp_path: Path) -> None:
     )
     with server:
         assert fetch(server, tmp_path / "box").returncode == 0
-    from mailtools.services.mailbox.snapshot import Maildrop
-    from mailtools.system.mbox import index
-
-    drop = Maildrop(str(tmp_path / "box"), index.open_box(str(tmp_path / "box")))
-    found = [re.sub(rb"(?m)^\.", b"", b"".join(drop.message(n) or ())) for n in range(len(drop))]
+    drop = open_drop(tmp_path / "box")
+    found = [shown(drop, n) for n in range(len(drop))]
     assert found == [m if m.endswith(b"\n") else m + b"\r\n" for m in odd]
 
 

@@ -363,20 +363,21 @@ class Driver:
         if engine.is_closed:
             return
         if isinstance(event, FindKeys):
-            engine.answer(None if refuses else Found(KEYS, "nonce"))
+            engine.answer(event, None if refuses else Found(KEYS, "nonce"))
         elif isinstance(event, CheckPassword):
-            engine.answer(None if refuses else event.password == "secret")
-        elif isinstance(event, events.MessageEnd) and self.offer.lmtp:
-            engine.reply_each([POSITIVE] * len(engine.accepted))
+            engine.answer(event, None if refuses else event.password == "secret")
+        elif isinstance(event, events.MessageEnd):
+            reply = self.chance.choice(REFUSALS) if refuses else POSITIVE
+            engine.answer(event, [reply] * (len(engine.accepted) if self.offer.lmtp else 1))
         elif refuses:
-            engine.reply(self.chance.choice(REFUSALS))
+            engine.answer(event, self.chance.choice(REFUSALS))
         elif isinstance(event, GATES):
             engine.mechanisms = ("PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS")
             if isinstance(event, events.MessageStart):
                 self.message = 0
-            engine.proceed()
+            engine.answer(event, None)
         else:
-            engine.reply(Reply(220, "", "hello") if isinstance(event, events.Connected) else POSITIVE)
+            engine.answer(event, Reply(220, "", "hello") if isinstance(event, events.Connected) else POSITIVE)
 
     def look(self, event: events.Event) -> None:
         """What is to hold of events, whatever the octets were."""

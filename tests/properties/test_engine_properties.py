@@ -14,9 +14,10 @@ from mailtools.core.smtp.offer import SmtpOffer
 from mailtools.core.smtp.reply import Reply
 from mailtools.core.smtp.server import SmtpServerEngine
 from mailtools.core.wire import dots, eol
+from mailtools.core.wire.dots import Stuffer
 from mailtools.core.wire.reader import Reader
 
-QUESTIONS = (events.Connected, events.MailFrom, events.RcptTo, events.MessageEnd)
+QUESTIONS = (events.Connected, events.MailFrom, events.RcptTo)
 GATES = (events.Hello, events.MessageStart, events.Quit)
 PIECES = [
     b"EHLO x\r\n", b"MAIL FROM:<a@b>\r\n", b"RCPT TO:<c@d>\r\n", b"DATA\r\n", b".\r\n", b"..x\r\n", b"text\r\n",
@@ -57,13 +58,15 @@ def run(data: bytes, cuts: list[int]) -> tuple[list[object], bytes]:
             ):
                 event = events.MessageChunk(found.pop().octets + event.octets)  # type: ignore[attr-defined]
             found.append(event)
-            if isinstance(event, QUESTIONS):
-                engine.reply(Reply(250, "2.0.0", "Ok"))
+            if isinstance(event, events.MessageEnd):
+                engine.answer(event, [Reply(250, "2.0.0", "Ok")])
+            elif isinstance(event, QUESTIONS):
+                engine.answer(event, Reply(250, "2.0.0", "Ok"))
             elif isinstance(event, GATES):
                 engine.mechanisms = ("PLAIN", "LOGIN")
-                engine.proceed()
+                engine.answer(event, None)
             elif isinstance(event, CheckPassword):
-                engine.answer(event.password == "x")
+                engine.answer(event, event.password == "x")
         said += engine.data_to_send()
         assert engine.buffered <= 400 + (end or 0) - (start or 0)
     assert engine.is_closed
@@ -115,10 +118,10 @@ def test_what_a_client_sends_a_server_gets(lines: list[bytes], cuts: list[int]) 
 @given(LINES)
 def test_dots_round_trip(lines: list[bytes]) -> None:
     message = b"".join(line + b"\r\n" for line in lines)
-    assert dots.unstuff(dots.stuff(message)) == message
+    assert dots.unstuff(Stuffer()(message)) == message
     reader = Reader()
-    reader.feed(dots.stuff(message) + b".\r\nQUIT\r\n")
-    assert b"".join(block for block in dots.read_dotted(reader, 1000) if block) == dots.stuff(message)
+    reader.feed(Stuffer()(message) + b".\r\nQUIT\r\n")
+    assert b"".join(block for block in dots.read_dotted(reader, 1000) if block) == Stuffer()(message)
     assert reader.octets == b"QUIT\r\n"
 
 

@@ -1,25 +1,28 @@
-"""SASL mechanisms, the server's half, as generators; the protocol around them carries the octets.
+"""The server's half of the SASL mechanisms, as generators; the protocol around them carries the octets.
 
-A mechanism yields `Challenge` and is sent the response; it yields `CheckPassword` or `FindKeys` and is sent
-the answer of whoever knows the users; it returns the name of who logged in. Knows no base64 line, no reply
-code, no users. Owns RFC 4616 (PLAIN), LOGIN as clients speak it, the order of SCRAM's messages
-(RFC 5802 §5).
+A mechanism yields a `Challenge` and is sent the client's response. It yields `CheckPassword` or `FindKeys`
+and is sent the answer of the session, which knows the users. It returns the name of the user who logged in.
+This module knows neither base64 nor reply codes nor users. Owns RFC 4616 (PLAIN), LOGIN as clients use it,
+and the order of SCRAM's messages (RFC 5802 §5).
 
-Invariants: the authorization identity is the user's own or nothing (RFC 4616 §2): nobody acts for another.
+Invariant: the authorization identity is the user's own name or empty (RFC 4616 §2). Nobody acts for another
+user.
 """
 
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from mailtools.core.auth import scram
 from mailtools.core.auth.errors import AuthenticationError, MalformedError
+from mailtools.core.engine import Question
 
 MAX_RESPONSE = 12 << 10  # octets in base64, RFC 4954 §4: "12288 octets"
 _MAX_PASSWORD = 1024  # octets; hashing costs time by the octet
 
 
 class Challenge(NamedTuple):
-    """Say this, and send me the response."""
+    """Send these octets to the client, and give me its response."""
 
     octets: bytes
 
@@ -31,38 +34,44 @@ class LoginFailed(NamedTuple):
     reason: str  # for the log; the client is told the same whatever the reason (promise R7)
 
 
-class CheckPassword(NamedTuple):
-    """Is this the password of *name*? Answer with a bool."""
+class Found(NamedTuple):
+    """SCRAM keys, and a nonce that is new and cannot be guessed."""
+
+    keys: scram.Keys
+    nonce: str
+
+
+# The questions of every server engine about logins. The answer None means that nobody can tell at the moment.
+
+
+@dataclass(slots=True)
+class CheckPassword(Question[bool | None]):
+    """Is this the password of *name*?"""
 
     name: str
     password: str
 
 
-class CheckDigest(NamedTuple):
-    """Is *digest* that of *banner* and the password of *name* (APOP, RFC 1939 §7)? Answer with a bool."""
+@dataclass(slots=True)
+class CheckDigest(Question[bool | None]):
+    """Is *digest* made of *banner* and the password of *name* (APOP, RFC 1939 §7)?"""
 
     name: str
     banner: str
     digest: str
 
 
-class FindKeys(NamedTuple):
-    """What are the SCRAM keys of *name*? Answer with Found; unknown names have some too, that never fit."""
+@dataclass(slots=True)
+class FindKeys(Question[Found | None]):
+    """What are the SCRAM keys of *name*? A name that does not exist has keys too, which fit no password."""
 
     name: str
 
 
-class Found(NamedTuple):
-    """SCRAM keys, and a nonce that was never used and cannot be guessed."""
-
-    keys: scram.Keys
-    nonce: str
-
-
-Question = Challenge | CheckPassword | FindKeys
-Answer = bytes | bool | Found  # the response to a challenge, or what a question asks for
-Mechanism = Generator[Question, Answer, str]  # returns the user's name
-Bindings = Mapping[str, bytes]  # channel bindings of the TLS below, by their registered names
+MechanismStep = Challenge | CheckPassword | FindKeys
+MechanismAnswer = bytes | bool | Found  # the response to a challenge, or the answer to a question
+Mechanism = Generator[MechanismStep, MechanismAnswer, str]  # returns the user's name
+Bindings = Mapping[str, bytes]  # channel bindings of the TLS layer, by their registered names
 
 
 def plain(initial: bytes | None, _: Bindings) -> Mechanism:
@@ -86,7 +95,7 @@ def scram_sha_256(initial: bytes | None, bindings: Bindings) -> Mechanism:
 
 
 def scram_sha_256_plus(initial: bytes | None, bindings: Bindings) -> Mechanism:
-    """RFC 7677, bound to the TLS below."""
+    """RFC 7677, bound to the TLS layer."""
     return (yield from _scram(initial, bindings, plus=True))
 
 
@@ -100,7 +109,7 @@ def _scram(initial: bytes | None, bindings: Bindings, plus: bool) -> Mechanism:
     challenge = scram.server_first(first, found.nonce, keys)
     octets = yield from _ask(challenge)
     binding = bindings.get(first.gs2.partition(",")[0].removeprefix("p="), b"")
-    # RFC 4954 §4 has no data with success: the server's proof is one more challenge, to be acknowledged.
+    # RFC 4954 §4 has no data with success: the server sends its proof as one more challenge.
     if (yield from _ask(scram.server_final(first, challenge, octets, keys, binding))):
         raise MalformedError("something after the last message")
     return first.name
@@ -114,7 +123,7 @@ MECHANISMS: dict[str, Callable[[bytes | None, Bindings], Mechanism]] = {
 }
 
 
-def _ask(challenge: bytes) -> Generator[Question, Answer, bytes]:
+def _ask(challenge: bytes) -> Generator[MechanismStep, MechanismAnswer, bytes]:
     response = yield Challenge(challenge)
     assert isinstance(response, bytes)
     return response
@@ -140,7 +149,7 @@ def _text(octets: bytes) -> str:
         text = octets.decode()
     except UnicodeDecodeError:
         raise MalformedError("not UTF-8") from None
-    if "\0" in text:  # hashes written in C would stop there: "a\0b" must not pass for "a"
+    if "\0" in text:  # hash functions written in C end at NUL: "a\0b" must not be taken for "a"
         raise MalformedError("NUL in a name or password")
     return text
 

@@ -1,79 +1,90 @@
-"""What the server's engine of POP3 tells its session. Questions want an answer before parsing goes on."""
+"""The events of the POP3 server's engine. A question needs an answer before the engine continues."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, LoginFailed
-
-
-class BannerWanted(NamedTuple):
-    """A question: what is the banner for APOP ("" for none)? The greeting goes out with it."""
-
-
-class MaildropWanted(NamedTuple):
-    """A question: may *user* have the maildrop? Answer with its Size, or with a Refusal."""
-
-    user: str
+from mailtools.core.engine import Question
+from mailtools.core.wire.conversation import NextBlock
 
 
 class MaildropSize(NamedTuple):
-    """How much there is: messages, and octets as RETR gives them."""
+    """The messages of a maildrop that are not marked as deleted, and their octets as RETR sends them."""
 
     messages: int
     octets: int
 
 
 class Refusal(NamedTuple):
-    """What cannot be, with its response code (RFC 2449 §8, RFC 3206), such as SYS/TEMP."""
+    """The answer to a command that cannot be executed, with its response code (RFC 2449 §8, RFC 3206)."""
 
     text: str
-    code: str = ""
+    code: str = ""  # such as SYS/TEMP
 
 
-class Stat(NamedTuple):
-    """A question: how much is there that is not marked? Answer with Size."""
+@dataclass(slots=True)
+class BannerWanted(Question[str]):
+    """A question: what is the banner for APOP ("" for none)? The greeting contains it."""
 
 
-class List(NamedTuple):
-    """A question: octets, or names, of one message (from 1) or all (0).
+@dataclass(slots=True)
+class MaildropWanted(Question[MaildropSize | Refusal]):
+    """A question: may *user* open the maildrop?"""
 
-    Answer with a text, all of its lines, or a Refusal.
-    """
+    user: str
+
+
+@dataclass(slots=True)
+class Stat(Question[MaildropSize]):
+    """A question: how large is the maildrop?"""
+
+
+@dataclass(slots=True)
+class ListAll(Question[bytes]):
+    """A question: what are the lines of LIST, or of UIDL with *names*?"""
+
+    names: bool
+
+
+@dataclass(slots=True)
+class ListOne(Question[str | Refusal]):
+    """A question: what is the line of LIST, or of UIDL with *names*, about message *number* (from 1)?"""
 
     number: int
     names: bool
 
 
-class Retrieve(NamedTuple):
-    """A question: message *number*, or its header and the first *lines* of its body.
-
-    Answer with (octets announced, blocks with the dots stuffed), or a Refusal.
-    """
-
-    number: int
-    lines: int | None = None
-
-
-class Delete(NamedTuple):
-    """A question: mark message *number*. Answer with "" or a Refusal."""
+@dataclass(slots=True)
+class Retrieve(Question[int | Refusal]):
+    """A question: what is the size of message *number* (from 1)? `NextBlock` asks for its octets."""
 
     number: int
 
 
-class Reset(NamedTuple):
-    """A question: take all marks back; answer with Size."""
+@dataclass(slots=True)
+class Delete(Question[Refusal | None]):
+    """A question: mark message *number* (from 1) as deleted."""
+
+    number: int
 
 
-class Update(NamedTuple):
-    """A question: remove what is marked, durably, and let the maildrop go. Answer with "" or a Refusal."""
+@dataclass(slots=True)
+class Reset(Question[MaildropSize]):
+    """A question: remove all marks. What is the size then?"""
+
+
+@dataclass(slots=True)
+class Update(Question[Refusal | None]):
+    """A question: remove the marked messages durably and close the maildrop."""
 
 
 class MaildropClosed(NamedTuple):
-    """The end, however it came: let the maildrop go, remove nothing."""
+    """The session ended, however that came: close the maildrop, remove nothing."""
 
-    fault: str = ""  # why an answer was cut, for the log
+    fault: str = ""  # why a message was not sent whole, for the log
 
 
 Event = (
-    BannerWanted | CheckDigest | CheckPassword | FindKeys | MaildropWanted | LoginFailed | Stat | List
-    | Retrieve | Delete | Reset | Update | MaildropClosed
+    BannerWanted | CheckDigest | CheckPassword | FindKeys | MaildropWanted | LoginFailed | Stat | ListAll
+    | ListOne | Retrieve | NextBlock | Delete | Reset | Update | MaildropClosed
 )  # fmt: skip

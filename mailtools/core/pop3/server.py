@@ -1,25 +1,25 @@
 """The server's half of POP3: octets in, events out, answers in, octets out.
 
-It keeps the three phases, the grammar and the limits. It knows no maildrop: what is in one, and what becomes
-of it, are questions. Owns RFC 1939; RFC 2449 (CAPA, response codes); RFC 2595 §4 (STLS); RFC 5034 (AUTH);
+It keeps the three states, the grammar and the limits. It knows no maildrop: it asks for the messages and what
+becomes of them. Owns RFC 1939; RFC 2449 (CAPA, response codes); RFC 2595 §4 (STLS); RFC 5034 (AUTH);
 RFC 6856 (UTF8); RFC 3206 (AUTH and SYS response codes).
 
-Invariants: an answer for every command, in order. Nothing is removed but by QUIT after a login. At STLS all
-that was said before is forgotten, octets that wait included.
+Invariants: each command gets one answer, in order. Messages are removed only by QUIT after a login. STLS
+discards all that was said before, and the octets that were received before TLS.
 """
 
 import re
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from mailtools.core.auth import dialogue, sasl
 from mailtools.core.auth.sasl import LoginFailed
-from mailtools.core.engine import RemoteProtocolError
+from mailtools.core.errors import CommandError
 from mailtools.core.pop3.events import (
     BannerWanted,
     Delete,
-    Event,
-    List,
+    ListAll,
+    ListOne,
     MaildropClosed,
     MaildropSize,
     MaildropWanted,
@@ -29,16 +29,14 @@ from mailtools.core.pop3.events import (
     Stat,
     Update,
 )
+from mailtools.core.pop3.top import Top
 from mailtools.core.wire.conversation import Conversation, Steps
-from mailtools.core.wire.reader import BareNewlineError, LineTooLongError
+from mailtools.core.wire.dots import Stuffer
 
 MAX_COMMAND = 255  # octets (RFC 2449 §4)
-_BATCH = 256 << 10  # octets of an answer until others have a turn
-_MAX_PASSWORD_LINE = 2048  # octets; longer passwords than a command may be long are in use
+_MAX_PASSWORD_LINE = 2048  # octets; passwords longer than RFC 2449 §4 allows a command are in use
 _NUMBER = re.compile(rb"[0-9]{1,10}")
 _DIGEST = re.compile(r"[0-9a-fA-F]{32}")
-# Browsers made to speak to us by a page (ALPACA).
-_HTTP = frozenset((b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"CONNECT"))
 _SECRET = (b"USER", b"PASS", b"APOP", b"AUTH")
 
 
@@ -47,29 +45,25 @@ class Pop3Offer(NamedTuple):
 
     host: str
     stls: bool = False
-    expire: str = "NEVER"  # what CAPA says of how long mail is kept
+    expire: str = "NEVER"  # how long mail is kept, as CAPA says it (RFC 2449 §6.7)
     login_delay: int = 0  # seconds between two logins, 0 for none
     max_errors: int = 50
     max_logins: int = 3
 
 
-class ProblemError(Exception):
-    """A command that cannot be: the sentence is the answer."""
+class Pop3CommandError(CommandError):
+    """A command that cannot be executed; its text is the answer."""
 
 
 class Pop3ServerEngine(Conversation):
-    """One session's engine. Who answers `BannerWanted` has set `mechanisms`; it may change at STLS."""
+    """The engine of one session.
+
+    The session sets `mechanisms` before it answers `BannerWanted`; what it returns may change after STLS.
+    """
 
     __slots__ = (
-        "_banner",
-        "_is_answering",
-        "_name",
-        "_user",
-        "errors_left",
-        "logins_left",
-        "mechanisms",
-        "offer",
-    )
+        "_banner", "_is_answering", "_name", "_user", "errors_left", "logins_left", "mechanisms", "offer",
+    )  # fmt: skip
 
     def __init__(self, offer: Pop3Offer) -> None:
         super().__init__()
@@ -78,70 +72,50 @@ class Pop3ServerEngine(Conversation):
         self.logins_left = offer.max_logins
         self.mechanisms: Callable[[], Sequence[str]]
         self._banner = ""
-        self._user = ""  # who is logged in
-        self._name = ""  # what USER said
+        self._user = ""  # the user who is logged in
+        self._name = ""  # the argument of USER
         self._is_answering = False  # within an answer of many lines
 
     @property
     def in_transaction(self) -> bool:
-        """True while something is asked, sent or removed: worth waiting for at the end."""
+        """True while a question waits or an answer is being sent: a server that stops waits for it."""
         return self._question is not None or self._is_answering
 
     def close_with(self, code: int, enhanced: str, text: str) -> None:
-        """Say an error at once and close, whatever is under way: then nothing is removed."""
+        """Answer with an error and close at once. Nothing is removed."""
         if not self.is_closed:
-            if not self._is_answering:  # within a message it would be taken for a line of it
+            if not self._is_answering:  # within a message the client would take it for a line of the message
                 self._error_line(text, "SYS/TEMP")
             self._end(text)
 
-    # -- the session, read from top to bottom ---------------------------------------------------------------
+    # -- the session ----------------------------------------------------------------------------------------
 
     def _session(self) -> Steps:
-        yield from self._ask(BannerWanted())
-        self._banner = str(self._answer or "")
+        self._banner = yield from self.ask(BannerWanted())
         self._ok(f"{self.offer.host} POP3 mailtools {self._banner}".rstrip())
-        while True:
-            if self.is_closed or self.wants_tls:
-                yield
-                continue
-            self._left -= 1
-            if not self._left:
-                yield from self._pause()
-            try:
-                line = yield from self._reader.read_line(_MAX_PASSWORD_LINE)
-            except LineTooLongError:
-                self._hear(b"(a line that is too long)\r\n")
-                self._wrong("line too long")
-                continue
-            except BareNewlineError:
-                self._hear(b"(a line with a bare LF)\r\n")
-                self._wrong("bare LF: a line ends with CRLF")
-                continue
-            verb, _, argument = line.partition(b" ")
-            verb = verb.upper()
-            if self.heard is not None:
-                self._hear(_masked(verb, line))
-            command = (_TRANSACTION if self._user else _AUTHORIZATION).get(verb)
-            if command is None or (len(line) > MAX_COMMAND - 2 and verb not in _SECRET):
-                self._unknown(verb)
-                continue
-            try:
-                steps = command(self, argument)
-                if steps is not None:
-                    yield from steps
-            except ProblemError as problem:
-                self._wrong(str(problem))
+        yield from self._commands(_MAX_PASSWORD_LINE)
 
-    def _unknown(self, verb: bytes) -> None:
-        if verb in _HTTP:
-            self._error_line("this is POP3, not HTTP")
-            self._end("the client speaks HTTP")
-        elif verb in _TRANSACTION:
-            self._wrong("log in first")
-        elif verb in _AUTHORIZATION:
-            self._wrong("logged in already")
-        else:
-            self._wrong("unknown command")
+    def _command(self, verb: bytes, argument: bytes, line: bytes) -> Steps | None:
+        command = (_TRANSACTION if self._user else _AUTHORIZATION).get(verb)
+        if command is not None and (len(line) <= MAX_COMMAND - 2 or verb in _SECRET):
+            return command(self, argument)
+        if verb in _TRANSACTION:
+            raise Pop3CommandError("log in first")
+        if verb in _AUTHORIZATION:
+            raise Pop3CommandError("logged in already")
+        raise Pop3CommandError("unknown command")
+
+    def _masked(self, verb: bytes, line: bytes) -> bytes:
+        return _masked(verb, line)
+
+    def _not_http(self) -> None:
+        self._error_line("this is POP3, not HTTP")
+
+    def _refuse(self, problem: CommandError) -> None:
+        self._wrong(str(problem))
+
+    def _broken_line(self, reason: str) -> None:
+        self._wrong(reason[:1].lower() + reason[1:])
 
     # -- answers --------------------------------------------------------------------------------------------
 
@@ -151,7 +125,7 @@ class Pop3ServerEngine(Conversation):
     def _error_line(self, text: str, code: str = "") -> None:
         self._out.append(f"-ERR {f'[{code}] ' if code else ''}{text}\r\n".encode(errors="replace"))
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refused(self, refusal: Refusal) -> None:
         self._error_line(refusal.text, refusal.code)
 
     def _wrong(self, text: str) -> None:
@@ -167,29 +141,6 @@ class Pop3ServerEngine(Conversation):
         if not self.is_closed:
             self._close()
             self._events.append(MaildropClosed(fault))
-
-    def _lines(self, first: str, blocks: Iterable[bytes]) -> Steps:
-        """An answer of many lines; *blocks* are whole but for very long lines, dots stuffed.
-
-        Where they cannot be had to the end the session ends, without the line that would say that they were.
-        """
-        self._ok(first)
-        self._is_answering = True
-        waiting = 0
-        try:
-            for block in blocks:
-                self._out.append(block)
-                waiting += len(block)
-                if waiting > _BATCH:
-                    waiting = 0
-                    yield from self._pause()
-                    if self.is_closed:
-                        return
-        except (OSError, RemoteProtocolError) as error:
-            self._end(str(error), str(error))
-            return
-        self._out.append(b".\r\n")
-        self._is_answering = False
 
     # -- AUTHORIZATION --------------------------------------------------------------------------------------
 
@@ -208,9 +159,9 @@ class Pop3ServerEngine(Conversation):
     def _do_stls(self, argument: bytes) -> None:
         _no(argument)
         if self.is_secure:
-            raise ProblemError("TLS is there already")
+            raise Pop3CommandError("TLS is there already")
         if not self.offer.stls:
-            raise ProblemError("STLS is not offered")
+            raise Pop3CommandError("STLS is not offered")
         self._ok("begin TLS")
         self._name = ""
         self._await_tls()
@@ -227,34 +178,34 @@ class Pop3ServerEngine(Conversation):
     def _do_pass(self, argument: bytes) -> Steps:
         self._require_login()
         if not self._name:
-            raise ProblemError("say USER first")
+            raise Pop3CommandError("say USER first")
         name, self._name = self._name, ""
         return self._check_pass(name, _text(argument, "PASS"))
 
     def _check_pass(self, name: str, password: str) -> Steps:
-        yield from self._ask(sasl.CheckPassword(name, password))
-        yield from self._verdict(name, self._answer, "wrong password or no such user")
+        is_right = yield from self.ask(sasl.CheckPassword(name, password))
+        yield from self._verdict(name, is_right, "wrong password or no such user")
 
     def _do_apop(self, argument: bytes) -> Steps:
         self._require_login()
         if not self._banner:
-            raise ProblemError("APOP is not offered")
+            raise Pop3CommandError("APOP is not offered")
         octets, _, digest = argument.rpartition(b" ")
         name = _text(octets, "APOP")
         shown = digest.decode("latin-1")
         if not _DIGEST.fullmatch(shown):
-            raise ProblemError("APOP takes a name and 32 hexadecimal digits")
+            raise Pop3CommandError("APOP takes a name and 32 hexadecimal digits")
         return self._check_apop(name, shown.lower())
 
     def _check_apop(self, name: str, digest: str) -> Steps:
-        yield from self._ask(sasl.CheckDigest(name, self._banner, digest))
-        yield from self._verdict(name, self._answer, "wrong digest or no such user")
+        is_right = yield from self.ask(sasl.CheckDigest(name, self._banner, digest))
+        yield from self._verdict(name, is_right, "wrong digest or no such user")
 
-    def _verdict(self, name: str, is_right: object, reason: str) -> Steps:
+    def _verdict(self, name: str, is_right: bool | None, reason: str) -> Steps:
         if is_right:
             yield from self._log_in(name.lower())
         elif is_right is None:
-            self._error_line("no login can be checked now, try again later", "SYS/TEMP")
+            self._error_line(_NOT_NOW, "SYS/TEMP")
         else:
             self._failed(name, reason)
 
@@ -267,40 +218,27 @@ class Pop3ServerEngine(Conversation):
         return self._auth(argument.strip(b" "))
 
     def _auth(self, argument: bytes) -> Steps:
-        outcome = yield from dialogue.dialogue(_Sasl(self), argument)
+        outcome = yield from dialogue.exchange(self, self.mechanisms(), b"+ ", argument)
         if outcome.how == dialogue.DONE:
             yield from self._log_in(outcome.user)
         elif outcome.how == dialogue.WRONG:
             self._failed(outcome.user, outcome.reason)
         elif outcome.how == dialogue.NOT_NOW:
-            self._error_line("no login can be checked now, try again later", "SYS/TEMP")
+            self._error_line(_NOT_NOW, "SYS/TEMP")
         elif outcome.how == dialogue.CANCELLED:
             self._error_line("cancelled")
         elif outcome.how == dialogue.NOT_OFFERED:
             self._wrong("mechanism not offered")
+        elif outcome.how == dialogue.BROKEN_LINE:
+            self._wrong("a response that is too long or broken")
         else:
             self._wrong(f"bad response: {outcome.reason}")
-
-    def challenge(self, line: bytes) -> Generator[None, None, bytes]:
-        """Send a challenge and read the response: for the SASL dialogue. Raises ProblemError."""
-        self._out.append(b"+ " + line + b"\r\n")
-        try:
-            response = yield from self._reader.read_line(dialogue.MAX_LINE)
-        except (LineTooLongError, BareNewlineError):
-            raise ProblemError("a response that is too long or broken") from None
-        self._hear(b"*\r\n" if response == b"*" else b"***\r\n")
-        return response
-
-    def consult(self, question: Event) -> Generator[None, None, object]:
-        """Ask who knows the users: for the SASL dialogue."""
-        yield from self._ask(question)
-        return self._answer
 
     def _require_login(self) -> None:
         if not self.mechanisms():
             if self.offer.stls and not self.is_secure:
-                raise ProblemError("say STLS first: a password could be overheard")
-            raise ProblemError("nobody can log in here")
+                raise Pop3CommandError("say STLS first: a password could be overheard")
+            raise Pop3CommandError("nobody can log in here")
 
     def _failed(self, user: str, reason: str) -> None:
         self._events.append(LoginFailed(user, reason))
@@ -310,12 +248,12 @@ class Pop3ServerEngine(Conversation):
             self.close_with(0, "", "too many failed logins, closing")
 
     def _log_in(self, user: str) -> Steps:
-        yield from self._ask(MaildropWanted(user))
-        if isinstance(self._answer, MaildropSize):
+        answer = yield from self.ask(MaildropWanted(user))
+        if isinstance(answer, Refusal):
+            self._refused(answer)
+        else:
             self._user = user
-            self._ok(f"{self._answer.messages} messages, {self._answer.octets} octets")
-        elif isinstance(self._answer, Refusal):
-            self._refuse(self._answer)
+            self._ok(_shown(answer))
 
     # -- TRANSACTION ----------------------------------------------------------------------------------------
 
@@ -324,53 +262,61 @@ class Pop3ServerEngine(Conversation):
         return self._stat()
 
     def _stat(self) -> Steps:
-        yield from self._ask(Stat())
-        if isinstance(self._answer, MaildropSize):
-            self._ok(f"{self._answer.messages} {self._answer.octets}")
+        size = yield from self.ask(Stat())
+        self._ok(f"{size.messages} {size.octets}")
 
     def _do_list(self, argument: bytes) -> Steps:
-        return self._list(List(_number(argument) if argument else 0, names=False))
+        return (
+            self._list_one(ListOne(_number(argument), False)) if argument else self._list_all(ListAll(False))
+        )
 
     def _do_uidl(self, argument: bytes) -> Steps:
-        return self._list(List(_number(argument) if argument else 0, names=True))
+        return self._list_one(ListOne(_number(argument), True)) if argument else self._list_all(ListAll(True))
 
-    def _list(self, question: List) -> Steps:
-        yield from self._ask(question)
-        answer = self._answer
+    def _list_all(self, question: ListAll) -> Steps:
+        lines = yield from self.ask(question)
+        self._ok()
+        self._out.append(lines + b".\r\n")
+
+    def _list_one(self, question: ListOne) -> Steps:
+        answer = yield from self.ask(question)
         if isinstance(answer, Refusal):
-            self._refuse(answer)
-        elif question.number:
-            self._ok(str(answer))
+            self._refused(answer)
         else:
-            yield from self._lines("", answer)
+            self._ok(answer)
 
     def _do_retr(self, argument: bytes) -> Steps:
-        return self._retrieve(Retrieve(_number(argument)))
+        return self._retrieve(_number(argument), None)
 
     def _do_top(self, argument: bytes) -> Steps:
         number, _, lines = argument.strip(b" ").partition(b" ")
         if not _NUMBER.fullmatch(lines.strip(b" ")):
-            raise ProblemError("TOP takes a message number and a number of lines")
-        return self._retrieve(Retrieve(_number(number), int(lines)))
+            raise Pop3CommandError("TOP takes a message number and a number of lines")
+        return self._retrieve(_number(number), int(lines))
 
-    def _retrieve(self, question: Retrieve) -> Steps:
-        yield from self._ask(question)
-        answer = self._answer
-        if isinstance(answer, Refusal):
-            self._refuse(answer)
-        elif isinstance(answer, tuple):
-            size, blocks = answer
-            yield from self._lines(f"{size} octets" if size is not None else "the top", blocks)
+    def _retrieve(self, number: int, lines: int | None) -> Steps:
+        """Send a message, or with *lines* its header and so many lines of its body."""
+        octets = yield from self.ask(Retrieve(number))
+        if isinstance(octets, Refusal):
+            self._refused(octets)
+            return
+        self._ok(f"{octets} octets" if lines is None else "the top")
+        self._is_answering = True
+        # A message that ends early has no last line ".": the session ends there, so the client sees the
+        # fault.
+        if (yield from self._send_blocks(Stuffer() if lines is None else Top(lines))):
+            self._out.append(b".\r\n")
+            self._is_answering = False
 
     def _do_dele(self, argument: bytes) -> Steps:
-        return self._change(Delete(_number(argument)), "marked")
+        return self._delete(_number(argument))
 
-    def _change(self, question: Event, done: str) -> Steps:
-        yield from self._ask(question)
-        if isinstance(self._answer, Refusal):
-            self._refuse(self._answer)
-        elif not self.is_closed:
-            self._ok(done)
+    def _delete(self, number: int) -> Steps:
+        refusal = yield from self.ask(Delete(number))
+        if refusal is None:
+            self._ok("marked")
+        else:
+            self._refused(refusal)
 
     def _do_noop(self, argument: bytes) -> None:
         _no(argument)
@@ -381,9 +327,8 @@ class Pop3ServerEngine(Conversation):
         return self._reset()
 
     def _reset(self) -> Steps:
-        yield from self._ask(Reset())
-        if isinstance(self._answer, MaildropSize):
-            self._ok(f"{self._answer.messages} messages, {self._answer.octets} octets")
+        size = yield from self.ask(Reset())
+        self._ok(_shown(size))
 
     def _do_quit(self, argument: bytes) -> Steps | None:
         _no(argument)
@@ -394,30 +339,31 @@ class Pop3ServerEngine(Conversation):
         return None
 
     def _update(self) -> Steps:
-        yield from self._change(Update(), "goodbye")
+        refusal = yield from self.ask(Update())
+        if refusal is None:
+            self._ok("goodbye")
+        else:
+            self._refused(refusal)
         self._end("QUIT")
 
 
-class _Sasl:
-    """What the SASL dialogue sees of the engine."""
+_NOT_NOW = "no login can be checked now, try again later"
 
-    def __init__(self, engine: Pop3ServerEngine) -> None:
-        self.mechanisms = engine.mechanisms()
-        self.bindings = engine.bindings
-        self.challenge = engine.challenge
-        self.consult = engine.consult
+
+def _shown(size: MaildropSize) -> str:
+    return f"{size.messages} messages, {size.octets} octets"
 
 
 def _no(argument: bytes) -> None:
     if argument.strip(b" "):
-        raise ProblemError("this command takes no argument")
+        raise Pop3CommandError("this command takes no argument")
 
 
 def _number(argument: bytes) -> int:
     """A message number: ASCII digits and nothing else."""
     digits = argument.strip(b" ")
     if not _NUMBER.fullmatch(digits) or not int(digits):
-        raise ProblemError("not a message number")
+        raise Pop3CommandError("not a message number")
     return int(digits)
 
 
@@ -425,9 +371,9 @@ def _text(argument: bytes, verb: str) -> str:
     try:
         text = argument.decode()
     except UnicodeDecodeError:
-        raise ProblemError("not UTF-8") from None
+        raise Pop3CommandError("not UTF-8") from None
     if not text or "\0" in text:  # hashes written in C would stop at NUL
-        raise ProblemError(f"{verb} takes a name or password without NUL")
+        raise Pop3CommandError(f"{verb} takes a name or password without NUL")
     return text
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mailtools.core.auth.errors import AuthenticationError, MalformedError
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
 from mailtools.core.smtp.reply import Reply
-from mailtools.core.wire import dots
+from mailtools.core.wire.dots import Stuffer
 from mailtools.core.wire.reader import LineTooLongError, Reader
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class SmtpClient:
         self._awaited: deque[str] = deque([""])
         self._eof = False
         self._parser = self._replies()
-        self._at_line_start = True
+        self._stuff = Stuffer()
         self.shown = b""  # what `data_to_send` gave last, as transcripts may hold it
         self._unshown = b""  # a line of the server's that is not whole, during a login
         self._masked: dict[int, bytes] = {}  # what is shown instead of a secret part of _out
@@ -72,21 +72,16 @@ class SmtpClient:
         self._awaited.append(verb)
 
     def message_chunk(self, octets: bytes) -> None:
-        """A part of the message after a 354, canonical, dots not stuffed.
+        """Send a part of the message after a 354: CRLF, dots not stuffed.
 
-        Whole lines, or pieces of one: a dot that begins a piece in the middle of a line is no line's first.
+        It need not begin or end at a line.
         """
-        stuffed = dots.stuff(octets)
-        if not self._at_line_start and stuffed.startswith(b"."):
-            stuffed = stuffed[1:]
-        self._out.append(stuffed)
-        if octets:
-            self._at_line_start = octets.endswith(b"\r\n")
+        self._out.append(self._stuff(octets))
 
     def end_message(self, replies: int = 1) -> None:
         """The end of the message; its reply, in LMTP so many of them, comes as that of the command "."."""
-        self._out.append(b".\r\n" if self._at_line_start else b"\r\n.\r\n")
-        self._at_line_start = True
+        self._out.append(b".\r\n" if self._stuff.begins_line else b"\r\n.\r\n")
+        self._stuff = Stuffer()
         self._awaited.extend(["."] * replies)
 
     def auth(self, mechanism: str, steps: "Mechanism") -> None:

@@ -1,16 +1,20 @@
-"""What the server engine tells: its events, the envelope. Plain values, no behaviour.
+"""The events of the SMTP server's engine, and the envelope.
 
-A question waits for an answer: `reply` says it in so many words, `proceed` lets the command go its way.
+A question needs an answer before the engine continues.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from mailtools.core.auth.sasl import CheckPassword, FindKeys, LoginFailed
+from mailtools.core.engine import Question
 from mailtools.core.message.recipient import Recipient
+from mailtools.core.smtp.reply import Reply
 
 
 class Envelope(NamedTuple):
-    """All that a mail transaction says beside the message."""
+    """What a mail transaction says besides the message."""
 
     reverse_path: str  # "" is the null reverse-path <>
     recipients: tuple[Recipient, ...]
@@ -20,15 +24,20 @@ class Envelope(NamedTuple):
     smtputf8: bool = False
     ret: str = ""  # RFC 3461 §4.3: "", FULL or HDRS
     envid: str = ""  # RFC 3461 §4.4, in xtext
-    user: str = ""  # who logged in
+    user: str = ""  # the user who logged in
 
 
-class Connected(NamedTuple):
-    """A question: does the server greet or turn away (220, 421, 554)?"""
+# The answer None to a question means that the command goes on, and the engine replies; a Reply refuses it.
 
 
-class Hello(NamedTuple):
-    """A question: the client said HELO, EHLO or LHLO; `proceed` answers it."""
+@dataclass(slots=True)
+class Connected(Question[Reply]):
+    """A question: what is the greeting (220), or the refusal (421, 554)?"""
+
+
+@dataclass(slots=True)
+class Hello(Question[Reply | None]):
+    """A question: may the client go on after its HELO, EHLO or LHLO?"""
 
     name: str
 
@@ -39,21 +48,24 @@ class LoggedIn(NamedTuple):
     user: str
 
 
-class MailFrom(NamedTuple):
-    """A question: is this reverse-path welcome?"""
+@dataclass(slots=True)
+class MailFrom(Question[Reply]):
+    """A question: is mail with this reverse-path accepted?"""
 
     reverse_path: str
-    size: int  # as declared, octets; 0 where it was not
+    size: int  # octets, as the client declared them; 0 if it did not
 
 
-class RcptTo(NamedTuple):
-    """A question: is this forward-path ours?"""
+@dataclass(slots=True)
+class RcptTo(Question[Reply]):
+    """A question: is mail for this recipient accepted?"""
 
     recipient: str
 
 
-class MessageStart(NamedTuple):
-    """A question: DATA or the first BDAT; after `proceed` chunks follow."""
+@dataclass(slots=True)
+class MessageStart(Question[Reply | None]):
+    """A question: may the message of DATA or the first BDAT follow?"""
 
     envelope: Envelope
 
@@ -64,24 +76,29 @@ class MessageChunk(NamedTuple):
     octets: bytes
 
 
-class MessageEnd(NamedTuple):
-    """A question: all chunks came; is the message stored? In LMTP `reply_each` answers for each recipient."""
+@dataclass(slots=True)
+class MessageEnd(Question[Sequence[Reply]]):
+    """A question: all chunks came; is the message stored?
+
+    The answer is one reply; in LMTP one for each recipient, in the order of the RCPTs (RFC 2033 §4.2).
+    """
 
 
 class MessageAborted(NamedTuple):
-    """The message is not to be had, because it broke a rule or the client went away: forget its chunks."""
+    """The message broke a rule or the client went away: discard its chunks."""
 
     reason: str
 
 
 class Verify(NamedTuple):
-    """VRFY was asked (and answered 252)."""
+    """The client sent VRFY; the engine answered 252."""
 
     argument: str
 
 
-class Quit(NamedTuple):
-    """A question: the client takes its leave; `proceed` answers it."""
+@dataclass(slots=True)
+class Quit(Question[Reply | None]):
+    """A question: may the client end the session?"""
 
 
 class Closed(NamedTuple):

@@ -1,13 +1,15 @@
 """The grammar of SMTP commands: paths, parameters, HELO names.
 
-Octets of a peer come in, text or a `SyntaxProblem` comes out. Knows no session state. Owns RFC 5321 §4.1.2,
-RFC 5321 §4.1.3 (address literals, loosely), RFC 6531 §3.3 (UTF-8 in paths), RFC 1870 §3 (SIZE value).
+Takes the peer's octets, gives text or raises `SyntaxProblemError`. Knows no session state. Owns RFC 5321
+§4.1.2, RFC 5321 §4.1.3 (address literals, loosely), RFC 6531 §3.3 (UTF-8 in paths), RFC 1870 §3 (SIZE
+value).
 """
 
 import re
 from collections.abc import Mapping
 from functools import lru_cache
 
+from mailtools.core.errors import CommandError
 from mailtools.core.patterns import lazy
 
 # RFC 5321 §4.1.2, with RFC 6531 §3.3: UTF8-non-ascii joins atext, qtextSMTP and sub-domain. Classes are
@@ -33,8 +35,8 @@ _PARAMETER = lazy(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?")
 MAX_PATH = 1000  # octets; RFC 5321 §4.5.3.1.3 asks for 256 at least
 
 
-class SyntaxProblemError(Exception):
-    """A command's argument does not fit the grammar: the reply's code, enhanced status code and text."""
+class SyntaxProblemError(CommandError):
+    """A command that cannot be executed: the code, enhanced status code and text of the reply."""
 
     def __init__(self, code: int, enhanced: str, text: str) -> None:
         super().__init__(text)

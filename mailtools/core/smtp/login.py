@@ -1,8 +1,8 @@
-"""AUTH inside SMTP: the replies to how a login went, and what a transcript may show of it.
+"""AUTH in SMTP: the reply to the outcome of a login, and what a transcript may show of it.
 
-The dialogue itself is core/auth/dialogue. Owns RFC 4954 §4 and §6 (replies).
+The exchange itself is in core/auth/dialogue. Owns RFC 4954 §4 and §6 (replies).
 
-Invariant: every login that fails is answered with the same words, whatever made it fail.
+Invariant: every failed login gets the same reply, whatever the reason.
 """
 
 from mailtools.core.auth import dialogue
@@ -14,21 +14,22 @@ _REPLIES = {
     dialogue.WRONG: Reply(535, "5.7.8", "Authentication credentials invalid"),
     dialogue.NOT_NOW: Reply(454, "4.7.0", "Temporary authentication failure"),
     dialogue.NOT_OFFERED: Reply(504, "5.5.4", "Mechanism not offered"),
+    dialogue.BROKEN_LINE: Reply(500, "5.5.6", "Authentication exchange line is too long or broken"),
     dialogue.CANCELLED: Reply(501, "5.7.0", "Authentication cancelled"),
 }
 
 
 def reply(outcome: SaslOutcome) -> Reply:
-    """What the client is told."""
+    """Return the reply to *outcome*."""
     if outcome.how == dialogue.MALFORMED:
         return Reply(501, "5.5.2", f"Bad response: {outcome.reason}")
     return _REPLIES[outcome.how]
 
 
 def masked(line: bytes, is_auth: bool, is_known: bool, after_auth: bool) -> bytes:
-    """A command line for a transcript: whatever can be a part of a login, well or badly said, is ``***``.
+    """Return a command line as a transcript may show it; what can be a part of a login becomes ``***``.
 
-    is_auth, is_known: what command it is; after_auth: the last known command was AUTH.
+    is_auth, is_known: what the command is. after_auth: the last known command was AUTH.
     """
     if is_auth:
         return b"AUTH " + dialogue.masked_argument(line.partition(b" ")[2]) + b"\r\n"

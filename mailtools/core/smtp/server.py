@@ -1,21 +1,22 @@
-"""The server's half of SMTP and LMTP: octets in, events out, replies in, octets out.
+"""The server's half of SMTP and LMTP: octets in, events out, answers in, octets out.
 
-It keeps the order of commands, the limits and the grammar, and answers by itself whatever needs no
-decision. It does not know who may send, whose mailboxes there are, or where a message goes: those are
-questions (`Connected`, `RcptTo`, `MessageEnd` ...), and parsing waits until `reply` or `proceed` answers.
+It keeps the order of commands, the limits and the grammar, and answers by itself what needs no decision. It
+does not know who may send, which mailboxes exist, or where a message goes: it asks (`Connected`, `RcptTo`,
+`MessageEnd` ...), and parses on once it has the answer.
 
 Owns RFC 5321 §3, §4.1, §4.3; RFC 2033 (LMTP); RFC 2920 (PIPELINING); RFC 3030 (CHUNKING); RFC 3207
 (STARTTLS); RFC 4954 (AUTH, its place in the session); RFC 2034 (ENHANCEDSTATUSCODES).
 
-Invariants: a reply for every command, in order. Every limit is checked before octets are kept. Whatever a
-message breaks, it is read to its end and answered there, so that no line of a message is ever taken for a
-command. At STARTTLS all that was said before is forgotten, octets that wait included.
+Invariants: each command gets one reply, in order. Every limit is checked before octets are kept. A message
+that breaks a rule is read to its end and answered there, so that no line of a message is taken for a
+command. STARTTLS discards all that was said before, and the octets that were received before TLS.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 
 from mailtools.core.auth import dialogue
 from mailtools.core.auth.sasl import LoginFailed
+from mailtools.core.errors import CommandError
 from mailtools.core.message.recipient import Recipient
 from mailtools.core.smtp import grammar, login
 from mailtools.core.smtp.body import BodyReader
@@ -23,7 +24,6 @@ from mailtools.core.smtp.events import (
     Closed,
     Connected,
     Envelope,
-    Event,
     Hello,
     LoggedIn,
     MailFrom,
@@ -47,21 +47,15 @@ from mailtools.core.smtp.parameters import (
 from mailtools.core.smtp.reply import Reply
 from mailtools.core.wire import dots
 from mailtools.core.wire.conversation import Conversation, Steps
-from mailtools.core.wire.reader import BareNewlineError, LineTooLongError
 
-_MESSAGE_END = MessageEnd()
 _OK = Reply(250, "2.0.0", "Ok")
 _HELP = "Commands: HELO EHLO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nSee RFC 5321"
-# Browsers made to speak to us by a page: what they carry shall not be heard to its end (ALPACA).
-_HTTP = frozenset(
-    (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"CONNECT", b"PRI")
-)
 
 
 class SmtpServerEngine(Conversation):
-    """One session's engine.
+    """The engine of one session.
 
-    Whoever answers `Hello` may set `mechanisms`, the SASL mechanisms offered from then on.
+    The session may set `mechanisms`, the SASL mechanisms that are offered, before it answers `Hello`.
     """
 
     __slots__ = (
@@ -75,39 +69,25 @@ class SmtpServerEngine(Conversation):
         self.errors_left = offer.max_errors
         self.logins_left = offer.max_logins
         self.mechanisms: tuple[str, ...]
-        self._body: BodyReader | None = None  # of the message under way
+        self._body: BodyReader | None = None  # of the message that is being received
         self._is_login = False  # the last known command was AUTH
         self._forget_session()
 
-    # -- answers -------------------------------------------------------------------------------------------
-
-    def reply(self, reply: Reply) -> None:
-        """Answer the question that was put last with *reply*."""
-        self.answer(reply)
-        if not self.is_closed:
-            self._out.append(reply.octets())
-            if reply.code == 421:  # "closing transmission channel" (RFC 5321 §3.8)
-                self._end(reply.text)
-
-    def reply_each(self, replies: Sequence[Reply]) -> None:
-        """Answer `MessageEnd` in LMTP: one for each recipient, in the order of the RCPTs (RFC 2033 §4.2)."""
-        self.answer(None)
-        for reply in replies if not self.is_closed else ():
-            self._send(reply)
+    # -- for the session's owner ---------------------------------------------------------------------------
 
     def close_with(self, code: int, enhanced: str, text: str) -> None:
-        """Say a 421 at once and close, whatever is under way (RFC 5321 §3.8)."""
+        """Reply 421 and close at once (RFC 5321 §3.8)."""
         if not self.is_closed:
             self._send(Reply(code, enhanced, f"{self.offer.host} {text}"))
             self._end(text)
 
     def abandon(self) -> None:
-        """Forget the transaction under way though its question is not answered, and never will be."""
+        """Discard the current transaction, whose question will never be answered."""
         self._forget_transaction("abandoned")
 
     @property
     def accepted(self) -> Sequence[Recipient]:
-        """The recipients of the transaction under way."""
+        """The accepted recipients of the current transaction."""
         return self._recipients
 
     @property
@@ -115,62 +95,50 @@ class SmtpServerEngine(Conversation):
         """True from MAIL to the end of its message."""
         return self._reverse_path is not None
 
-    # -- the session, read from top to bottom --------------------------------------------------------------
+    # -- the session ---------------------------------------------------------------------------------------
 
     def _session(self) -> Steps:
-        yield from self._ask(Connected())
-        if isinstance(self._answer, Reply) and not self._answer.is_positive:
-            self._end(self._answer.text)
-        commands = _LMTP_COMMANDS if self.offer.lmtp else _COMMANDS
-        while True:
-            if self.is_closed or self.wants_tls:
-                yield
-                continue
-            self._left -= 1
-            if not self._left:
-                yield from self._pause()
-            try:
-                line = yield from self._reader.read_line(self.offer.max_command)
-            except LineTooLongError:
-                self._hear(b"(a line that is too long)\r\n")
-                self._error(Reply(500, "5.5.2", "Line too long"))
-                continue
-            except BareNewlineError:
-                self._hear(b"(a line with a bare LF)\r\n")
-                self._error(Reply(500, "5.5.2", "Bare LF: a line ends with CRLF"))
-                continue
-            verb, _, argument = line.partition(b" ")
-            command = commands.get(verb.upper())
-            if self.heard is not None:
-                shown = login.masked(
-                    line, command is SmtpServerEngine._do_auth, command is not None, self._is_login
-                )
-                self._hear(shown)
-                self._is_login = command is SmtpServerEngine._do_auth or (self._is_login and command is None)
-            if command is None:
-                self._unknown(verb.upper())
-                continue
-            try:
-                steps = command(self, argument.strip(b" "))
-                if steps is not None:
-                    yield from steps
-            except SyntaxProblemError as problem:
-                self._error(Reply(problem.code, problem.enhanced, problem.text))
+        greeting = yield from self.ask(Connected())
+        self._send(greeting)
+        if not greeting.is_positive:
+            self._end(greeting.text)
+        yield from self._commands(self.offer.max_command)
 
-    def _unknown(self, verb: bytes) -> None:
-        if verb in _HTTP:
-            self._send(Reply(554, "5.5.1", "This is SMTP, not HTTP"))
-            self._end("the client speaks HTTP")
-        elif verb in _COMMANDS and self.offer.lmtp:
-            self._error(Reply(500, "5.5.1", "This is LMTP: say LHLO"))
-        else:
-            self._error(Reply(500, "5.5.1", "Command not recognized"))
+    def _command(self, verb: bytes, argument: bytes, line: bytes) -> Steps | None:
+        command = (_LMTP_COMMANDS if self.offer.lmtp else _COMMANDS).get(verb)
+        if command is not None:
+            return command(self, argument.strip(b" "))
+        if verb in _COMMANDS:
+            raise SyntaxProblemError(500, "5.5.1", "This is LMTP: say LHLO")
+        raise SyntaxProblemError(500, "5.5.1", "Command not recognized")
+
+    def _masked(self, verb: bytes, line: bytes) -> bytes:
+        is_auth, is_known = verb == b"AUTH", verb in (_LMTP_COMMANDS if self.offer.lmtp else _COMMANDS)
+        shown = login.masked(line, is_auth, is_known, self._is_login)
+        self._is_login = is_auth or (self._is_login and not is_known)
+        return shown
+
+    def _not_http(self) -> None:
+        self._send(Reply(554, "5.5.1", "This is SMTP, not HTTP"))
+
+    def _refuse(self, problem: CommandError) -> None:
+        assert isinstance(problem, SyntaxProblemError)
+        self._error(Reply(problem.code, problem.enhanced, problem.text))
+
+    def _broken_line(self, reason: str) -> None:
+        self._error(Reply(500, "5.5.2", reason))
+
+    def _answered(self, reply: Reply) -> None:
+        """Send the session's reply; 421 means "closing transmission channel" (RFC 5321 §3.8)."""
+        self._send(reply)
+        if reply.code == 421:
+            self._end(reply.text)
 
     def _send(self, reply: Reply) -> None:
         self._out.append(reply.octets())
 
     def _error(self, reply: Reply) -> None:
-        """Answer a bad command; after too many of them end the session, for no client sends those."""
+        """Answer a bad command; end the session after too many of them, which no mail client sends."""
         self.errors_left -= 1
         if self.errors_left > 0:
             self._send(reply)
@@ -178,10 +146,11 @@ class SmtpServerEngine(Conversation):
             self._send(Reply(421, "4.7.0", f"{self.offer.host} Too many errors, closing"))
             self._end("too many errors")
 
-    def _end(self, reason: str) -> None:
-        self._forget_transaction(reason)
-        self._close()
-        self._events.append(Closed())
+    def _end(self, reason: str, fault: str = "") -> None:
+        if not self.is_closed:
+            self._forget_transaction(reason)
+            self._close()
+            self._events.append(Closed())
 
     def _forget_session(self) -> None:
         self.mechanisms = ()
@@ -191,7 +160,7 @@ class SmtpServerEngine(Conversation):
         self._forget_transaction("the session began anew")
 
     def _forget_transaction(self, reason: str) -> None:
-        """*reason*: why a message under way does not come to its end."""
+        """*reason*: why the message that is being received will not be complete."""
         if self._body is not None and self._body.problem is None:
             self._events.append(MessageAborted(reason))
         self._body = None
@@ -203,24 +172,30 @@ class SmtpServerEngine(Conversation):
     # -- hello, TLS, login ---------------------------------------------------------------------------------
 
     def _do_helo(self, argument: bytes) -> Steps:
-        yield from self._hello(argument, extended=False)
-        if self._answer is None:
+        if (yield from self._hello(argument, extended=False)):
             self._send(Reply(250, "", self._greeting()))
 
     def _do_ehlo(self, argument: bytes) -> Steps:
-        yield from self._hello(argument, extended=True)
-        if self._answer is None:
+        if (yield from self._hello(argument, extended=True)):
             starttls = self.offer.starttls and not self.is_secure
             keywords = self.offer.keywords(starttls, () if self.user else self.mechanisms)
             self._send(Reply(250, "", "\n".join((self._greeting(), *keywords))))
 
-    def _hello(self, argument: bytes, extended: bool) -> Steps:
+    def _hello(self, argument: bytes, extended: bool) -> Generator[None, None, bool]:
+        """Return True if the client may go on."""
         helo = grammar.parse_helo(argument)
         self._forget_transaction("another EHLO")  # RFC 5321 §4.1.4: EHLO acts as RSET
-        yield from self._ask(Hello(helo))
-        if self._answer is None:
-            self._helo = helo
-            self._extended = extended
+        if self._is_refused((yield from self.ask(Hello(helo)))):
+            return False
+        self._helo = helo
+        self._extended = extended
+        return True
+
+    def _is_refused(self, refusal: Reply | None) -> bool:
+        """Send the session's refusal, if it is one."""
+        if refusal is not None:
+            self._answered(refusal)
+        return refusal is not None
 
     def _greeting(self) -> str:
         return f"{self.offer.host} Hello {self._helo}, pleased to meet you"
@@ -250,8 +225,8 @@ class SmtpServerEngine(Conversation):
         return self._auth(argument)
 
     def _auth(self, argument: bytes) -> Steps:
-        outcome = yield from dialogue.dialogue(self, argument)
-        if outcome.how in (dialogue.NOT_OFFERED, dialogue.MALFORMED):
+        outcome = yield from dialogue.exchange(self, self.mechanisms, b"334 ", argument)
+        if outcome.is_client_fault:
             self._error(login.reply(outcome))
             return
         if outcome.how == dialogue.DONE:
@@ -263,23 +238,6 @@ class SmtpServerEngine(Conversation):
         self._send(login.reply(outcome))
         if self.logins_left <= 0:
             self.close_with(421, "4.7.0", "Too many failed logins, closing")
-
-    def challenge(self, line: bytes) -> Generator[None, None, bytes]:
-        """Send a 334 and read the response: for `login`. Raises SyntaxProblemError."""
-        self._out.append(b"334 " + line + b"\r\n")
-        try:
-            response = yield from self._reader.read_line(dialogue.MAX_LINE)
-            self._hear(b"*\r\n" if response == b"*" else b"***\r\n")
-            return response
-        except (LineTooLongError, BareNewlineError):
-            raise SyntaxProblemError(
-                500, "5.5.6", "Authentication exchange line is too long or broken"
-            ) from None
-
-    def consult(self, question: Event) -> Generator[None, None, object]:
-        """Ask who knows the users: for `login`."""
-        yield from self._ask(question)
-        return self._answer
 
     # -- the envelope --------------------------------------------------------------------------------------
 
@@ -293,10 +251,11 @@ class SmtpServerEngine(Conversation):
         reverse_path, given = grammar.parse_path_command(argument, "FROM")
         parameters = self._mail_parameters(given) if given else NO_MAIL_PARAMETERS
         self._check_ascii(reverse_path, parameters.smtputf8)
-        yield from self._ask(MailFrom(reverse_path, parameters.size))
-        if isinstance(self._answer, Reply) and self._answer.is_positive:
+        reply = yield from self.ask(MailFrom(reverse_path, parameters.size))
+        if reply.is_positive:
             self._reverse_path = reverse_path
             self._parameters = parameters
+        self._answered(reply)
 
     def _mail_parameters(self, given: Mapping[str, str | None]) -> MailParameters:
         if not self._extended:
@@ -325,11 +284,12 @@ class SmtpServerEngine(Conversation):
         return self._ask_recipient(Recipient(address, *parameters))
 
     def _ask_recipient(self, recipient: Recipient) -> Steps:
-        yield from self._ask(RcptTo(recipient.address))
-        if isinstance(self._answer, Reply) and self._answer.is_positive:
+        reply = yield from self.ask(RcptTo(recipient.address))
+        if reply.is_positive:
             self._recipients.append(recipient)
         else:
             self._refused_some = True
+        self._answered(reply)
 
     # -- the message ---------------------------------------------------------------------------------------
 
@@ -339,8 +299,7 @@ class SmtpServerEngine(Conversation):
         if self._body is not None:
             raise SyntaxProblemError(503, "5.5.1", "DATA and BDAT do not mix")
         self._check_recipients("DATA")
-        yield from self._ask(MessageStart(self._envelope()))
-        if self._answer is not None:
+        if self._is_refused((yield from self.ask(MessageStart(self._envelope())))):
             return
         self._send(Reply(354, "", "End data with <CR><LF>.<CR><LF>"))
         body = self._body = BodyReader(self.offer.max_size, self.offer.max_line)
@@ -380,7 +339,7 @@ class SmtpServerEngine(Conversation):
         )
 
     def _pass_on(self, lines: bytes) -> None:
-        """Give *lines* to the session, or tell it that no more will come."""
+        """Give *lines* to the session, or tell it that the message is refused."""
         assert self._body is not None
         if self._body.problem is not None:
             self._events.append(MessageAborted(self._body.problem.text))
@@ -388,9 +347,13 @@ class SmtpServerEngine(Conversation):
             self._events.append(MessageChunk(lines))
 
     def _end_message(self, body: BodyReader) -> Steps:
-        self._body = None  # whatever becomes of it now, it came whole
+        self._body = None  # it is complete: the end of the session aborts it no more
         if body.problem is None:
-            yield from self._ask(_MESSAGE_END)
+            replies = yield from self.ask(MessageEnd())
+            for reply in replies:
+                self._send(reply)
+            if any(reply.code == 421 for reply in replies):
+                self._end(replies[-1].text)
         else:
             for _ in self._recipients if self.offer.lmtp else (None,):
                 self._send(body.problem)
@@ -400,18 +363,17 @@ class SmtpServerEngine(Conversation):
         try:
             size, is_last = grammar.parse_bdat(argument)
         except SyntaxProblemError as problem:
-            # Nobody knows where its octets end, and they must not be taken for commands.
+            # Its octets follow, nobody knows how many, and they must not be taken for commands.
             self._send(Reply(problem.code, problem.enhanced, problem.text))
             self._end(problem.text)
             return
         try:
             if self._body is None:
                 self._check_recipients("BDAT")
-                yield from self._ask(MessageStart(self._envelope()))
-                if self._answer is None:
-                    self._body = BodyReader(self.offer.max_size, self.offer.max_line)
+                if self._is_refused((yield from self.ask(MessageStart(self._envelope())))):
+                    self._recipients = []  # so the next chunks are refused as well
                 else:
-                    self._recipients = []  # what was answered stays so: the next chunks find no recipient
+                    self._body = BodyReader(self.offer.max_size, self.offer.max_line)
             elif self._body.problem is not None and not (self.offer.lmtp and is_last):
                 raise SyntaxProblemError(503, "5.5.1", "The message was refused; say RSET")
         except SyntaxProblemError:
@@ -422,7 +384,7 @@ class SmtpServerEngine(Conversation):
             yield from self._end_chunk(self._body, size, is_last)
 
     def _take_chunk(self, size: int, body: BodyReader | None) -> Steps:
-        """Read exactly *size* octets, whatever becomes of them."""
+        """Read exactly *size* octets; discard them if *body* is None or has a problem."""
         left = size
         while left:
             octets = self._reader.take(left)
@@ -470,8 +432,7 @@ class SmtpServerEngine(Conversation):
     def _do_quit(self, argument: bytes) -> Steps:
         if argument:
             raise SyntaxProblemError(501, "5.5.4", "QUIT takes no argument")
-        yield from self._ask(Quit())
-        if self._answer is None:
+        if not self._is_refused((yield from self.ask(Quit()))):
             self._send(Reply(221, "2.0.0", f"{self.offer.host} closing connection"))
             self._end("QUIT")
 

@@ -1,26 +1,58 @@
-"""What the servers' halves of line protocols share: octets in, events out, questions and their answers.
+"""The part of a server's engine that all line protocols share: lines, questions and their answers, blocks.
 
-A protocol's engine is a `Conversation` whose `_session` is one generator, read from top to bottom: it reads
-lines, says replies, puts questions, and yields where it has to wait. Knows no protocol, no socket.
+The engine of a protocol is a `Conversation`. Its `_session` is one generator that reads from top to bottom:
+it reads lines, writes replies, asks questions, and yields where it has to wait. `_commands` is the loop
+over command lines. This module knows no protocol and no socket.
 
-Invariants: while a question waits nothing more is parsed. After the end nothing more is taken or told but the
-last events. At STARTTLS the octets that wait are forgotten.
+Invariants: nothing more is parsed while a question waits for its answer. After the end no octets are taken,
+and only the events that were queued before are still given. STARTTLS discards the octets that were received
+before TLS.
 """
 
 from collections import deque
-from collections.abc import Generator, Mapping
-from typing import Any
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, NamedTuple, TypeVar, cast
 
-from mailtools.core.engine import LocalProtocolError
-from mailtools.core.wire.reader import Reader
+from mailtools.core.engine import LocalProtocolError, Question
+from mailtools.core.errors import CommandError
+from mailtools.core.wire.reader import BareNewlineError, LineTooLongError, Reader
 
 Steps = Generator[None, None, None]
+A = TypeVar("A")
 
-_TURN = 50  # commands until others have a turn: a client that says NOOP without end delays nobody
+_COMMANDS_AT_ONCE = 50  # then other connections run: a client that repeats NOOP without end delays nobody
+_SENT_AT_ONCE = 256 << 10  # octets of a message, then other connections run
+# A web page can make a browser send requests to a mail server (ALPACA). No command of ours has one of these
+# names.
+_HTTP = frozenset(
+    (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"CONNECT", b"PRI")
+)
+
+
+class Block(NamedTuple):
+    """The next octets of a message: whole CRLF lines, except within lines that are longer than a block."""
+
+    octets: bytes
+    is_last: bool
+
+
+class Unreadable(NamedTuple):
+    """The rest of a message cannot be read. The client must not take what it has for the whole message."""
+
+    reason: str  # for the log
+
+
+class NextBlock(Question[Block | Unreadable]):
+    """A question: what are the next octets of the message that is being sent?"""
+
+    __slots__ = ()
+
+
+_NEXT_BLOCK = NextBlock()
 
 
 class Conversation:
-    """One connection's engine, but for its words."""
+    """The engine of one connection, without the commands of its protocol."""
 
     # Slots in the place of a dict: 1 KiB less for each of 5,000 idle connections.
     __slots__ = (
@@ -31,35 +63,33 @@ class Conversation:
     def __init__(self) -> None:
         self.is_closed = False
         self.is_secure = False
-        self.wants_tls = False  # the peer was told to begin TLS: what comes next is its handshake
-        self.bindings: Mapping[str, bytes] = {}  # channel bindings of the TLS below, by name
-        self.has_more = (
-            False  # parsing was interrupted, though octets wait: call again, after others had a turn
-        )
-        self.heard: list[bytes] | None = None  # what the client said, secrets masked; kept where it is a list
-        self._left = _TURN
+        self.wants_tls = False  # the client was told to begin TLS: its next octets are the handshake
+        self.bindings: Mapping[str, bytes] = {}  # channel bindings of the TLS layer, by name
+        self.has_more = False  # parsing paused for other connections: call `next_event` again after them
+        self.heard: list[bytes] | None = None  # if it is a list, what the client said, without secrets
+        self._left = _COMMANDS_AT_ONCE
         self._reader = Reader()
         self._out: list[bytes] = []
         self._events: deque[Any] = deque()
-        self._question: Any = None
-        self._answer: Any = None
+        self._question: Question[Any] | None = None
+        self._answer: object = None
         self._eof = False
         self._parser = self._session()
 
-    # -- the engine's face ---------------------------------------------------------------------------------
+    # -- the interface of the engine -----------------------------------------------------------------------
 
     def receive_data(self, octets: bytes) -> None:
         """Take octets from the client."""
         if not (self.is_closed or self.wants_tls):
-            self._left = _TURN
+            self._left = _COMMANDS_AT_ONCE
             self._reader.feed(octets)
 
     def receive_eof(self) -> None:
-        """The client will send nothing more."""
+        """Note that the client will send nothing more."""
         self._eof = True
 
     def next_event(self) -> Any:
-        """The next event; None where octets run short or a question waits for its answer."""
+        """Return the next event, or None if more octets or an answer are needed first."""
         events = self._events
         if not events and self._question is None and not self.is_closed:
             self.has_more = False
@@ -69,29 +99,25 @@ class Conversation:
         return events.popleft() if events else None
 
     def data_to_send(self) -> bytes:
-        """Octets that wait for being sent, each given once."""
+        """Return the octets that wait to be sent, each of them once."""
         octets = b"".join(self._out)
         self._out.clear()
         return octets
 
-    def answer(self, value: Any) -> None:
-        """Answer the question that was put last; too late, after the end, it is dropped.
+    def answer(self, question: Question[A], value: A) -> None:
+        """Answer *question*, which must be the one that waits. After the end of the session nothing happens.
 
-        Raises LocalProtocolError where there is no question.
+        Raises LocalProtocolError if another question waits, or none.
         """
         if self.is_closed:
             return
-        if self._question is None:
-            raise LocalProtocolError("no question waits for an answer")
+        if self._question is not question:
+            raise LocalProtocolError(f"{question} does not wait for an answer")
         self._question = None
         self._answer = value
 
-    def proceed(self) -> None:
-        """Answer: nothing is against it; the engine says what belongs there."""
-        self.answer(None)
-
     def secured(self, bindings: Mapping[str, bytes]) -> None:
-        """TLS is there, with these channel bindings."""
+        """Note that TLS is established, with these channel bindings."""
         self.is_secure = True
         self.wants_tls = False
         self.bindings = bindings
@@ -103,21 +129,121 @@ class Conversation:
 
     @property
     def awaits_reply(self) -> bool:
-        """True while a question waits for our side."""
+        """True while a question waits for our side: the delay is not the client's."""
         return self._question is not None
 
-    # -- for the protocol ----------------------------------------------------------------------------------
+    # -- what each protocol defines ------------------------------------------------------------------------
 
     def _session(self) -> Steps:
+        """The whole session: the greeting, then `_commands`."""
         raise NotImplementedError
 
-    def _end(self, reason: str) -> None:
-        """End the session: tell of what was under way, then `_close`."""
+    def _command(self, verb: bytes, argument: bytes, line: bytes) -> Steps | None:
+        """Execute one command; *verb* is in upper case. Raises CommandError."""
+        raise NotImplementedError
+
+    def _refuse(self, problem: CommandError) -> None:
+        """Answer a command that raised *problem*."""
+        raise NotImplementedError
+
+    def _broken_line(self, reason: str) -> None:
+        """Answer a line that cannot be parsed."""
+        raise NotImplementedError
+
+    def _masked(self, verb: bytes, line: bytes) -> bytes:
+        """Return a command line as a transcript may show it."""
+        raise NotImplementedError
+
+    def _not_http(self) -> None:
+        """Answer a request of HTTP; the session ends after it."""
+        raise NotImplementedError
+
+    def _end(self, reason: str, fault: str = "") -> None:
+        """End the session: queue the last events, then `_close`.
+
+        *fault*: a failure on our side, for the log.
+        """
         self._close()
 
+    # -- what each protocol uses ---------------------------------------------------------------------------
+
+    def _commands(self, max_line: int) -> Steps:
+        """Read command lines of at most *max_line* octets and execute them until the session is closed."""
+        while True:
+            if self.is_closed or self.wants_tls:
+                yield
+                continue
+            self._left -= 1
+            if not self._left:
+                yield from self._pause()
+            try:
+                line = yield from self._reader.read_line(max_line)
+            except LineTooLongError:
+                self._hear(b"(a line that is too long)\r\n")
+                self._broken_line("Line too long")
+                continue
+            except BareNewlineError:
+                self._hear(b"(a line with a bare LF)\r\n")
+                self._broken_line("Bare LF: a line ends with CRLF")
+                continue
+            verb, _, argument = line.partition(b" ")
+            verb = verb.upper()
+            if self.heard is not None:
+                self._hear(self._masked(verb, line))
+            if verb in _HTTP:
+                self._not_http()
+                self._end("the client speaks HTTP")
+                continue
+            try:
+                steps = self._command(verb, argument, line)
+                if steps is not None:
+                    yield from steps
+            except CommandError as problem:
+                self._refuse(problem)
+
+    def ask(self, question: Question[A]) -> Generator[None, None, A]:
+        """Ask *question*, wait for its answer and return it."""
+        self._events.append(question)
+        self._question = question
+        while self._question is not None:
+            yield
+        return cast("A", self._answer)  # `answer` has checked that it is the answer to this question
+
+    def read_response(self, prompt: bytes, max_line: int) -> Generator[None, None, bytes]:
+        """Send *prompt* and read the line that answers it, which is a secret.
+
+        Raises LineTooLongError, BareNewlineError.
+        """
+        self._out.append(prompt)
+        line = yield from self._reader.read_line(max_line)
+        self._hear(b"*\r\n" if line == b"*" else b"***\r\n")
+        return line
+
+    def _send_blocks(self, encode: Callable[[bytes], bytes | None]) -> Generator[None, None, bool]:
+        """Send a message whose blocks are asked for one by one; return False if it could not be sent whole.
+
+        *encode* returns a block as the protocol sends it, or None if enough is sent. If the message cannot
+        be read to its end the session ends.
+        """
+        waiting = 0
+        while True:
+            block = yield from self.ask(_NEXT_BLOCK)
+            if isinstance(block, Unreadable):
+                self._end(block.reason, block.reason)
+                return False
+            octets = encode(block.octets)
+            if octets:
+                self._out.append(octets)
+            if block.is_last or octets is None:
+                return True
+            waiting += len(block.octets)
+            if waiting > _SENT_AT_ONCE:
+                waiting = 0
+                yield from self._pause()
+
     def _pause(self) -> Steps:
-        """Let others have a turn; to be called when `_left`, counted down at each command, is 0."""
-        self._left = _TURN
+        """Let other connections run; called at each command that counts `_left` down to 0."""
+        self._left = _COMMANDS_AT_ONCE
         self.has_more = True
         yield
 
@@ -126,15 +252,11 @@ class Conversation:
         if self.heard is not None:
             self.heard.append(octets)
 
-    def _ask(self, question: Any) -> Steps:
-        """Put *question* and wait; what was answered is then in `_answer`."""
-        self._events.append(question)
-        self._question = question
-        while self._question is not None:
-            yield
-
     def _await_tls(self) -> None:
-        """What waits came in the clear, from anybody: forget it (RFC 3207 §4.2; CVE-2011-0411)."""
+        """Discard what was received in the clear: anybody could have sent it (RFC 3207 §4.2.
+
+        CVE-2011-0411).
+        """
         self._reader = Reader()
         self.wants_tls = True
 

@@ -1,8 +1,7 @@
-"""Transparency: the dots before lines of a message, and the line of one dot that ends it.
+"""Transparency: the dots added before lines of a message, and the line of one dot that ends it.
 
-For SMTP (RFC 5321 §4.5.2) and POP3 (RFC 1939 §3). Works on whole buffers of whole CRLF lines. Only CRLF "."
-CRLF ends a message; LF "." LF and its kin are never looked for, so they can smuggle nothing
-(CVE-2023-51764).
+For SMTP (RFC 5321 §4.5.2) and POP3 (RFC 1939 §3). Only CRLF "." CRLF ends a message. LF "." LF and the like
+are never looked for, so nobody can smuggle a second message with them (CVE-2023-51764).
 """
 
 from collections.abc import Generator
@@ -10,25 +9,36 @@ from collections.abc import Generator
 from mailtools.core.wire.reader import Reader
 
 
-def stuff(octets: bytes) -> bytes:
-    """Add a dot before each line that begins with one. *octets*: canonical, from a line's begin."""
-    if octets[:1] == b".":
-        octets = b"." + octets
-    return octets.replace(b"\n.", b"\n..") if b"\n." in octets else octets
+class Stuffer:
+    """Adds the dots to a message that comes in blocks, which need not begin at a line."""
+
+    __slots__ = ("begins_line",)
+
+    def __init__(self) -> None:
+        self.begins_line = True  # the next octets stand at the begin of a line
+
+    def __call__(self, block: bytes) -> bytes:
+        """Return *block* with a dot added before each line that begins with one."""
+        stuffed = block.replace(b"\n.", b"\n..") if b"\n." in block else block
+        if self.begins_line and block.startswith(b"."):
+            stuffed = b"." + stuffed
+        if block:
+            self.begins_line = block.endswith(b"\n")
+        return stuffed
 
 
 def unstuff(octets: bytes) -> bytes:
-    """Take the first dot of each line that begins with one. *octets*: canonical, from a line's begin."""
+    """Remove the first dot of each line that begins with one. *octets*: whole CRLF lines."""
     if octets[:1] == b".":
         octets = octets[1:]
     return octets.replace(b"\n.", b"\n") if b"\n." in octets else octets
 
 
 def read_dotted(reader: Reader, limit: int) -> Generator[bytes | None, None, None]:
-    """Read a message up to its last line ".", dots still stuffed, in blocks of whole lines as they come.
+    """Read a message up to the line "." that ends it; yield blocks of whole lines, dots still stuffed.
 
-    Yields None where octets run short. A block that does not end with CRLF is a piece of a line of more
-    than *limit* octets: memory stays bounded whatever comes.
+    Yields None if more octets are needed. A block that does not end with CRLF is a piece of a line of more
+    than *limit* octets: so memory stays bounded.
     """
     at_line_start = True
     searched = 0

@@ -1,38 +1,38 @@
-"""A maildrop: a snapshot of one mbox, and its messages as they go over the wire.
+"""A snapshot of one mbox, and its messages as the protocols send them: CRLF, unquoted, no mbox fields.
 
-The snapshot is an open file and its catalog: mail that comes is not seen, and a program that puts another
-file in its place changes nothing. Where a program rewrote the file itself, its mtime tells: from then on a
-message has to have its digest to be given out, and one that is not where it was is looked for in the mbox as
-it is now. So nobody is shown one message under another one's name.
+The snapshot is an open file and its catalog: it does not show mail that arrives later, and stays the same
+if another program puts another file in its place. If another program rewrites the file itself, its mtime
+shows this: from then on a message is given out only if its digest is right, and a message that is not at
+its place is looked for in the mbox as it is now. So no message is shown in place of another one.
 
-Speed: a PLAIN message is a slice and a `replace`; messages asked for one after another are read together.
+Speed: a PLAIN message is a slice and a `replace`; messages that are read in order are read together.
 """
 
 import os
 from collections.abc import Iterable, Iterator
-from itertools import chain
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.errors import LockTimeoutError, MailError
 from mailtools.core.mbox import catalog
 from mailtools.core.mbox.catalog import PLAIN, Catalog, CatalogRow
-from mailtools.core.pop3.events import MaildropSize
-from mailtools.core.wire import dots
 from mailtools.system.mbox import index, rewrite
 from mailtools.system.mbox.index import Box
 
-_AHEAD = 256 << 10  # octets read at once where a client asks for one message after another
+_AHEAD = 256 << 10  # octets read at once if messages are read in order
+
+
+class MailboxChangedError(MailError):
+    """Another program changed the mbox while a message was read: what was read may not be the message."""
 
 
 def open_at_once(path: str, is_last: bool = False) -> Box:
-    """The mbox at *path*, whole as it is now. Never waits: raises LockTimeoutError where it is locked.
+    """Open the mbox at *path* and its index without waiting. Raises LockTimeoutError if the mbox is locked.
 
-    Otherwise as `index.open_box`. *is_last*: what was known of it before will do.
+    Raises also what `index.open_box` raises. *is_last*: what the index knew before is enough.
     """
     try:
         there = os.stat(path).st_size
-    except OSError:  # it is empty, or told below
+    except OSError:  # the mbox is empty, or `open_box` raises the error
         there = 0
     box = index.open_box(path, 0.0)
     if box.catalog.end < there and not is_last:
@@ -41,92 +41,93 @@ def open_at_once(path: str, is_last: bool = False) -> Box:
     return box
 
 
+class MailboxSize(NamedTuple):
+    """The number of messages, and their octets."""
+
+    messages: int
+    octets: int
+
+
 class Rows(Protocol):
-    """What tells where a message stands."""
+    """Where each message is in the file."""
 
     def __getitem__(self, number: int, /) -> CatalogRow | None: ...
 
 
-class Maildrop:
-    """A snapshot of one mbox."""
+class Snapshot:
+    """A snapshot of one mbox. Messages are numbered from 0."""
 
     def __init__(self, path: str, box: Box) -> None:
         self.path = path
-        self.marked: set[int] = set()
         self._box = box
-        self._seen = box.catalog  # as it was at the beginning: numbers, sizes and names are of this
-        self._rows: Rows = box.catalog  # where they stand now
+        self._seen = box.catalog  # the catalog at the beginning: numbers, sizes and names are taken from it
+        self._rows: Rows = box.catalog  # where the messages are now
         self._changed = _changed(box.descriptor)
         self._names: list[str] | None = None
         self._ahead = b""
-        self._at = 0  # where what was read ahead begins
-        self._next = -1  # the record that follows the last one asked for
+        self._at = 0  # the offset of `_ahead` in the file
+        self._next = -1  # the number after the message that was read last
 
     def __len__(self) -> int:
         return len(self._seen)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._box.close()
         self._box = Box(-1, Catalog())
 
-    def size(self) -> MaildropSize:
-        """What is not marked."""
+    def size(self, without: Iterable[int] = ()) -> MailboxSize:
+        """Return the size, not counting the messages of the set *without*."""
         sizes = self._seen.sizes
-        gone = sum(sizes[number] for number in self.marked)
-        return MaildropSize(len(sizes) - len(self.marked), sum(sizes) - gone)
+        gone = [sizes[number] for number in without]
+        return MailboxSize(len(sizes) - len(gone), sum(sizes) - sum(gone))
 
     def octets(self, number: int) -> int:
-        """The size of message *number* (from 0) as RETR gives it."""
+        """Return the size of message *number*."""
         return self._seen.sizes[number]
 
     @property
+    def sizes(self) -> Iterable[int]:
+        """The sizes of all messages, in octets."""
+        return self._seen.sizes
+
+    @property
     def names(self) -> list[str]:
-        """The unique-ids."""
+        """The unique identifiers of all messages."""
         if self._names is None:
             self._names = self._seen.names()
         return self._names
 
-    def listing(self, names: bool) -> bytes:
-        """A line for each message that is not marked: its number, and its name or size."""
-        values: Iterable[object] = self.names if names else self._seen.sizes
-        pairs: Iterable[tuple[int, object]] = enumerate(values, 1)
-        if self.marked:
-            pairs = [pair for pair in pairs if pair[0] - 1 not in self.marked]
-        words = tuple(chain.from_iterable(pairs))
-        # One format of all the lines: two thirds of the time of a string for each.
-        return ("%d %s\r\n" * (len(words) // 2) % words).encode()
-
-    def remove(self, patience: float = 30.0) -> None:
-        """Take out of the mbox what is marked, durably. Raises MailError.
+    def remove(self, numbers: set[int], patience: float = 30.0) -> None:
+        """Remove the messages *numbers* from the mbox, durably. Raises MailError.
 
         *patience*: seconds to wait for another program's lock.
         """
-        if self.marked:
-            rewrite.remove(self.path, self._seen, self.marked, patience)
+        if numbers:
+            rewrite.remove(self.path, self._seen, numbers, patience)
 
     # -- messages --------------------------------------------------------------------------------------------
 
-    def message(self, number: int, is_last: bool = False) -> Iterable[bytes] | None:
-        """Message *number* as it goes over the wire, dots stuffed; None where it is gone.
+    def message(self, number: int, is_last: bool = False) -> bytes | Iterator[bytes] | None:
+        """Return message *number*, in blocks if it is large; None if it is gone.
 
-        Where another program rewrote the mbox this takes as long as reading it. Raises OSError, and
-        LockTimeoutError where it is locked.
+        Takes as long as reading the whole mbox if another program rewrote it. Raises OSError, and
+        LockTimeoutError if the mbox is locked; the blocks raise OSError and MailboxChangedError.
         """
         found = self._read(number)
         if found is None and self._look_again(is_last):
             found = self._read(number)
         return found
 
-    def message_at_once(self, number: int) -> Iterable[bytes] | None:
-        """The same, or None where it would take long. Raises OSError."""
+    def message_at_once(self, number: int) -> bytes | Iterator[bytes] | None:
+        """Return the same as `message`, or None if that would take long. Raises OSError."""
         row = self._rows[number]
         is_long = row is not None and row.end - row.start > index.IN_MEMORY
         if is_long and _changed(self._box.descriptor) != self._changed:
             return None
         return self._read(number)
 
-    def _read(self, number: int) -> Iterable[bytes] | None:
+    def _read(self, number: int) -> bytes | Iterator[bytes] | None:
         row = self._rows[number]
         if row is None:
             return None
@@ -135,19 +136,19 @@ class Maildrop:
             record = index.record_at(self._box.descriptor, row)
             if record is None or not (is_as_it_was or index.stands(self._box.descriptor, row)):
                 return None
-            return _stuffed(_complete(catalog.wire(record), row.size))
+            return _complete(catalog.wire(record), row.size)
         octets = self._octets(number, row)
         if is_as_it_was and row.kind == PLAIN:
             message = catalog.plain_wire(octets)
-            return (message,) if len(message) == row.size else None
+            return message if len(message) == row.size else None
         found = index.record_of(octets)
         if found is None or not (is_as_it_was or catalog.measured(found)[2] == row.digest):
             return None
         message = b"".join(catalog.wire(found))
-        return (dots.stuff(message),) if len(message) == row.size else None
+        return message if len(message) == row.size else None
 
     def _octets(self, number: int, row: CatalogRow) -> bytes:
-        """The octets of one record, read together with those behind it where that will pay."""
+        """Read the octets of one record; if messages are read in order, read those that follow too."""
         size, at = row.end - row.start, row.start - self._at
         if 0 <= at <= len(self._ahead) - size:
             self._next = number + 1
@@ -159,7 +160,7 @@ class Maildrop:
         return octets[:size]
 
     def _look_again(self, is_last: bool) -> bool:
-        """Another program rewrote the file: find each message where it is now."""
+        """Another program rewrote the file: find the place of each message in it. Raises LockTimeoutError."""
         names = self.names
         try:
             box = open_at_once(self.path, is_last)
@@ -176,49 +177,15 @@ class Maildrop:
 
 
 def _changed(descriptor: int) -> int:
-    """When the file was last written."""
+    """Return when the file was written last, in nanoseconds."""
     return os.fstat(descriptor).st_mtime_ns if descriptor >= 0 else 0
 
 
 def _complete(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The same; where another program changed the file meanwhile the client is cut, and not told a lie."""
+    """Pass on *blocks*. Raises MailboxChangedError if they are not *size* octets in all."""
     came = 0
     for block in blocks:
         came += len(block)
         yield block
     if came != size:
-        raise RemoteProtocolError("the mbox was changed while a message was sent")
-
-
-def _stuffed(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Dots stuffed; a block need not begin a line."""
-    begins_line = True
-    for block in blocks:
-        stuffed = block.replace(b"\n.", b"\n..")
-        yield b"." + stuffed if begins_line and block.startswith(b".") else stuffed
-        begins_line = block.endswith(b"\n")
-
-
-def top(blocks: Iterable[bytes], lines: int) -> Iterator[bytes]:
-    """The header, the empty line, and *lines* lines of the body (RFC 1939, TOP)."""
-    in_header = True
-    tail = b"\r\n"
-    for block in blocks:
-        if in_header:
-            found = (tail + block).find(b"\r\n\r\n")
-            if found < 0:
-                yield block
-                tail = (tail + block)[-3:]
-                continue
-            stop = found + 4 - len(tail)
-            yield block[:stop]
-            in_header = False
-        else:
-            stop = 0
-        body = block[stop:]
-        there = body.count(b"\n")
-        if there >= lines:
-            yield body[: len(body) - len(body.split(b"\n", lines)[-1])]
-            return
-        yield body
-        lines -= there
+        raise MailboxChangedError("the mbox was changed while a message was sent")

@@ -1,23 +1,28 @@
-"""A POP3 session: a snapshot of a user's INBOX, what is shown of it, and what QUIT removes.
+"""A POP3 session: a snapshot of a user's INBOX, the messages that are sent from it, and what QUIT removes.
 
-One `MaildropSession` a connection answers the engine's questions. What takes long (opening, removing, finding
-again what another program moved) is done by the worker it is given and answered later. A lock that another
-program holds is waited for by trying again after a while: no worker waits. Knows no socket.
+Each connection has one `MaildropSession`, which answers the engine's questions. Opening, removing, and
+looking for messages that another program moved take long: a worker does them, and the question is answered
+later. If another program holds the lock the worker tries again after a pause; no worker waits. This module
+knows no socket.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, LoginFailed
+from mailtools.core.engine import Question
 from mailtools.core.errors import LockTimeoutError, MailError, TemporaryError
 from mailtools.core.pop3 import events
-from mailtools.core.pop3.events import Event, Refusal
+from mailtools.core.pop3.events import Event, MaildropSize, Refusal
 from mailtools.core.pop3.server import Pop3ServerEngine
-from mailtools.services.mailbox.snapshot import Maildrop, open_at_once, top
+from mailtools.core.wire.conversation import Block, NextBlock, Unreadable
+from mailtools.services.mailbox.snapshot import Snapshot, open_at_once
+from mailtools.services.pop3_server.wire import listing
 from mailtools.services.users.login import Logins
 from mailtools.system import clock
 from mailtools.system.mbox.mailroot import MailRoot
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 _GONE = Refusal("the message is gone: another program took it out of the mbox", "SYS/TEMP")
@@ -25,16 +30,16 @@ _NO_SUCH = Refusal("no such message")
 _LOCKED = Refusal("another program has locked the maildrop, try again later", "SYS/TEMP")
 _UNREADABLE = Refusal("the maildrop cannot be read", "SYS/TEMP")
 _NOTHING_REMOVED = Refusal("nothing was removed: the maildrop is busy, try again later", "SYS/TEMP")
-_LOOK_AGAIN = 0.05  # seconds, while another program holds the lock
-_READING = 10.0  # seconds for which a lock is waited for
+_LOOK_AGAIN = 0.05  # seconds between two attempts to lock the mbox
+_READING = 10.0  # seconds after which an attempt to read gives up the lock
 _REMOVING = 30.0
+_END = Block(b"", True)
 
 
 class Run(Protocol):
-    """Does a task elsewhere and calls back here with its outcome; None where it could not be done."""
+    """Gives a task to a worker; calls *done* in the loop with its result, or None if it could not be done."""
 
-    def __call__(self, task: Callable[[], T], done: Callable[[T | None], None]) -> None:
-        """Begin."""
+    def __call__(self, task: Callable[[], T], done: Callable[[T | None], None]) -> None: ...
 
 
 def _at_once(_: float, callback: Callable[[], None]) -> None:
@@ -42,31 +47,24 @@ def _at_once(_: float, callback: Callable[[], None]) -> None:
 
 
 class Pop3Ports(NamedTuple):
-    """What sessions need of the world."""
+    """What the sessions of a server share."""
 
     root: MailRoot
     run: Run
     log: Callable[[str], None]
     warn: Callable[[str], None]
     login_delay: float = 0.0  # seconds between two logins of one user
-    last_logins: dict[str, float] = {}  # noqa: RUF012 - given by who opens sessions, shared by all of them
+    last_logins: dict[str, float] = {}  # noqa: RUF012 - the service gives one to all sessions
     later: Callable[[float, Callable[[], None]], Any] = _at_once  # run a callback after so many seconds
 
 
 class MaildropSession:
-    """One session's decisions. *resume* is called when a question that had to wait was answered."""
+    """The decisions of one session. *resume* is called after a question was answered later."""
 
     __slots__ = (
-        "_box",
-        "_ended",
-        "_engine",
-        "_is_searching",
-        "_logins",
-        "_peer",
-        "_ports",
-        "_resume",
-        "_user",
-    )
+        "_blocks", "_box", "_ended", "_engine", "_is_searching", "_logins", "_marked", "_peer", "_ports",
+        "_resume", "_user",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -81,30 +79,34 @@ class MaildropSession:
         self._peer = peer
         self._ports = ports
         self._resume = resume
-        self._box: Maildrop | None = None
+        self._box: Snapshot | None = None
+        self._marked: set[int] = set()  # the messages marked as deleted, from 0
+        self._blocks: bytes | Iterator[bytes] = b""  # the message that is being sent
         self._ended = False
-        self._is_searching = False  # a worker has the maildrop in its hands
+        self._is_searching = False  # a worker uses the snapshot
         self._user = ""
         engine.mechanisms = self._mechanisms
 
     def handle(self, event: Event) -> None:
-        """Act on *event*; a question is answered now or, where that takes time, later."""
+        """Handle *event*. A question is answered now, or later if that takes time."""
         _HANDLERS[type(event)](self, event)
 
     def _mechanisms(self) -> tuple[str, ...]:
         engine = self._engine
         return self._logins.mechanisms(self._peer, engine.is_secure, bool(engine.bindings))
 
-    def _answer_later(self, value: object) -> None:
-        self._engine.answer(value)
+    def _answer_later(self, question: Question[A], value: A) -> None:
+        self._engine.answer(question, value)
         self._resume()
 
     def _patiently(
         self, patience: float, task: Callable[[bool], T], done: Callable[[T | Refusal | None], None]
     ) -> None:
-        """Have *task* done by a worker, again and again while it raises LockTimeoutError; then call *done*.
+        """Let a worker do *task*, and again while it raises LockTimeoutError.
 
-        The task is told whether it is the last time.
+        Then call *done* with the result.
+
+        The argument of the task is True at its last attempt. *patience*: seconds until then.
         """
         deadline = clock.monotonic() + patience
 
@@ -130,35 +132,47 @@ class MaildropSession:
 
     # -- logging in -----------------------------------------------------------------------------------------
 
-    def _connected(self, _: events.BannerWanted) -> None:
+    def _connected(self, question: events.BannerWanted) -> None:
         has_apop = self._logins.have_plain and bool(self._mechanisms())
-        self._engine.answer(f"<{clock.identity()}@{self._engine.offer.host}>" if has_apop else "")
+        banner = f"<{clock.identity()}@{self._engine.offer.host}>" if has_apop else ""
+        self._engine.answer(question, banner)
 
-    def _login_question(self, question: CheckPassword | FindKeys | CheckDigest) -> None:
-        self._logins.decide(question, self._peer, self._answer_later)
+    def _check_password(self, question: CheckPassword | CheckDigest) -> None:
+        def answer(is_right: bool | None) -> None:
+            self._answer_later(question, is_right)
+
+        self._logins.check(question, self._peer, answer)
+
+    def _find_keys(self, question: FindKeys) -> None:
+        self._logins.find_keys(question, self._peer, lambda found: self._answer_later(question, found))
 
     def _login_failed(self, event: LoginFailed) -> None:
         who = self._peer or "a local client"
         self._ports.warn(f"login of {event.user!r} from {who} failed: {event.reason}")
 
-    def _logged_in(self, event: events.MaildropWanted) -> None:
+    def _logged_in(self, question: events.MaildropWanted) -> None:
         self._logins.succeeded(self._peer)
-        ports, now = self._ports, clock.monotonic()
-        if (
-            ports.login_delay
-            and now < ports.last_logins.get(event.user, -ports.login_delay) + ports.login_delay
-        ):
-            self._engine.answer(Refusal("wait before you log in again", "LOGIN-DELAY"))
-            return
+        user, ports, now = question.user, self._ports, clock.monotonic()
         if ports.login_delay:
-            ports.last_logins[event.user] = now
-        self._user = event.user
-        self._patiently(_READING, lambda is_last: self._open(event.user, is_last), self._opened)
+            if now < ports.last_logins.get(user, -ports.login_delay) + ports.login_delay:
+                self._engine.answer(question, Refusal("wait before you log in again", "LOGIN-DELAY"))
+                return
+            ports.last_logins[user] = now
+        self._user = user
 
-    def _open(self, user: str, is_last: bool) -> Maildrop | Refusal:
+        def opened(found: Snapshot | Refusal | None) -> None:
+            if isinstance(found, Snapshot):
+                self._opened(question, found)
+            else:
+                refusal = found or Refusal("the server is busy, try again later", "SYS/TEMP")
+                self._answer_later(question, refusal)
+
+        self._patiently(_READING, lambda is_last: self._open(user, is_last), opened)
+
+    def _open(self, user: str, is_last: bool) -> Snapshot | Refusal:
         try:
             path = self._ports.root.inbox(user)
-            return Maildrop(path, open_at_once(path, is_last))
+            return Snapshot(path, open_at_once(path, is_last))
         except LockTimeoutError:
             raise
         except ValueError:
@@ -168,126 +182,145 @@ class MaildropSession:
             is_temporary = isinstance(error, TemporaryError)
             return Refusal("the maildrop cannot be opened", "SYS/TEMP" if is_temporary else "SYS/PERM")
 
-    def _opened(self, found: Maildrop | Refusal | None) -> None:
-        if isinstance(found, Maildrop):
-            if self._ended:  # the client did not wait
-                found.close()
-                return
-            self._box = found
-            size = found.size()
-            self._ports.log(
-                f"login of {self._user!r} from {self._peer or 'a local client'}: {size.messages} messages"
-            )
-            self._answer_later(size)
-        else:
-            self._answer_later(found or Refusal("the server is busy, try again later", "SYS/TEMP"))
+    def _opened(self, question: events.MaildropWanted, box: Snapshot) -> None:
+        if self._ended:  # the client closed the connection meanwhile
+            box.close()
+            return
+        self._box = box
+        size = self._size()
+        who = self._peer or "a local client"
+        self._ports.log(f"login of {self._user!r} from {who}: {size.messages} messages")
+        self._answer_later(question, size)
 
     # -- the maildrop ---------------------------------------------------------------------------------------
 
-    def _number(self, number: int) -> int:
-        """From 0. Raises NoSuchMessageError."""
-        box = self._box
-        if box is None or number > len(box) or number - 1 in box.marked:
+    @property
+    def _opened_box(self) -> Snapshot:
+        assert self._box is not None  # the engine asks about messages only after the login
+        return self._box
+
+    def _size(self) -> MaildropSize:
+        return MaildropSize(*self._opened_box.size(self._marked))
+
+    def _index(self, number: int) -> int:
+        """Return the index from 0 of message *number* from 1. Raises NoSuchMessageError."""
+        if number > len(self._opened_box) or number - 1 in self._marked:
             raise NoSuchMessageError
         return number - 1
 
-    def _stat(self, _: events.Stat | events.Reset) -> None:
-        assert self._box is not None
-        self._engine.answer(self._box.size())
+    def _stat(self, question: events.Stat) -> None:
+        self._engine.answer(question, self._size())
 
-    def _list(self, event: events.List) -> None:
-        box = self._box
-        assert box is not None
-        if not event.number:
-            self._engine.answer((box.listing(event.names),))
-            return
-        try:
-            number = self._number(event.number)
-        except NoSuchMessageError:
-            self._engine.answer(_NO_SUCH)
-            return
-        value = box.names[number] if event.names else box.octets(number)
-        self._engine.answer(f"{event.number} {value}")
+    def _list_all(self, question: events.ListAll) -> None:
+        box = self._opened_box
+        self._engine.answer(question, listing(box.names if question.names else box.sizes, self._marked))
 
-    def _retrieve(self, event: events.Retrieve) -> None:
-        box = self._box
-        assert box is not None
+    def _list_one(self, question: events.ListOne) -> None:
+        box = self._opened_box
         try:
-            number = self._number(event.number)
-            blocks = box.message_at_once(number)
+            index = self._index(question.number)
         except NoSuchMessageError:
-            self._engine.answer(_NO_SUCH)
+            self._engine.answer(question, _NO_SUCH)
+            return
+        value = box.names[index] if question.names else box.octets(index)
+        self._engine.answer(question, f"{question.number} {value}")
+
+    def _retrieve(self, question: events.Retrieve) -> None:
+        box = self._opened_box
+        try:
+            index = self._index(question.number)
+            blocks = box.message_at_once(index)
+        except NoSuchMessageError:
+            self._engine.answer(question, _NO_SUCH)
         except OSError as error:
-            self._engine.answer(self._unreadable(error))
+            self._engine.answer(question, self._unreadable(error))
         else:
             if blocks is None:
-                self._search(box, number, event)
+                self._search(box, index, question)
             else:
-                self._engine.answer(_wire(box.octets(number), blocks, event.lines))
+                self._blocks = blocks
+                self._engine.answer(question, box.octets(index))
 
-    def _search(self, box: Maildrop, number: int, event: events.Retrieve) -> None:
-        """Another program wrote in the mbox: have the message found again."""
+    def _search(self, box: Snapshot, index: int, question: events.Retrieve) -> None:
+        """Another program rewrote the mbox: let a worker look for the message."""
 
-        def find(is_last: bool) -> Iterable[bytes] | Refusal | None:
+        def find(is_last: bool) -> bytes | Iterator[bytes] | Refusal:
             try:
-                return box.message(number, is_last) or _GONE
+                found = box.message(index, is_last)
             except OSError as error:
                 return self._unreadable(error)
+            return _GONE if found is None else found
 
-        def found(outcome: Iterable[bytes] | Refusal | None) -> None:
+        def found(outcome: bytes | Iterator[bytes] | Refusal | None) -> None:
             self._is_searching = False
             if self._ended:
                 box.close()
             elif outcome is None or isinstance(outcome, Refusal):
-                self._answer_later(outcome or _UNREADABLE)
+                self._answer_later(question, outcome or _UNREADABLE)
             else:
-                self._answer_later(_wire(box.octets(number), outcome, event.lines))
+                self._blocks = outcome
+                self._answer_later(question, box.octets(index))
 
         self._is_searching = True
         self._patiently(_READING, find, found)
+
+    def _next_block(self, question: NextBlock) -> None:
+        if isinstance(self._blocks, bytes):
+            block: Block | Unreadable = Block(self._blocks, True)
+        else:
+            try:
+                octets = next(self._blocks, None)
+            except (OSError, MailError) as error:
+                block = Unreadable(str(error))
+            else:
+                block = _END if octets is None else Block(octets, False)
+        self._engine.answer(question, block)
 
     def _unreadable(self, error: OSError) -> Refusal:
         self._ports.warn(f"the maildrop of {self._user!r} cannot be read: {error.strerror}")
         return _UNREADABLE
 
-    def _delete(self, event: events.Delete) -> None:
-        assert self._box is not None
+    def _delete(self, question: events.Delete) -> None:
         try:
-            self._box.marked.add(self._number(event.number))
+            self._marked.add(self._index(question.number))
         except NoSuchMessageError:
-            self._engine.answer(_NO_SUCH)
+            self._engine.answer(question, _NO_SUCH)
         else:
-            self._engine.answer("")
+            self._engine.answer(question, None)
 
-    def _reset(self, event: events.Reset) -> None:
-        assert self._box is not None
-        self._box.marked.clear()
-        self._stat(event)
+    def _reset(self, question: events.Reset) -> None:
+        self._marked.clear()
+        self._engine.answer(question, self._size())
 
-    def _update(self, _: events.Update) -> None:
-        box, self._box = self._box, None
-        assert box is not None
-        if not box.marked:
+    def _update(self, question: events.Update) -> None:
+        box, self._box = self._opened_box, None
+        if not self._marked:
             box.close()
-            self._engine.answer("")
+            self._engine.answer(question, None)
             return
 
-        def removed(outcome: Refusal | str | None) -> None:
+        def removed(outcome: bool | Refusal | None) -> None:
             box.close()
-            self._answer_later(_NOTHING_REMOVED if outcome is None or outcome is _LOCKED else outcome)
+            if outcome is True:
+                self._answer_later(question, None)
+            elif isinstance(outcome, Refusal) and outcome is not _LOCKED:
+                self._answer_later(question, outcome)
+            else:
+                self._answer_later(question, _NOTHING_REMOVED)
 
         self._patiently(_REMOVING, lambda _: self._remove(box), removed)
 
-    def _remove(self, box: Maildrop) -> Refusal | str:
+    def _remove(self, box: Snapshot) -> bool | Refusal:
+        """Remove the marked messages; return True, or why none was removed. Raises LockTimeoutError."""
         try:
-            box.remove(0.0)
+            box.remove(self._marked, 0.0)
         except LockTimeoutError:
             raise
         except (MailError, OSError) as error:
             self._ports.warn(f"{box.path}: {error}")
             return Refusal("nothing was removed: the maildrop cannot be written", "SYS/TEMP")
-        self._ports.log(f"{self._user!r} removed {len(box.marked)} messages")
-        return ""
+        self._ports.log(f"{self._user!r} removed {len(self._marked)} messages")
+        return True
 
     def _closed(self, event: events.MaildropClosed) -> None:
         if event.fault:
@@ -298,25 +331,22 @@ class MaildropSession:
         self._box = None
 
 
-def _wire(octets: int, blocks: Iterable[bytes], lines: int | None) -> tuple[int | None, Iterable[bytes]]:
-    """The answer to RETR, or to TOP with *lines*."""
-    return (octets, blocks) if lines is None else (None, top(blocks, lines))
-
-
 class NoSuchMessageError(Exception):
-    """A number that no message has, or one that is marked."""
+    """No message has this number, or the message is marked as deleted."""
 
 
 _HANDLERS: dict[type, Callable[[MaildropSession, Any], None]] = {
     events.BannerWanted: MaildropSession._connected,
-    CheckPassword: MaildropSession._login_question,
-    FindKeys: MaildropSession._login_question,
-    CheckDigest: MaildropSession._login_question,
+    CheckPassword: MaildropSession._check_password,
+    CheckDigest: MaildropSession._check_password,
+    FindKeys: MaildropSession._find_keys,
     events.MaildropWanted: MaildropSession._logged_in,
     LoginFailed: MaildropSession._login_failed,
     events.Stat: MaildropSession._stat,
-    events.List: MaildropSession._list,
+    events.ListAll: MaildropSession._list_all,
+    events.ListOne: MaildropSession._list_one,
     events.Retrieve: MaildropSession._retrieve,
+    NextBlock: MaildropSession._next_block,
     events.Delete: MaildropSession._delete,
     events.Reset: MaildropSession._reset,
     events.Update: MaildropSession._update,

@@ -173,10 +173,16 @@ class FaultySession:
         elif fault.action == "stall":
             self._engine.abandon()
         elif fault.reply is not None:
-            if isinstance(event, events.MessageEnd) and self._engine.offer.lmtp:
-                self._engine.reply_each([fault.reply] * len(self._engine.accepted))
-            else:
-                self._engine.reply(fault.reply)
+            self._reply(event, fault.reply)
+
+    def _reply(self, event: Event, reply: Reply) -> None:
+        engine = self._engine
+        if isinstance(event, events.Connected | events.MailFrom | events.RcptTo):
+            engine.answer(event, reply)
+        elif isinstance(event, events.MessageEnd):
+            engine.answer(event, [reply] * (len(engine.accepted) if engine.offer.lmtp else 1))
+        elif isinstance(event, events.Hello | events.MessageStart | events.Quit):
+            engine.answer(event, reply)
 
     def _go_on(self, event: Event) -> None:
         if not self._engine.is_closed:

@@ -1,14 +1,15 @@
-"""What becomes of mail that comes in over SMTP or LMTP: who may get it, and its way to its places.
+"""An SMTP or LMTP session: which recipients are accepted, and the way of each message to its places.
 
-A connection has one `ReceiveSession`: it answers the engine's questions and hands messages to their places.
-It knows neither sockets nor threads. What stores a message reports back when it is durable; only then the 250
-is said (RFC 5321 §6.1). Failures become replies here, not before.
+Each connection has one `ReceiveSession`, which answers the engine's questions and starts the deliveries. It
+knows neither sockets nor threads. The reply 250 is sent only after all places report that the message is
+durable (RFC 5321 §6.1). Failures become replies here, not before.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from mailtools.core.auth.sasl import CheckPassword, FindKeys, Found, LoginFailed
+from mailtools.core.auth.sasl import CheckPassword, FindKeys, LoginFailed
+from mailtools.core.engine import Question
 from mailtools.core.errors import MailError
 from mailtools.core.message.trace import Stamp, delivery_fields, received
 from mailtools.core.smtp import events, grammar
@@ -38,6 +39,8 @@ from mailtools.system.process.programs import ProgramJob, Ran
 if TYPE_CHECKING:
     from mailtools.services.smtp_server.relay import Relaying
 
+A = TypeVar("A")
+
 _ACCEPTED = Reply(250, "2.1.0", "Ok")
 _RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
 _DROPPED = Reply(250, "2.0.0", "Ok")
@@ -53,21 +56,21 @@ class Accepted(NamedTuple):
 
 
 class SmtpPorts(NamedTuple):
-    """What sessions need of the world, given by the service that opens them."""
+    """What the sessions of a server share."""
 
     carriers: Carriers
     accepted: Callable[[Accepted], None]
     log: Callable[[str], None]
-    filter: str = ""  # a command that sees each message first
+    filter: str = ""  # a command that may change or refuse each message
     relaying: "Relaying | None" = None
 
     def warn(self, text: str) -> None:
-        """Tell an operator of something that needs attention."""
+        """Log a fault that an operator should see."""
         self.carriers.warn(text)
 
 
 class ReceiveSession:
-    """One session's decisions. *resume* is called when a question that had to wait has been answered."""
+    """The decisions of one session. *resume* is called after a question was answered later."""
 
     __slots__ = (
         "_addressing", "_engine", "_envelope", "_intake", "_logins", "_peer", "_ports", "_problem",
@@ -91,35 +94,42 @@ class ReceiveSession:
         self._resume = resume
         self._recipients: list[tuple[str, tuple[Place, ...]]] = []  # as accepted, in order
         self._envelope: Envelope | None = None
-        self._intake: ReceivedIntake | None = None  # None: no message under way, or one that is refused
-        self._problem: MailError | None = None  # why the message under way is refused
+        self._intake: ReceivedIntake | None = None  # None: there is no message, or it is refused
+        self._problem: MailError | None = None  # why the message is refused
 
     def handle(self, event: Event) -> None:
-        """Act on *event*. A question is answered now or, where that takes time, later."""
+        """Handle *event*. A question is answered now, or later if that takes time."""
         handler = _HANDLERS.get(type(event))
         if handler is not None:
             handler(self, event)
 
     # -- the session ---------------------------------------------------------------------------------------
 
-    def _connected(self, _: events.Connected) -> None:
+    def _connected(self, question: events.Connected) -> None:
         offer = self._engine.offer
-        self._engine.reply(Reply(220, "", f"{offer.host} {'LMTP' if offer.lmtp else 'ESMTP'} mailtools"))
+        greeting = Reply(220, "", f"{offer.host} {'LMTP' if offer.lmtp else 'ESMTP'} mailtools")
+        self._engine.answer(question, greeting)
 
-    def _hello(self, _: events.Hello) -> None:
+    def _hello(self, question: events.Hello) -> None:
         engine = self._engine
         engine.mechanisms = self._logins.mechanisms(self._peer, engine.is_secure, bool(engine.bindings))
-        engine.proceed()
+        engine.answer(question, None)
 
-    def _quit(self, _: events.Quit) -> None:
-        self._engine.proceed()
+    def _quit(self, question: events.Quit) -> None:
+        self._engine.answer(question, None)
 
-    def _login_question(self, question: CheckPassword | FindKeys) -> None:
-        def answer(value: bool | Found | None) -> None:
-            self._engine.answer(value)
-            self._resume()
+    def _answer_later(self, question: Question[A], value: A) -> None:
+        self._engine.answer(question, value)
+        self._resume()
 
-        self._logins.decide(question, self._peer, answer)
+    def _check_password(self, question: CheckPassword) -> None:
+        def answer(is_right: bool | None) -> None:
+            self._answer_later(question, is_right)
+
+        self._logins.check(question, self._peer, answer)
+
+    def _find_keys(self, question: FindKeys) -> None:
+        self._logins.find_keys(question, self._peer, lambda found: self._answer_later(question, found))
 
     def _logged_in(self, event: events.LoggedIn) -> None:
         self._logins.succeeded(self._peer)
@@ -132,21 +142,25 @@ class ReceiveSession:
 
     # -- the envelope --------------------------------------------------------------------------------------
 
-    def _mail_from(self, _: events.MailFrom) -> None:
+    def _mail_from(self, question: events.MailFrom) -> None:
         self._recipients = []
-        self._engine.reply(_ACCEPTED)
+        self._engine.answer(question, _ACCEPTED)
 
-    def _rcpt_to(self, event: events.RcptTo) -> None:
+    def _rcpt_to(self, question: events.RcptTo) -> None:
+        recipient = question.recipient
         try:
-            places = self._places(event.recipient)
+            places = self._places(recipient)
         except (MailError, OSError) as error:
-            self._engine.reply(self._refused(event.recipient, error))
+            self._engine.answer(question, self._refused(recipient, error))
             return
-        self._recipients.append((event.recipient, places))
-        self._engine.reply(_RECIPIENT_OK)
+        self._recipients.append((recipient, places))
+        self._engine.answer(question, _RECIPIENT_OK)
 
     def _refused(self, recipient: str, error: MailError | OSError) -> Reply:
-        """The reply to a recipient who gets no mail because of *error*; the operator is told more."""
+        """Return the reply to a recipient who is refused because of *error*.
+
+        Log more than the client is told.
+        """
         if isinstance(error, OSError) or not error.status:
             self._ports.warn(f"cannot deliver to <{recipient}>: {error}")
             return as_reply(not_stored(error))
@@ -156,7 +170,7 @@ class ReceiveSession:
         return reply
 
     def _places(self, recipient: str) -> tuple[Place, ...]:
-        """Where mail for *recipient* goes. Raises as `Addressing.places`."""
+        """Return where mail for *recipient* goes. Raises what `Addressing.places` raises."""
         relaying, engine = self._ports.relaying, self._engine
         is_elsewhere = not self._addressing.is_ours(grammar.split_mailbox(recipient)[1])
         if is_elsewhere and relaying is not None and relaying.lets(engine.user, self._peer):
@@ -165,13 +179,13 @@ class ReceiveSession:
 
     # -- the message ---------------------------------------------------------------------------------------
 
-    def _message_start(self, event: events.MessageStart) -> None:
-        self._envelope, self._problem = event.envelope, None
+    def _message_start(self, question: events.MessageStart) -> None:
+        self._envelope, self._problem = question.envelope, None
         self._intake = ReceivedIntake(FROM_SMTP, self._beside())
-        self._engine.proceed()
+        self._engine.answer(question, None)
 
     def _beside(self) -> str:
-        """A file on the filesystem where the message will end up: a large one lies there meanwhile."""
+        """Return a path on the filesystem of the message's place, for the buffer of a large message."""
         for _, places in self._recipients:
             for place in places:
                 if isinstance(place, MboxPlace):
@@ -183,29 +197,29 @@ class ReceiveSession:
             try:
                 self._intake.take(event.octets)
             except (MailError, OSError) as error:
-                self._intake, self._problem = None, not_taken(error)  # gives memory and file back
+                self._intake, self._problem = None, not_taken(error)  # frees memory and file
 
     def _message_aborted(self, event: events.MessageAborted) -> None:
         self._intake = None
         self._ports.log(f"message from {self._peer} dropped: {event.reason}")
 
-    def _message_end(self, _: events.MessageEnd) -> None:
+    def _message_end(self, question: events.MessageEnd) -> None:
         intake, self._intake = self._intake, None
         envelope = self._envelope
         assert envelope is not None
         if intake is None:
             assert self._problem is not None
             self._ports.log(f"message from {self._peer} refused: {as_reply(self._problem)}")
-            self._answer([self._problem] * len(self._recipients), _ACCEPTED)
+            self._engine.answer(question, self._replies([self._problem] * len(self._recipients), _ACCEPTED))
             return
-        # Nothing is left for `intake.end`: the engine gives whole lines.
+        # `intake.end` has nothing to do: the engine gives whole lines.
         stamp = self._stamp(envelope)
         trace = received(stamp, self._recipients[0][0] if len(self._recipients) == 1 else "")
         message = Received(envelope, intake.body)
         if self._ports.filter:
-            self._examine(message, stamp.identity, trace)
+            self._examine(question, message, stamp.identity, trace)
         else:
-            self._hand_over(message, stamp.identity, trace)
+            self._hand_over(question, message, stamp.identity, trace)
 
     def _stamp(self, envelope: Envelope) -> Stamp:
         return Stamp(
@@ -217,8 +231,8 @@ class ReceiveSession:
             date=clock.date_field(int(clock.now())),
         )
 
-    def _examine(self, message: Received, identity: str, trace: str) -> None:
-        """Show the message to the filter. What it prints replaces the message, our Received included."""
+    def _examine(self, question: events.MessageEnd, message: Received, identity: str, trace: str) -> None:
+        """Run the filter. What it prints replaces the message, including our Received."""
         envelope, beside = message.envelope, self._beside()
         shown = "\n".join(recipient for recipient, _ in self._recipients)
 
@@ -229,20 +243,21 @@ class ReceiveSession:
             if verdict.warning:
                 self._ports.warn(verdict.warning)
             if verdict.message is not None:
-                self._hand_over(verdict.message, identity, "")
+                self._hand_over(question, verdict.message, identity, "")
                 return
             reply = _DROPPED if verdict.error is None else as_reply(verdict.error)
             self._ports.log(f"message {identity} from {self._peer}: the filter's verdict: {reply}")
-            self._answer([verdict.error] * len(self._recipients), _DROPPED)
-            self._resume()
+            replies = self._replies([verdict.error] * len(self._recipients), _DROPPED)
+            self._answer_later(question, replies)
 
         environment = content_filter.environment(envelope, self._peer, shown)
         blocks = message_blocks(new_record(envelope.reverse_path, trace, message.body))
         self._ports.carriers.run(ProgramJob(self._ports.filter, environment, blocks, judge, done))
 
-    def _hand_over(self, message: Received, identity: str, trace: str) -> None:
+    def _hand_over(self, question: events.MessageEnd, message: Received, identity: str, trace: str) -> None:
+        """Start the deliveries, and answer *question* after the last of them."""
         envelope, body = message.envelope, message.body
-        # The engine's list has what RCPT said of DSNs; ours has where the mail goes.
+        # The engine's list has the DSN parameters of each RCPT, ours the places.
         places = [its for _, its in self._recipients]
         goals = list(zip(envelope.recipients, places, strict=True))
         loads = make_loads(message, identity, trace, goals, self._peer)
@@ -253,26 +268,24 @@ class ReceiveSession:
             if not loads or any(place not in failures for its in loads for place in its):
                 self._ports.accepted(Accepted(identity, envelope, shown, body))
             ok = Reply(250, "2.0.0", f"Ok: {identity}")
-            self._answer([worst(failures[p] for p in its if p in failures) for its in places], ok)
-            self._resume()
+            failed = [worst(failures[place] for place in its if place in failures) for its in places]
+            self._answer_later(question, self._replies(failed, ok))
 
         Handover(self._ports.carriers, done).start(loads)
 
-    def _answer(self, failures: list[MailError | None], ok: Reply) -> None:
-        """A reply for each recipient in LMTP (RFC 2033 §4.2); in SMTP one for all, of the worst failure."""
-        if self._engine.offer.lmtp:
-            self._engine.reply_each([as_reply(one) if one is not None else ok for one in failures])
-        else:
-            failure = worst(one for one in failures if one is not None)
-            self._engine.reply(as_reply(failure) if failure is not None else ok)
+    def _replies(self, failures: Sequence[MailError | None], ok: Reply) -> list[Reply]:
+        """Return a reply for each recipient in LMTP (RFC 2033 §4.2); in SMTP one, of the worst failure."""
+        if not self._engine.offer.lmtp:
+            failures = [worst(one for one in failures if one is not None)]
+        return [as_reply(one) if one is not None else ok for one in failures]
 
 
 _HANDLERS: dict[type, Callable[[ReceiveSession, Any], None]] = {
     events.Connected: ReceiveSession._connected,
     events.Hello: ReceiveSession._hello,
     events.Quit: ReceiveSession._quit,
-    CheckPassword: ReceiveSession._login_question,
-    FindKeys: ReceiveSession._login_question,
+    CheckPassword: ReceiveSession._check_password,
+    FindKeys: ReceiveSession._find_keys,
     events.LoggedIn: ReceiveSession._logged_in,
     LoginFailed: ReceiveSession._login_failed,
     events.MailFrom: ReceiveSession._mail_from,

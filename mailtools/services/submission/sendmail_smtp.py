@@ -61,24 +61,24 @@ class SendmailSession:
     def _handle(self, event: Event) -> None:
         engine = self._engine
         if isinstance(event, events.Connected):
-            engine.reply(Reply(220, "", f"{engine.offer.host} ESMTP mailtools"))
+            engine.answer(event, Reply(220, "", f"{engine.offer.host} ESMTP mailtools"))
         elif isinstance(event, events.MailFrom):
-            engine.reply(_OK)
+            engine.answer(event, _OK)
         elif isinstance(event, events.RcptTo):
-            engine.reply(self._recipient(event.recipient))
+            engine.answer(event, self._recipient(event.recipient))
         elif isinstance(event, events.MessageStart):
             self._envelope = event.envelope
             self._forget()
-            engine.proceed()
+            engine.answer(event, None)
         elif isinstance(event, events.MessageChunk):
             self._keep(event.octets)
         elif isinstance(event, events.MessageEnd):
-            engine.reply(self._problem or self._accept())
+            engine.answer(event, [self._problem or self._accept()])
             self._forget()
         elif isinstance(event, events.MessageAborted):
             self._forget()
         elif isinstance(event, events.Hello | events.Quit):
-            engine.proceed()
+            engine.answer(event, None)
 
     def _recipient(self, address: str) -> Reply:
         try:

@@ -1,7 +1,7 @@
-"""Who may log in, and how: mechanisms on offer, passwords checked, guessing slowed.
+"""Logins: which mechanisms are offered, whether a password is right, and the delay for guessed passwords.
 
-One `Logins` a server, for whichever protocol it speaks; the protocol's session hands it the engine's
-questions and is called back with the answer. Knows no reply.
+Each server has one `Logins`, whatever its protocol. The session gives it the engine's questions and is
+called back with the answer. This module knows no reply.
 """
 
 import hmac
@@ -19,11 +19,9 @@ from mailtools.system.users.users_file import Users
 
 _PLAIN = ("PLAIN", "LOGIN")
 
-Question = CheckPassword | CheckDigest | FindKeys
-
 
 class LoginRules(NamedTuple):
-    """What an operator says of logging in."""
+    """The options of a server about logins."""
 
     users: Users | None = None
     anybody: bool = False  # any name and password, for development
@@ -31,7 +29,7 @@ class LoginRules(NamedTuple):
 
 
 class Logins:
-    """One server's logins. *later*: run a callback after so many seconds."""
+    """The logins of one server. *later*: call a function after so many seconds."""
 
     def __init__(
         self, rules: LoginRules, checker: Checker, later: Callable[[float, Callable[[], None]], Any]
@@ -42,7 +40,7 @@ class Logins:
         self._guard = Guard()
 
     def mechanisms(self, peer: str, is_secure: bool, has_bindings: bool) -> tuple[str, ...]:
-        """The SASL mechanisms for this client now, the best first; () where it must not log in."""
+        """Return the SASL mechanisms for this client, the strongest first; () if it may not log in."""
         rules = self._rules
         if not (is_secure or is_local(peer) or rules.in_the_clear):
             return ()
@@ -57,39 +55,58 @@ class Logins:
 
     @property
     def have_plain(self) -> bool:
-        """True where APOP can be offered."""
+        """True if APOP can be offered: it needs passwords in the clear (RFC 1939 §7)."""
         users = self._rules.users
         return not self._rules.anybody and users is not None and users.have_plain
 
-    def decide(self, question: Question, peer: str, answer: Callable[[bool | Found | None], None]) -> None:
-        """Call *answer*, now or later, with what the engine wants to know."""
+    def check(
+        self, question: CheckPassword | CheckDigest, peer: str, answer: Callable[[bool | None], None]
+    ) -> None:
+        """Call *answer*, now or later, with whether the password or digest is right."""
         if self._rules.anybody:
             answer(True)
-            return
+        elif isinstance(question, CheckDigest):
+            self._in_turn(peer, lambda: self._check_digest(question, answer))
+        else:
+            self._in_turn(peer, lambda: self._check_password(question, answer))
+
+    def find_keys(self, question: FindKeys, peer: str, answer: Callable[[Found | None], None]) -> None:
+        """Call *answer* later with SCRAM keys and a nonce."""
+        self._in_turn(peer, lambda: self._find_keys(question, answer))
+
+    def _in_turn(self, peer: str, begin: Callable[[], None]) -> None:
+        """Call *begin* now, or later if too many logins of *peer* failed."""
         wait = self._guard.attempt(peer, clock.monotonic())
         if wait:
-            self._later(wait, lambda: self._decide(question, answer))
+            self._later(wait, begin)
         else:
-            self._decide(question, answer)
+            begin()
 
-    def _decide(self, question: Question, answer: Callable[[bool | Found | None], None]) -> None:
-        users = self._rules.users
-        assert users is not None
-        if isinstance(question, FindKeys):
-            # Keys that are made of a password in the clear take 2 ms, too long for the loop.
-            self._checker.run(lambda: Found(users.scram_keys(question.name), os.urandom(18).hex()), answer)
-            return
+    @property
+    def _users(self) -> Users:
+        assert self._rules.users is not None  # no mechanism is offered otherwise
+        return self._rules.users
+
+    def _find_keys(self, question: FindKeys, answer: Callable[[Found | None], None]) -> None:
+        users = self._users
+        # Making keys of a password in the clear takes 2 ms, which is too long for the loop.
+        self._checker.run(lambda: Found(users.scram_keys(question.name), os.urandom(18).hex()), answer)
+
+    def _check_digest(self, question: CheckDigest, answer: Callable[[bool | None], None]) -> None:
+        users = self._users
         entry = users.find(question.name)
-        if isinstance(question, CheckDigest):
-            known = entry if entry is not None and entry.scheme == "PLAIN" else None
-            expected = passwd.apop_digest(known or users.decoy(question.name), question.banner)
-            answer(hmac.compare_digest(expected, question.digest) and known is not None)
-            return
+        known = entry if entry is not None and entry.scheme == "PLAIN" else None
+        expected = passwd.apop_digest(known or users.decoy(question.name), question.banner)
+        answer(hmac.compare_digest(expected, question.digest) and known is not None)
+
+    def _check_password(self, question: CheckPassword, answer: Callable[[bool | None], None]) -> None:
+        users = self._users
+        entry = users.find(question.name)
         is_known = entry is not None and bool(entry.scheme)
         checked = entry if entry is not None and is_known else users.decoy(question.name)
-        # Not `is_right and is_known` alone: the time has to be the same as well (promise R7).
+        # A name that does not exist is checked as well: it must take the same time (promise R7).
         self._checker.check(checked, question.password, lambda is_right: answer(is_right and is_known))
 
     def succeeded(self, peer: str) -> None:
-        """A login of *peer* was right."""
+        """Note that a login of *peer* succeeded."""
         self._guard.succeeded(peer)

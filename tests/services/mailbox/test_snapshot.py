@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from mailtools.services.mailbox.snapshot import top
 from tests.boxes import append, number, open_drop, rewrite_in_place, shown
 
 
@@ -60,19 +59,3 @@ def test_a_file_that_was_cut(path: Path) -> None:
     assert shown(drop, 3) == number(3)
     assert shown(drop, 4) is None
     drop.close()
-
-
-@pytest.mark.parametrize(
-    ("lines", "shown_lines"),
-    [(0, b""), (1, b"1\r\n"), (2, b"1\r\n2\r\n"), (3, b"1\r\n2\r\n3"), (9, b"1\r\n2\r\n3")],
-)
-@pytest.mark.parametrize("piece", [1, 2, 3, 100])
-def test_top(lines: int, shown_lines: bytes, piece: int) -> None:
-    message = b"A: b\r\nC: d\r\n\r\n1\r\n2\r\n3"
-    pieces = [message[at : at + piece] for at in range(0, len(message), piece)]
-    assert b"".join(top(pieces, lines)) == b"A: b\r\nC: d\r\n\r\n" + shown_lines
-
-
-def test_top_of_what_has_no_body_and_of_what_has_no_header() -> None:
-    assert b"".join(top([b"A: b\r\n"], 5)) == b"A: b\r\n"
-    assert b"".join(top([b"\r\nbody\r\n"], 0)) == b"\r\n"

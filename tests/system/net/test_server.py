@@ -36,13 +36,17 @@ class Session:
         if isinstance(event, events.RcptTo) and event.recipient == "bug@x":
             raise KeyError("a bug")
         if isinstance(event, (events.Hello, events.MessageStart, events.Quit)):
-            self.engine.proceed()
+            self.engine.answer(event, None)
         elif isinstance(event, events.Connected):
-            self.engine.reply(Reply(220, "", "test"))
-        elif isinstance(event, (events.MailFrom, events.RcptTo)) or (
-            isinstance(event, events.MessageEnd) and not self.holds
-        ):
-            self.engine.reply(Reply(250, "2.0.0", "Ok"))
+            self.engine.answer(event, Reply(220, "", "test"))
+        elif isinstance(event, (events.MailFrom, events.RcptTo)):
+            self.engine.answer(event, Reply(250, "2.0.0", "Ok"))
+        elif isinstance(event, events.MessageEnd) and not self.holds:
+            self.answer_last("Ok")
+
+    def answer_last(self, text: str) -> None:
+        """Answer the MessageEnd that came last."""
+        self.engine.answer(self.events[-1], [Reply(250, "2.0.0", text)])
 
 
 class Room:
@@ -154,7 +158,7 @@ def test_a_client_that_sends_no_more_still_gets_its_replies() -> None:
             await client.reply()
         session = room.sessions[-1]
         assert isinstance(session.events[-1], events.MessageEnd)
-        session.engine.reply(Reply(250, "2.0.0", "late"))
+        session.answer_last("late")
         session.opening.resume()
         assert await client.rest() == b"250 2.0.0 late\r\n250 2.0.0 Ok\r\n"
 
@@ -175,7 +179,7 @@ def test_an_answer_that_comes_when_the_client_is_gone_hurts_nobody() -> None:
         client.writer.transport.abort()
         await until(lambda: not room.server.connections)
         session = room.sessions[0]
-        session.engine.reply(Reply(250, "2.0.0", "late"))
+        session.answer_last("late")
         session.opening.resume()
         room.holds = False
         assert (await (await room.client()).reply()).startswith(b"220")
@@ -223,7 +227,7 @@ def test_who_waits_for_our_answer_is_not_cut() -> None:
             await client.reply()
         await asyncio.sleep(0.5)  # longer than the time-out: what must not happen has its time
         session = room.sessions[0]
-        session.engine.reply(Reply(250, "2.0.0", "at last"))
+        session.answer_last("at last")
         session.opening.resume()
         assert b"at last" in await client.reply()
 
