@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, LoginFailed
 from mailtools.core.engine import Question
-from mailtools.core.wire.conversation import NextBlock
+from mailtools.core.wire.conversation import Block, NextBlock
 
 
 class MaildropSize(NamedTuple):
@@ -54,9 +54,17 @@ class ListOne(Question[str | Refusal]):
     names: bool
 
 
+class Retrieved(NamedTuple):
+    """A message: its size in octets, without added dots, and its first block."""
+
+    size: int
+    block: Block
+    is_dotless: bool = False  # True if no line begins with a dot; a search takes 0.1 of the time of a RETR
+
+
 @dataclass(slots=True)
-class Retrieve(Question[int | Refusal]):
-    """A question: what is the size of message *number* (from 1)? `NextBlock` asks for its octets."""
+class Retrieve(Question[Retrieved | Refusal]):
+    """A question: what is message *number* (from 1)? `NextBlock` asks for its further blocks."""
 
     number: int
 

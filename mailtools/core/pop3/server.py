@@ -296,15 +296,16 @@ class Pop3ServerEngine(Conversation):
 
     def _retrieve(self, number: int, lines: int | None) -> Steps:
         """Send a message, or with *lines* its header and so many lines of its body."""
-        octets = yield from self.ask(Retrieve(number))
-        if isinstance(octets, Refusal):
-            self._refused(octets)
+        answer = yield from self.ask(Retrieve(number))
+        if isinstance(answer, Refusal):
+            self._refused(answer)
             return
-        self._ok(f"{octets} octets" if lines is None else "the top")
+        self._ok(f"{answer.size} octets" if lines is None else "the top")
         self._is_answering = True
         # A message that ends early has no last line ".": the session ends there, so the client sees the
         # fault.
-        if (yield from self._send_blocks(Stuffer() if lines is None else Top(lines))):
+        encode = Top(lines) if lines is not None else _as_it_is if answer.is_dotless else Stuffer()
+        if (yield from self._send_blocks(answer.block, encode)):
             self._out.append(b".\r\n")
             self._is_answering = False
 
@@ -345,6 +346,10 @@ class Pop3ServerEngine(Conversation):
         else:
             self._refused(refusal)
         self._end("QUIT")
+
+
+def _as_it_is(block: bytes) -> bytes:
+    return block
 
 
 _NOT_NOW = "no login can be checked now, try again later"

@@ -43,7 +43,7 @@ class Unreadable(NamedTuple):
 
 
 class NextBlock(Question[Block | Unreadable]):
-    """A question: what are the next octets of the message that is being sent?"""
+    """A question: what is the next block of the message that is being sent?"""
 
     __slots__ = ()
 
@@ -219,18 +219,16 @@ class Conversation:
         self._hear(b"*\r\n" if line == b"*" else b"***\r\n")
         return line
 
-    def _send_blocks(self, encode: Callable[[bytes], bytes | None]) -> Generator[None, None, bool]:
-        """Send a message whose blocks are asked for one by one; return False if it could not be sent whole.
+    def _send_blocks(
+        self, block: Block, encode: Callable[[bytes], bytes | None]
+    ) -> Generator[None, None, bool]:
+        """Send a message that begins with *block*; return False if it cannot be sent whole.
 
-        *encode* returns a block as the protocol sends it, or None if enough is sent. If the message cannot
-        be read to its end the session ends.
+        The other blocks are asked for one by one. *encode* returns a block as the protocol sends it, or
+        None if enough is sent. If the message cannot be read to its end the session ends.
         """
         waiting = 0
         while True:
-            block = yield from self.ask(_NEXT_BLOCK)
-            if isinstance(block, Unreadable):
-                self._end(block.reason, block.reason)
-                return False
             octets = encode(block.octets)
             if octets:
                 self._out.append(octets)
@@ -240,6 +238,11 @@ class Conversation:
             if waiting > _SENT_AT_ONCE:
                 waiting = 0
                 yield from self._pause()
+            answer = yield from self.ask(_NEXT_BLOCK)
+            if isinstance(answer, Unreadable):
+                self._end(answer.reason, answer.reason)
+                return False
+            block = answer
 
     def _pause(self) -> Steps:
         """Let other connections run; called at each command that counts `_left` down to 0."""

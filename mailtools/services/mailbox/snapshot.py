@@ -86,6 +86,10 @@ class Snapshot:
         """Return the size of message *number*."""
         return self._seen.sizes[number]
 
+    def is_dotless(self, number: int) -> bool:
+        """Return True if the index knows that no line of message *number* begins with a dot."""
+        return self._seen.kinds[number] == PLAIN  # true of any place that has the same digest
+
     @property
     def sizes(self) -> Iterable[int]:
         """The sizes of all messages, in octets."""

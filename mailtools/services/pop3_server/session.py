@@ -13,7 +13,7 @@ from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, Login
 from mailtools.core.engine import Question
 from mailtools.core.errors import LockTimeoutError, MailError, TemporaryError
 from mailtools.core.pop3 import events
-from mailtools.core.pop3.events import Event, MaildropSize, Refusal
+from mailtools.core.pop3.events import Event, MaildropSize, Refusal, Retrieved
 from mailtools.core.pop3.server import Pop3ServerEngine
 from mailtools.core.wire.conversation import Block, NextBlock, Unreadable
 from mailtools.services.mailbox.snapshot import Snapshot, open_at_once
@@ -81,7 +81,7 @@ class MaildropSession:
         self._resume = resume
         self._box: Snapshot | None = None
         self._marked: set[int] = set()  # the messages marked as deleted, from 0
-        self._blocks: bytes | Iterator[bytes] = b""  # the message that is being sent
+        self._blocks: Iterator[bytes] = iter(())  # the rest of the message that is being sent
         self._ended = False
         self._is_searching = False  # a worker uses the snapshot
         self._user = ""
@@ -233,13 +233,12 @@ class MaildropSession:
         except NoSuchMessageError:
             self._engine.answer(question, _NO_SUCH)
         except OSError as error:
-            self._engine.answer(question, self._unreadable(error))
+            self._engine.answer(question, self._unreadable(error.strerror or str(error)))
         else:
             if blocks is None:
                 self._search(box, index, question)
             else:
-                self._blocks = blocks
-                self._engine.answer(question, box.octets(index))
+                self._engine.answer(question, self._begin(box, index, blocks))
 
     def _search(self, box: Snapshot, index: int, question: events.Retrieve) -> None:
         """Another program rewrote the mbox: let a worker look for the message."""
@@ -248,7 +247,7 @@ class MaildropSession:
             try:
                 found = box.message(index, is_last)
             except OSError as error:
-                return self._unreadable(error)
+                return self._unreadable(error.strerror or str(error))
             return _GONE if found is None else found
 
         def found(outcome: bytes | Iterator[bytes] | Refusal | None) -> None:
@@ -258,26 +257,32 @@ class MaildropSession:
             elif outcome is None or isinstance(outcome, Refusal):
                 self._answer_later(question, outcome or _UNREADABLE)
             else:
-                self._blocks = outcome
-                self._answer_later(question, box.octets(index))
+                self._answer_later(question, self._begin(box, index, outcome))
 
         self._is_searching = True
         self._patiently(_READING, find, found)
 
-    def _next_block(self, question: NextBlock) -> None:
-        if isinstance(self._blocks, bytes):
-            block: Block | Unreadable = Block(self._blocks, True)
-        else:
-            try:
-                octets = next(self._blocks, None)
-            except (OSError, MailError) as error:
-                block = Unreadable(str(error))
-            else:
-                block = _END if octets is None else Block(octets, False)
-        self._engine.answer(question, block)
+    def _begin(self, box: Snapshot, index: int, message: bytes | Iterator[bytes]) -> Retrieved | Refusal:
+        """Begin to send *message*: return its first block."""
+        size = box.octets(index)
+        if isinstance(message, bytes):
+            return Retrieved(size, Block(message, True), box.is_dotless(index))
+        self._blocks = message
+        block = self._read_block()
+        return self._unreadable(block.reason) if isinstance(block, Unreadable) else Retrieved(size, block)
 
-    def _unreadable(self, error: OSError) -> Refusal:
-        self._ports.warn(f"the maildrop of {self._user!r} cannot be read: {error.strerror}")
+    def _next_block(self, question: NextBlock) -> None:
+        self._engine.answer(question, self._read_block())
+
+    def _read_block(self) -> Block | Unreadable:
+        try:
+            octets = next(self._blocks, None)
+        except (OSError, MailError) as error:
+            return Unreadable(str(error))
+        return _END if octets is None else Block(octets, False)
+
+    def _unreadable(self, reason: str) -> Refusal:
+        self._ports.warn(f"the maildrop of {self._user!r} cannot be read: {reason}")
         return _UNREADABLE
 
     def _delete(self, question: events.Delete) -> None:

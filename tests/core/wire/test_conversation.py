@@ -1,4 +1,4 @@
-"""core/wire/conversation, with the smallest protocol there can be: SEND asks for blocks, ASK asks a number."""
+"""core/wire/conversation, with the smallest protocol there can be: SEND asks for blocks, ASK for a number."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -14,6 +14,11 @@ from mailtools.core.wire.dots import Stuffer
 
 @dataclass(slots=True)
 class HowMany(Question[int]):
+    """A question."""
+
+
+@dataclass(slots=True)
+class FirstBlock(Question[Block]):
     """A question."""
 
 
@@ -41,7 +46,7 @@ class Engine(Conversation):
         self._out.append(b"%d\n" % number)
 
     def _do_send(self) -> Generator[None, None, None]:
-        if (yield from self._send_blocks(Stuffer())):
+        if (yield from self._send_blocks((yield from self.ask(FirstBlock())), Stuffer())):
             self._out.append(b".\n")
 
     def _refuse(self, problem: CommandError) -> None:
@@ -101,9 +106,9 @@ def test_an_answer_after_the_end_is_dropped() -> None:
 def test_blocks_are_asked_for_one_by_one() -> None:
     engine, question = made(b"SEND\r\n")
     for block in (Block(b"a\r\n", False), Block(b".b\r\n", False), Block(b"", True)):
-        assert isinstance(question, NextBlock)
         engine.answer(question, block)
         question = engine.next_event()
+        assert question is None or isinstance(question, NextBlock)
     assert question is None
     assert engine.data_to_send() == b"hello\na\r\n..b\r\n.\n"
 
