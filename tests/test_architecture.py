@@ -203,7 +203,6 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "system/process/loop",
     ),
     "tests of the clients' engines and logins use it": (
-        "core/auth/exchange",
         "core/imap/utf7",
         "core/smtp/login",
     ),

@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Collection, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mailtools.core.auth.errors import AuthenticationError, MalformedError
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
 from mailtools.core.imap import grammar
 from mailtools.core.wire.reader import LineTooLongError, Reader
@@ -88,7 +87,6 @@ class ImapClient:
 
     def __init__(self) -> None:
         self.capabilities: frozenset[str] = frozenset()
-        self.login_note = ""
         self.is_closed = False
         self._reader = Reader()
         self._out: list[bytes] = []
@@ -136,7 +134,7 @@ class ImapClient:
         """Log in; challenges are answered here, the one event is the verdict. Raises ConfigurationError."""
         from mailtools.core.auth.exchange import Exchange
 
-        self._login, self.login_note = Exchange(steps), ""
+        self._login = Exchange(steps, self._send_response)
         tag = self._next_tag("AUTHENTICATE")
         initial = self._login.initial if "SASL-IR" in self.capabilities else None
         if initial is None:
@@ -300,8 +298,8 @@ class ImapClient:
             raise RemoteProtocolError(f"an answer to no command of ours: {tag[:40].decode('latin-1')!r}")
         self._held.clear()
         answer = self._status(command, status)
-        if command == "AUTHENTICATE":
-            self._end_login(answer)
+        if command == "AUTHENTICATE" and self._login is not None:
+            self._login.end(answer.is_ok)
         return answer
 
     def _status(self, command: str, match: re.Match[bytes]) -> Status:
@@ -319,8 +317,8 @@ class ImapClient:
         self.capabilities = frozenset(words.decode("latin-1").upper().split())
 
     def _continued(self, text: bytes) -> Event | None:
-        if self._login is not None:
-            self._respond(text)
+        if self._login is not None and self._login.is_open:
+            self._login.respond(text)
             return None
         if self._held:
             self._out.append(self._held.popleft())
@@ -329,30 +327,10 @@ class ImapClient:
 
     # -- a login ---------------------------------------------------------------------------------------------
 
-    def _respond(self, challenge: bytes) -> None:
-        login = self._login
-        assert login is not None
-        try:
-            self._out.append(login.respond(challenge) + b"\r\n")
-        except MalformedError as error:
-            self._login = None
-            self._out.append(b"*\r\n")
-            raise RemoteProtocolError(f"the login failed: {error}") from None
-        except AuthenticationError as error:
-            self._login = None
-            self.login_note = str(error)
-            self._out.append(b"*\r\n")
-        else:
-            self.login_note = login.note or self.login_note
+    @property
+    def login_note(self) -> str:
+        """Why the last login was given up, or what the server said about the token it refused."""
+        return self._login.note if self._login is not None else ""
 
-    def _end_login(self, answer: Status) -> None:
-        """Raises RemoteProtocolError for a success that the mechanism does not bear out."""
-        login, self._login = self._login, None
-        if not answer.is_ok:
-            return
-        if login is None:
-            raise RemoteProtocolError("the server says that we are logged in, but we gave up")
-        try:
-            login.succeeded()
-        except MalformedError as error:
-            raise RemoteProtocolError(f"the login failed: {error}") from None
+    def _send_response(self, line: bytes) -> None:
+        self._out.append(line + b"\r\n")

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from mailtools.core.auth.errors import AuthenticationError, MalformedError
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
 from mailtools.core.wire import dots
 from mailtools.core.wire.reader import LineTooLongError, Reader
@@ -65,7 +64,6 @@ class Pop3Client:
     def __init__(self) -> None:
         self.capabilities: dict[str, str] = {}
         self.banner = ""  # what APOP needs, "" where the server has none
-        self.login_note = ""
         self.is_closed = False
         self._reader = Reader()
         self._out: list[bytes] = []
@@ -95,7 +93,7 @@ class Pop3Client:
         """
         from mailtools.core.auth.exchange import Exchange
 
-        self._login, self.login_note = Exchange(steps), ""
+        self._login = Exchange(steps, self._send_response)
         initial = self._login.initial
         if initial is not None and with_initial and len(mechanism) + len(initial) + 8 <= 255:
             self._out.append(b"AUTH %b %b\r\n" % (mechanism.encode(), initial))
@@ -154,13 +152,14 @@ class Pop3Client:
             if not self._awaited:
                 raise RemoteProtocolError(f"the server answered a command nobody gave: {_shown(line)}")
             command, is_long = self._awaited[0]
-            if command == "AUTH" and self._login is not None and (line == b"+" or line.startswith(b"+ ")):
-                self._respond(line[2:])
+            login = self._login if command == "AUTH" else None
+            if login is not None and login.is_open and (line == b"+" or line.startswith(b"+ ")):
+                login.respond(line[2:])
                 continue
             self._awaited.popleft()
             answer = _parsed(command, line)
-            if command == "AUTH":
-                self._end_login(answer)
+            if login is not None:
+                login.end(answer.is_ok)
             elif command == "":
                 match = _BANNER.search(answer.text)
                 self.banner = match[0] if match else ""
@@ -235,35 +234,13 @@ class Pop3Client:
 
     # -- a login --------------------------------------------------------------------------------------------
 
-    def _respond(self, challenge: bytes) -> None:
-        login = self._login
-        assert login is not None
-        try:
-            self._out.append(login.respond(challenge) + b"\r\n")
-        except MalformedError as error:
-            self._cancel()
-            raise RemoteProtocolError(f"the login failed: {error}") from None
-        except AuthenticationError as error:
-            self.login_note = str(error)
-            self._cancel()
-        else:
-            self.login_note = login.note or self.login_note
+    @property
+    def login_note(self) -> str:
+        """Why the last login was given up, or what the server said about the token it refused."""
+        return self._login.note if self._login is not None else ""
 
-    def _cancel(self) -> None:
-        self._login = None
-        self._out.append(b"*\r\n")
-
-    def _end_login(self, answer: Answered) -> None:
-        """Raises RemoteProtocolError for a success that the mechanism does not bear out."""
-        login, self._login = self._login, None
-        if not answer.is_ok:
-            return
-        if login is None:
-            raise RemoteProtocolError("the server says that we are logged in, but we gave up")
-        try:
-            login.succeeded()
-        except MalformedError as error:
-            raise RemoteProtocolError(f"the login failed: {error}") from None
+    def _send_response(self, line: bytes) -> None:
+        self._out.append(line + b"\r\n")
 
 
 def _parsed(command: str, line: bytes) -> Answered:

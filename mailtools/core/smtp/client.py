@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple
 
-from mailtools.core.auth.errors import AuthenticationError, MalformedError
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
 from mailtools.core.smtp.reply import Reply
 from mailtools.core.wire.dots import Stuffer
@@ -58,8 +57,7 @@ class SmtpClient:
         self.shown = b""  # what `data_to_send` gave last, as transcripts may hold it
         self._unshown = b""  # a line of the server's that is not whole, during a login
         self._masked: dict[int, bytes] = {}  # what is shown instead of a secret part of _out
-        self._login: Exchange | None = None
-        self.login_note = ""  # what the server said about the token it refused
+        self._login: Exchange | None = None  # the last login
 
     # -- what to say ---------------------------------------------------------------------------------------
 
@@ -91,7 +89,7 @@ class SmtpClient:
         """
         from mailtools.core.auth.exchange import Exchange
 
-        self._login, self.login_note = Exchange(steps), ""
+        self._login = Exchange(steps, self._send_response)
         initial = self._login.initial
         if initial is not None and len(mechanism) + len(initial) + 8 <= _MAX_AUTH_COMMAND:
             self._say_secretly(b"AUTH %b %b\r\n" % (mechanism.encode(), initial), f"AUTH {mechanism} ***")
@@ -134,7 +132,7 @@ class SmtpClient:
     def next_event(self) -> Replied | None:
         """The next reply; None where octets run short. Raises RemoteProtocolError."""
         while (reply := next(self._parser)) is not None and self._is_challenge(reply):
-            self._answer(reply)
+            self._respond(reply)
         if reply is None:
             if self._eof:
                 self.is_closed = True
@@ -148,7 +146,7 @@ class SmtpClient:
         if command in ("EHLO", "LHLO") and reply.is_positive:
             self.capabilities = _capabilities(reply.text)
         elif command == "AUTH":
-            self._end_login(reply)
+            self._ended_login(reply)
         return Replied(command, reply)
 
     def data_to_send(self) -> bytes:
@@ -167,47 +165,38 @@ class SmtpClient:
 
     def heard(self, octets: bytes) -> bytes:
         """What the server said, as transcripts may hold it: who reads SCRAM's challenges can guess."""
-        if self._login is None and not self._unshown:
+        if not self._is_in_login and not self._unshown:
             return octets
         whole, newline, self._unshown = (self._unshown + octets).rpartition(b"\n")
         return _CHALLENGE.sub(rb"\1***", whole) + newline
 
     # -- a login -------------------------------------------------------------------------------------------
 
+    @property
+    def login_note(self) -> str:
+        """Why the last login was given up, or what the server said about the token it refused."""
+        return self._login.note if self._login is not None else ""
+
+    @property
+    def _is_in_login(self) -> bool:
+        return self._login is not None and self._login.is_open
+
     def _is_challenge(self, reply: Reply) -> bool:
-        return reply.code == 334 and self._login is not None and list(self._awaited) == ["AUTH"]
+        return reply.code == 334 and self._is_in_login and list(self._awaited) == ["AUTH"]
 
-    def _answer(self, reply: Reply) -> None:
-        """Answer a challenge, or cancel the login: "*" is to be sent then even so."""
-        login = self._login
-        assert login is not None
-        try:
-            said = login.respond(reply.text.encode())
-        except MalformedError as error:
-            self._cancel()
-            raise RemoteProtocolError(f"the login failed: {error}") from None
-        except AuthenticationError as error:
-            self.login_note = str(error)
-            self._cancel()
+    def _respond(self, reply: Reply) -> None:
+        assert self._login is not None
+        self._login.respond(reply.text.encode())
+
+    def _send_response(self, line: bytes) -> None:
+        if line == b"*":
+            self._out.append(b"*\r\n")
         else:
-            self.login_note = login.note or self.login_note
-            self._say_secretly(said + b"\r\n", "***")
+            self._say_secretly(line + b"\r\n", "***")
 
-    def _cancel(self) -> None:
-        self._login = None
-        self._out.append(b"*\r\n")
-
-    def _end_login(self, reply: Reply) -> None:
-        """The verdict. Raises RemoteProtocolError for a success that the mechanism does not bear out."""
-        login, self._login = self._login, None
-        if reply.code != 235:
-            return
-        if login is None:
-            raise RemoteProtocolError("the server says that we are logged in, but we gave up")
-        try:
-            login.succeeded()
-        except MalformedError as error:
-            raise RemoteProtocolError(f"the login failed: {error}") from None
+    def _ended_login(self, reply: Reply) -> None:
+        assert self._login is not None
+        self._login.end(reply.code == 235)
 
     # -- replies -------------------------------------------------------------------------------------------
 
@@ -229,7 +218,7 @@ class SmtpClient:
 
     @property
     def _longest_line(self) -> int:
-        return _MAX_CHALLENGE_LINE if self._login is not None else _MAX_REPLY_LINE
+        return _MAX_CHALLENGE_LINE if self._is_in_login else _MAX_REPLY_LINE
 
     def _reply_line(self) -> Generator[None, None, bytes]:
         try:
