@@ -9,6 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from mailtools.core.smtp.route import Route
+from mailtools.services.access import Access
+from mailtools.services.smtp_client.connection import SmtpTarget
 
 DEADLINE = 20.0  # seconds, for anything that should happen at once
 
@@ -211,3 +216,9 @@ def mailtools(*args: str, stdin: bytes = b"", cwd: Path | None = None, env: dict
         [*prefix, sys.executable, "-m", "mailtools", *args], input=stdin, capture_output=True, check=False,
         cwd=cwd, env=os.environ | (env or {}), timeout=120,
     )  # fmt: skip
+
+
+def smtp_target(route: Route, *, helo: str = "", transcript: str = "", **access: Any) -> SmtpTarget:
+    """The server at *route*; *access*: fields of Access."""
+    access.setdefault("timeout", DEADLINE)
+    return SmtpTarget(route, Access(**access), transcript, helo)

@@ -10,6 +10,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from mailtools.commands.output.fetched import FetchReport
+from mailtools.services.access import OFF, Access
 from mailtools.services.fetch import run
 from mailtools.services.fetch.collect import MboxSink
 from mailtools.services.fetch.remote import FetchTarget, FetchWishes
@@ -19,6 +20,7 @@ from tests.servers import eventually, mailtools
 
 MESSAGES = [number(n) for n in range(5)]
 NAMES = [f"{n:06d}" for n in range(5)]
+ACCESS = Access(tls=OFF, user="bob", secret=lambda: "secret", timeout=5)
 ENV = {"MAILTOOLS_FETCH_PASSWORD": "secret"}
 BOTH = pytest.mark.parametrize("protocol", ["pop3", "imap"])
 
@@ -307,7 +309,7 @@ def test_a_connection_that_ends_while_we_wait_is_made_anew(
     monkeypatch.setattr(run, "_FIRST_PAUSE", 0.05)
     stop = threading.Event()
     with ScriptedImap({"INBOX": MESSAGES[:2]}, {"IDLE": None}) as server:
-        target = FetchTarget("imap", "127.0.0.1", server.port, "off", "bob", lambda: "secret", timeout=5)
+        target = FetchTarget("imap", "127.0.0.1", server.port, ACCESS)
         options = {"as_json": False, "dry_run": False}
         order = run.Order(
             target,
@@ -497,9 +499,7 @@ def test_no_password_in_the_clear_beyond_loopback(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Pump, "is_private", property(lambda _: False))
     for protocol in ("pop3", "imap"):
         with make(protocol) as server:
-            target = FetchTarget(
-                protocol, "127.0.0.1", server.port, "off", "bob", lambda: "secret", timeout=5
-            )
+            target = FetchTarget(protocol, "127.0.0.1", server.port, ACCESS)
             if protocol == "pop3":  # a digest tells nobody the password
                 run.open_remote(target).leave()
                 assert [line[:8] for line in server.commands if line.startswith("APOP")] == ["APOP bob"]

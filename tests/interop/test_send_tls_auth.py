@@ -13,7 +13,8 @@ import pytest
 
 from mailtools.core.errors import MailError, PolicyError, ProtocolError
 from mailtools.core.smtp.route import Route
-from mailtools.services.smtp_client.connect import Dialling, open_link
+from mailtools.services.smtp_client.connect import open_link
+from mailtools.services.smtp_client.connection import SmtpTarget
 from mailtools.services.smtp_client.transaction import transfer
 from mailtools.services.transit import outgoing
 from mailtools.services.transit.outcome import Outcome
@@ -22,7 +23,7 @@ from mailtools.system.tls.certificates import self_signed
 from tests.interop.test_clients import MESSAGE
 from tests.interop.test_clients_tls_auth import Postfix
 from tests.interop.test_servers import free_port
-from tests.servers import DEADLINE, eventually
+from tests.servers import DEADLINE, eventually, smtp_target
 
 PASSWORD = "pässwörd & 100%"
 DOVECOT = """
@@ -115,17 +116,19 @@ def postfix(dovecot: Path) -> Iterator[Submission]:
             postfix.command("stop")
 
 
-def dialling(postfix: Submission, way: str, **options: Any) -> Dialling:
+def dialling(postfix: Submission, way: str, **options: Any) -> SmtpTarget:
     if way == "implicit":
         route = Route("smtps", "localhost", postfix.smtps_port)
     else:
         route = Route("smtp", "localhost", postfix.port)
         options.setdefault("tls", "starttls")
     options.setdefault("cafile", postfix.certificate)
-    return Dialling(route, user="bob", secret=lambda: PASSWORD, timeout=DEADLINE, **options)
+    options.setdefault("user", "bob")
+    options.setdefault("secret", lambda: PASSWORD)
+    return smtp_target(route, **options)
 
 
-def sent(asked: Dialling, count: int = 1) -> list[Outcome]:
+def sent(asked: SmtpTarget, count: int = 1) -> list[Outcome]:
     wishes = Wishes(("bob@localhost",), sender="alice@example.org")
     messages = [
         outgoing.prepare("a message", [MESSAGE.encode()], wishes, Stamps("", "")) for _ in range(count)
@@ -156,7 +159,7 @@ def test_postfix_under_a_fingerprint(postfix: Submission) -> None:
 
 @pytest.mark.parametrize("mechanism", ["plain", "login", "scram-sha-256"])
 def test_postfix_refuses_a_wrong_password(postfix: Submission, mechanism: str) -> None:
-    asked = dialling(postfix, "starttls", auth=mechanism)._replace(secret=lambda: "wrong")
+    asked = dialling(postfix, "starttls", auth=mechanism, secret=lambda: "wrong")
     with pytest.raises(PolicyError, match=f"login of bob with {mechanism.upper()} was refused"):
         open_link(asked)
 
@@ -171,7 +174,7 @@ def test_postfix_that_nobody_vouches_for(postfix: Submission, way: str) -> None:
 
 def test_postfix_takes_tls_where_nobody_insists(postfix: Submission) -> None:
     before = len(postfix.log)
-    outcomes = sent(dialling(postfix, "starttls", tls="opportunistic", cafile="")._replace(user=""))
+    outcomes = sent(dialling(postfix, "starttls", tls="opportunistic", cafile="", user=""))
     assert isinstance(outcomes[0].error, MailError), "no login, no mail"
     # Its log is written by another process of its own.
     eventually(
@@ -181,7 +184,7 @@ def test_postfix_takes_tls_where_nobody_insists(postfix: Submission) -> None:
 
 def test_dovecot_over_lmtp(dovecot: Path) -> None:
     """It refuses EHLO, and then is asked with LHLO."""
-    outcomes = sent(Dialling(Route("unix", path=str(dovecot / "lmtp")), timeout=DEADLINE), 2)
+    outcomes = sent(smtp_target(Route("unix", path=str(dovecot / "lmtp"))), 2)
     assert [outcome.error for outcome in outcomes] == [None] * 2
     octets = (dovecot / "mail" / "bob@localhost" / "inbox").read_bytes()
     assert octets.count(b"\nSubject: interop") == 2

@@ -11,7 +11,7 @@ from mailtools.core.smtp import route as routes
 from mailtools.core.smtp.route import Route
 
 if TYPE_CHECKING:
-    from mailtools.services.smtp_client.connect import Dialling
+    from mailtools.services.smtp_client.connection import SmtpTarget
     from mailtools.services.submission.next_hop import Account, Hop, HopSettings
     from mailtools.services.submission.send import Carry
 
@@ -131,33 +131,33 @@ def why_not_queued(hop: "Hop") -> str:
     )
 
 
-def dialling(hop: "Hop", transcript: str) -> "Dialling":
-    """How to dial *hop*."""
+def target_of(hop: "Hop", transcript: str) -> "SmtpTarget":
+    """Return how to connect to *hop*."""
     from mailtools.commands.options.secrets import once, secret
-    from mailtools.services.smtp_client.connect import Dialling
+    from mailtools.services.access import Access
+    from mailtools.services.smtp_client.connection import SmtpTarget
 
     its = hop.connection
-    return Dialling(
-        route=hop.route,
+    access = Access(
         tls=hop.tls,
         cafile=its.cafile,
         fingerprint=_digits(its.fingerprint),
         user=its.user,
-        auth=its.auth,
         secret=once(lambda: secret(hop.route.host, its)) if its.user else None,
+        auth=its.auth,
         is_token=bool(its.token_command),
         timeout=its.timeout,
-        transcript=transcript,
     )
+    return SmtpTarget(hop.route, access, transcript)
 
 
-def by_account(accounts: "Mapping[str, Account]") -> "dict[str, Callable[[], Dialling]]":
+def by_account(accounts: "Mapping[str, Account]") -> "dict[str, Callable[[], SmtpTarget]]":
     """How each account is dialled, found out when it is needed."""
     from mailtools.commands.options.secrets import once
     from mailtools.services.submission import next_hop
 
-    def maker(name: str) -> "Callable[[], Dialling]":
-        return once(lambda: dialling(next_hop.choose(next_hop.NOTHING, name, accounts, ""), ""))
+    def maker(name: str) -> "Callable[[], SmtpTarget]":
+        return once(lambda: target_of(next_hop.choose(next_hop.NOTHING, name, accounts, ""), ""))
 
     return {name: maker(name) for name in accounts}
 
@@ -177,9 +177,9 @@ def carry(hop: "Hop", options: Mapping[str, Any]) -> "Carry":
 
     if hop.route.scheme == "mbox":
         return send.into_mbox(hop.route.path)
-    how = dialling(hop, options["transcript"])
+    target = target_of(hop, options["transcript"])
     if hop.route.scheme != "mx":
-        return send.over_links(lambda: connect.open_link(how), options["partial"])
+        return send.over_links(lambda: connect.open_link(target), options["partial"])
     from mailtools.services.queue.router import first_host
     from mailtools.system import clock
     from mailtools.system.dns import resolver
@@ -189,7 +189,7 @@ def carry(hop: "Hop", options: Mapping[str, Any]) -> "Carry":
     )
     return send.by_domain(
         lambda domain: first_host(
-            hosts.hosts(domain), lambda name, addresses: connect.open_link(how, name, addresses)
+            hosts.hosts(domain), lambda name, addresses: connect.open_link(target, name, addresses)
         ),
         options["partial"],
     )

@@ -138,7 +138,8 @@ def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, acc
     import getpass
 
     from mailtools.commands.options.secrets import once
-    from mailtools.services.fetch.remote import IMPLICIT, OFF, PORTS, FetchTarget
+    from mailtools.services.access import IMPLICIT, OFF, Access
+    from mailtools.services.fetch.remote import PORTS, FetchTarget
     from mailtools.services.submission.next_hop import HopSettings
 
     if not protocol:
@@ -159,19 +160,17 @@ def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, acc
         password_file=options["password_file"] or "",
         token_command=options["token_command"] or "",
     )
-    return FetchTarget(
-        protocol,
-        host,
-        port or PORTS[protocol, tls == IMPLICIT],
-        tls,
-        user,
-        once(lambda: _ask(host, its)),
-        options["auth"] or "",
-        bool(its.token_command),
-        options["cafile"],
-        options["fingerprint"],
-        options["timeout"],
+    access = Access(
+        tls=tls,
+        cafile=options["cafile"],
+        fingerprint=options["fingerprint"],
+        user=user,
+        secret=once(lambda: _ask(host, its)),
+        auth=options["auth"] or "",
+        is_token=bool(its.token_command),
+        timeout=options["timeout"],
     )
+    return FetchTarget(protocol, host, port or PORTS[protocol, tls == IMPLICIT], access)
 
 
 def _ask(host: str, its: "HopSettings") -> str:

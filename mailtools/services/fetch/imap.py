@@ -13,21 +13,22 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
+from mailtools.core.auth.client import Mechanism, printable
 from mailtools.core.engine import RemoteProtocolError
-from mailtools.core.errors import MissingInputError, PolicyError, ProtocolError, TemporaryError
+from mailtools.core.errors import MissingInputError, ProtocolError, TemporaryError
 from mailtools.core.imap import grammar, utf7
 from mailtools.core.imap.client import Continue, Data, FetchedMessage, ImapClient, ImapPiece, Status
 from mailtools.core.message import date
+from mailtools.services.access import IMPLICIT, STARTTLS, no_login_fits, overheard
 from mailtools.services.fetch.remote import (
-    IMPLICIT,
-    STARTTLS,
     Fetched,
     FetchTarget,
     FetchWishes,
     Item,
+    LoginAnswer,
     Wire,
-    attempts,
-    refuse_to_tell,
+    check_login,
+    sasl_login,
 )
 from mailtools.services.transit import mbox_form
 from mailtools.system import clock
@@ -63,13 +64,13 @@ class ImapRemote:
     # -- opening ---------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        if self._target.tls == IMPLICIT:
+        if self._target.access.tls == IMPLICIT:
             self._wire.start_tls()
         greeting = self._event()
         if not isinstance(greeting, Status) or greeting.kind not in ("OK", "PREAUTH"):
             text = greeting.text if isinstance(greeting, Status) else "not a greeting"
             raise TemporaryError(f"{self._target.host} takes no calls now: {text}")
-        if self._target.tls == STARTTLS:
+        if self._target.access.tls == STARTTLS:
             self._start_tls(greeting)
         if greeting.kind != "PREAUTH":
             self._learn()
@@ -99,41 +100,31 @@ class ImapRemote:
             self._ask("CAPABILITY")
 
     def _log_in(self) -> None:
-        from mailtools.core.auth import client
-
-        target, engine = self._target, self._engine
+        target, engine, access = self._target, self._engine, self._target.access
         offered = [name[5:] for name in engine.capabilities if name.startswith("AUTH=")]
-        is_safe = self._wire.is_safe
-        ways = attempts(offered, target, is_safe)
-        if ways:
-            self._wire.password()
-            for how, steps in ways:
-                engine.authenticate(how, steps())
-                answer = self._answer("AUTHENTICATE")
-                if answer.is_ok or answer.code in _TEMPORARY:
-                    break
-        elif (
-            target.is_token
-            or target.auth not in ("", "login", "plain")
-            or "LOGINDISABLED" in engine.capabilities
-        ):
-            listed = client.printable(", ".join(sorted(offered))) or "none"
-            wanted = ", ".join(client.usable(target.auth, target.is_token))
-            raise PolicyError(f"no login that fits: {target.host} offers {listed}; wanted: {wanted}")
-        elif not is_safe:
-            raise refuse_to_tell("a password")
-        else:
-            engine.capabilities = engine.capabilities & {"LITERAL+", "LITERAL-"}
-            engine.command("LOGIN {} {}", target.user, self._wire.password())
-            answer, how = self._answer("LOGIN"), "LOGIN"
-            self._engine.capabilities = frozenset()
-        if not answer.is_ok:
-            note = f" ({engine.login_note})" if engine.login_note else ""
-            said = f"{client.printable(answer.text)}{note}"
-            text = f"{target.host} refused the login of {target.user} with {how}: {said}"
-            raise TemporaryError(text) if answer.code in _TEMPORARY else PolicyError(text)
-        if answer.code != "CAPABILITY":
-            engine.capabilities = frozenset()  # those of before the login do not count
+        if sasl_login(self._wire, offered, self._authenticate):
+            return
+        is_disabled = "LOGINDISABLED" in engine.capabilities
+        if access.is_token or access.auth not in ("", "login", "plain") or is_disabled:
+            raise no_login_fits(target.host, sorted(offered), access)
+        if not self._wire.is_safe:
+            raise overheard("a password", "--tls starttls or implicit")
+        engine.capabilities = engine.capabilities & {"LITERAL+", "LITERAL-"}
+        engine.command("LOGIN {} {}", access.user, self._wire.password())
+        answer = self._answer("LOGIN")
+        engine.capabilities = frozenset()  # RFC 9051 §6.2.3: those of before the login do not count
+        check_login(target, "LOGIN", self._login_answer(answer))
+
+    def _authenticate(self, name: str, steps: Mechanism) -> LoginAnswer:
+        self._engine.authenticate(name, steps)
+        answer = self._answer("AUTHENTICATE")
+        if answer.is_ok and answer.code != "CAPABILITY":
+            self._engine.capabilities = frozenset()  # RFC 9051 §6.2.2: those of before do not count
+        return self._login_answer(answer)
+
+    def _login_answer(self, answer: Status) -> LoginAnswer:
+        is_temporary = answer.code in _TEMPORARY
+        return LoginAnswer(answer.is_ok, printable(answer.text), is_temporary, self._engine.login_note)
 
     # -- mailboxes -------------------------------------------------------------------------------------------
 

@@ -7,21 +7,22 @@ Knows no mbox and no state. RETR and DELE go out ahead of their answers where th
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 
+from mailtools.core.auth.client import Mechanism, printable
 from mailtools.core.engine import RemoteProtocolError
-from mailtools.core.errors import PolicyError, ProtocolError, TemporaryError
+from mailtools.core.errors import ProtocolError, TemporaryError
 from mailtools.core.message import date, header
 from mailtools.core.pop3.client import Answered, Listing, Pop3Client, Pop3Piece, numbered
+from mailtools.services.access import IMPLICIT, STARTTLS, no_login_fits, overheard
 from mailtools.services.fetch.remote import (
-    IMPLICIT,
-    STARTTLS,
     Fetched,
     FetchTarget,
     FetchWishes,
     Item,
+    LoginAnswer,
     Wire,
-    attempts,
+    check_login,
     exceeds,
-    refuse_to_tell,
+    sasl_login,
 )
 from mailtools.services.transit import mbox_form
 from mailtools.system import clock
@@ -50,13 +51,13 @@ class Pop3Remote:
     # -- opening --------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        if self._target.tls == IMPLICIT:
+        if self._target.access.tls == IMPLICIT:
             self._wire.start_tls()
         greeting = self._answer()
         if not greeting.is_ok:
             raise TemporaryError(f"{self._target.host} takes no calls now: {greeting.text}")
         self._ask_capabilities()
-        if self._target.tls == STARTTLS:
+        if self._target.access.tls == STARTTLS:
             answer = self._ask("STLS")
             if not answer.is_ok:
                 raise ProtocolError(f"{self._target.host} does not do STLS, which is required: {answer.text}")
@@ -72,40 +73,33 @@ class Pop3Remote:
             self._lines()
 
     def _log_in(self) -> None:
-        from mailtools.core.auth import client
-
-        target, engine = self._target, self._engine
+        target, engine, access = self._target, self._engine, self._target.access
         offered = engine.capabilities.get("SASL", "").split()
-        is_safe = self._wire.is_safe
-        ways = attempts(offered, target, is_safe)
-        if ways:
-            self._wire.password()
-            for how, steps in ways:
-                engine.auth(how, steps(), with_initial=True)
-                answer = self._answer()
-                if answer.is_ok or answer.code in _TEMPORARY:
-                    break
-        elif engine.banner and not target.is_token and not target.auth and not is_safe:
-            engine.apop(target.user, self._wire.password())
-            answer, how = self._answer(), "APOP"
-        elif target.is_token or target.auth not in ("", "plain"):
-            listed = ", ".join(offered) or "none"
-            wanted = ", ".join(client.usable(target.auth, target.is_token))
-            raise PolicyError(
-                f"no login that fits: {target.host} offers {client.printable(listed)}; wanted: {wanted}"
-            )
-        elif not is_safe:
-            raise refuse_to_tell("a password")
+        if sasl_login(self._wire, offered, self._auth):
+            return
+        if engine.banner and not access.is_token and not access.auth and not self._wire.is_safe:
+            engine.apop(access.user, self._wire.password())
+            check_login(target, "APOP", self._login_answer())
+        elif access.is_token or access.auth not in ("", "plain"):
+            raise no_login_fits(target.host, offered, access)
+        elif not self._wire.is_safe:
+            raise overheard("a password", "--tls starttls or implicit")
         else:
-            answer = self._ask(f"USER {target.user}")
+            engine.command(f"USER {access.user}")
+            answer = self._login_answer()
             if answer.is_ok:
-                answer = self._ask(f"PASS {self._wire.password()}")
-            how = "USER and PASS"
-        if not answer.is_ok:
-            note = f" ({engine.login_note})" if engine.login_note else ""
-            said = f"{client.printable(answer.text)}{note}"
-            text = f"{target.host} refused the login of {target.user} with {how}: {said}"
-            raise TemporaryError(text) if answer.code in _TEMPORARY else PolicyError(text)
+                engine.command(f"PASS {self._wire.password()}")
+                answer = self._login_answer()
+            check_login(target, "USER and PASS", answer)
+
+    def _auth(self, name: str, steps: Mechanism) -> LoginAnswer:
+        self._engine.auth(name, steps, with_initial=True)
+        return self._login_answer()
+
+    def _login_answer(self) -> LoginAnswer:
+        answer = self._answer()
+        is_temporary = answer.code in _TEMPORARY
+        return LoginAnswer(answer.is_ok, printable(answer.text), is_temporary, self._engine.login_note)
 
     # -- what there is --------------------------------------------------------------------------------------
 

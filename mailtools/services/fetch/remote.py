@@ -1,27 +1,27 @@
-"""What fetching needs of a server, whichever protocol it speaks: how it is called, what it has, what comes.
+"""What `fetch` needs of a server, whatever its protocol: connection, time-outs, login, and `Remote`.
 
-Opening a connection and its time-outs are here; the words are services/fetch/pop3's and imap_remote's.
+The commands of the protocols are in services/fetch/pop3 and services/fetch/imap.
 
-Invariants: TLS is verified and never falls back. No password goes where somebody else could hear it, or
-answer in the server's place. Every wait has an end, however slowly a server dribbles.
+Invariants: TLS is verified, and there is no fallback without it. No password is sent where somebody else
+could read it, or answer in place of the server. Every wait ends, however slowly a server sends its octets.
 """
 
-import functools
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from mailtools.core.auth import client
-from mailtools.core.auth.client import Mechanism
 from mailtools.core.engine import Engine, RemoteProtocolError
-from mailtools.core.errors import PolicyError, ProtocolError
+from mailtools.core.errors import PolicyError, ProtocolError, TemporaryError
+from mailtools.services import access as accesses
+from mailtools.services.access import OFF, Access
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
 from mailtools.system.net import client_connection
 from mailtools.system.net.client_connection import Pump
 
+if TYPE_CHECKING:
+    from mailtools.core.auth.client import Mechanism
+
 POP3, IMAP = "pop3", "imap"
-OFF, STARTTLS, IMPLICIT = "off", "starttls", "implicit"
 PORTS = {(POP3, False): 110, (POP3, True): 995, (IMAP, False): 143, (IMAP, True): 993}
 
 _LEAST_PATIENCE = 60.0  # seconds
@@ -30,24 +30,17 @@ _MOST_OVER = 1 << 20  # octets that a message may have beyond twice its announce
 
 
 class FetchTarget(NamedTuple):
-    """Which mail, where."""
+    """The mail of one user on one server."""
 
     protocol: str
     host: str
     port: int
-    tls: str
-    user: str
-    secret: Callable[[], str]  # the password or token
-    auth: str = ""  # this mechanism or none
-    is_token: bool = False
-    cafile: str = ""
-    fingerprint: str = ""
-    timeout: float = 60.0
+    access: Access
 
     @property
     def name(self) -> str:
-        """What tells it from other sources, in messages and in the state."""
-        return f"{self.protocol}://{self.user}@{self.host}:{self.port}"
+        """The name of this source, in messages and in the fetch state."""
+        return f"{self.protocol}://{self.access.user}@{self.host}:{self.port}"
 
 
 class Item(NamedTuple):
@@ -123,29 +116,31 @@ class Wire:
     def __init__(self, target: FetchTarget, engine: Engine) -> None:
         """Raises UnknownHostError, TemporaryError."""
         self.target = target
-        sock = client_connection.connect(target.host, target.port, target.timeout)
-        self.pump = Pump(engine, sock, target.timeout)
+        timeout = target.access.timeout
+        sock = client_connection.connect(target.host, target.port, timeout)
+        self.pump = Pump(engine, sock, timeout)
         self._since = 0
         self.renew()
 
     def renew(self) -> None:
-        """The server got on: it has its time anew."""
+        """Set a new deadline, because the server made progress."""
         self.pump.deadline = clock.monotonic() + max(2 * self.pump.timeout, _LEAST_PATIENCE)
         self._since = 0
 
     def progress(self, octets: int) -> None:
-        """The server brought something."""
+        """Count *octets* from the server; enough of them renew the deadline."""
         self._since += octets
         if self._since >= _PROGRESS:
             self.renew()
 
     def start_tls(self) -> None:
-        """Raises RemoteProtocolError where the server is not who it should be, and as `Pump.start_tls`."""
-        from mailtools.system.tls.client import ClientTls, Policy
+        """Begin TLS.
 
+        Raises ProtocolError if the server's certificate is wrong, and what `Pump.start_tls` raises.
+        """
         target = self.target
         try:
-            self.pump.start_tls(ClientTls(target.host, Policy(True, target.cafile, target.fingerprint)))
+            self.pump.start_tls(accesses.tls_layer(target.host, target.access, True))
         except RemoteProtocolError as error:
             hint = (
                 "; it does not speak TLS there: check --port and --tls"
@@ -156,45 +151,58 @@ class Wire:
 
     @property
     def is_safe(self) -> bool:
-        """Tell whether nobody else can hear what is said."""
-        return self.target.tls != OFF or self.pump.is_private
+        """True if nobody else can read what is sent."""
+        return self.target.access.tls != OFF or self.pump.is_private
 
     def password(self) -> str:
-        """The secret; a person who types it may take their time."""
-        secret = self.target.secret()
+        """Return the password or token; the time that a person takes to type it does not count."""
+        assert self.target.access.secret is not None  # every source has one
+        secret = self.target.access.secret()
         self.renew()
         return secret
 
 
-def attempts(
-    offered: Collection[str], target: FetchTarget, is_safe: bool
-) -> list[tuple[str, Callable[[], Mechanism]]]:
-    """Mechanisms to try, best first, and what each says; the next one only where SCRAM fails.
+class LoginAnswer(NamedTuple):
+    """The server's final answer to a login."""
 
-    For servers offer it also where a user has no keys for it: then PLAIN does, if nobody can listen.
+    is_ok: bool
+    text: str
+    is_temporary: bool  # the same login may succeed later
+    note: str = ""  # what the server said about the token it refused
+
+
+def sasl_login(
+    wire: Wire, offered: Collection[str], attempt: Callable[[str, "Mechanism"], LoginAnswer]
+) -> bool:
+    """Log in with SASL; return False if no mechanism fits. *attempt* runs one.
+
+    Raises PolicyError, TemporaryError.
+
+    After SCRAM the next mechanism is tried: servers offer SCRAM also for users who have no keys for it.
+    Then PLAIN succeeds, if nobody else can read it.
     """
-    found = [
-        name
-        for name in client.choices(offered, target.auth, target.is_token)
-        if is_safe or not client.sends_secret(name)
-    ]
-
-    def say(name: str) -> Mechanism:
-        nonce = os.urandom(18).hex()
-        return client.MECHANISMS[name](
-            client.Credentials(target.user, target.secret(), nonce, target.host, target.port)
-        )
-
-    return [(name, functools.partial(say, name)) for name in found[: 1 + (found[:1] == ["SCRAM-SHA-256"])]]
+    target = wire.target
+    names = accesses.mechanisms(offered, target.access, wire.is_safe)
+    if not names:
+        return False
+    secret = wire.password()
+    for name in names[: 1 + (names[0] == "SCRAM-SHA-256")]:
+        answer = attempt(name, accesses.begin(name, target.access, secret, target.host, target.port))
+        if answer.is_ok or answer.is_temporary:
+            break
+    check_login(target, name, answer)
+    return True
 
 
-def refuse_to_tell(how: str) -> PolicyError:
-    """A login that was not tried."""
-    return PolicyError(
-        f"a login with {how} can be overheard, so it was not tried; use --tls starttls or implicit"
-    )
+def check_login(target: FetchTarget, how: str, answer: LoginAnswer) -> None:
+    """Raises PolicyError or TemporaryError if the server refused the login."""
+    if answer.is_ok:
+        return
+    note = f" ({answer.note})" if answer.note else ""
+    text = f"{target.host} refused {accesses.login_of(target.access, how)}: {answer.text}{note}"
+    raise TemporaryError(text) if answer.is_temporary else PolicyError(text)
 
 
 def exceeds(came: int, announced: int) -> bool:
-    """Tell whether a message has become larger than any honest server's would."""
+    """Return True if a message is much larger than the server announced."""
     return came > 2 * announced + _MOST_OVER

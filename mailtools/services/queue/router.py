@@ -9,10 +9,11 @@ from typing import NamedTuple
 from mailtools.core.errors import MailError, TemporaryError
 from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.smtp import route
+from mailtools.services.access import IMPLICIT, OPPORTUNISTIC, Access
 from mailtools.services.delivery.blocking import LocalMail
 from mailtools.services.queue.sites import SiteTarget
-from mailtools.services.smtp_client.connect import IMPLICIT, OPPORTUNISTIC, Dialling, open_link
-from mailtools.services.smtp_client.connection import Link
+from mailtools.services.smtp_client.connect import open_link
+from mailtools.services.smtp_client.connection import Link, SmtpTarget
 from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
 from mailtools.system.dns.resolver import MxHost, Resolver
@@ -34,7 +35,7 @@ class Router(NamedTuple):
 
     default: SiteTarget
     routes: Mapping[str, SiteTarget]  # by domain, in lower case; ".example" for all below it
-    accounts: Mapping[str, Callable[[], Dialling]]
+    accounts: Mapping[str, Callable[[], SmtpTarget]]
     resolver: Resolver
     timeout: float
     helo: str
@@ -65,23 +66,22 @@ class Router(NamedTuple):
 
     def link(self, target: SiteTarget) -> Link:
         """A connection to the first host that lets us in. Raises MailError."""
-        dialling = self._dialling(target)
-        if dialling.route.scheme != "mx":
-            return open_link(dialling)
-        return first_host(
-            self.resolver.hosts(target.domain), lambda name, its: open_link(dialling, name, its)
-        )
+        server = self._server(target)
+        if server.route.scheme != "mx":
+            return open_link(server)
+        return first_host(self.resolver.hosts(target.domain), lambda name, its: open_link(server, name, its))
 
-    def _dialling(self, target: SiteTarget) -> Dialling:
+    def _server(self, target: SiteTarget) -> SmtpTarget:
+        """Return how the servers of a site are reached. Raises TemporaryError."""
         if not target.account:
             tls = target.tls or (IMPLICIT if target.route.scheme == "smtps" else OPPORTUNISTIC)
-            return Dialling(target.route, tls, timeout=self.timeout, helo=self.helo)
+            return SmtpTarget(target.route, Access(tls, timeout=self.timeout), helo=self.helo)
         if target.account not in self.accounts:
             raise TemporaryError(f"no account '{target.account}' in the configuration of this queue run")
-        dialling = self.accounts[target.account]()
-        if dialling.route.scheme in ("mx", "mbox"):
+        server = self.accounts[target.account]()
+        if server.route.scheme in ("mx", "mbox"):
             raise TemporaryError(f"account '{target.account}' names no server; give it a host or a route")
-        return dialling._replace(helo=self.helo)
+        return server._replace(helo=self.helo)
 
     def local(self, message: Outgoing) -> list[Outcome]:
         """Deliver into our own mailboxes."""

@@ -15,7 +15,7 @@ from mailtools.services.queue.dsn import Notices
 from mailtools.services.queue.router import Router
 from mailtools.services.queue.runner import Orders, Runner
 from mailtools.services.queue.sites import SiteTarget
-from mailtools.services.smtp_client.connect import Dialling
+from mailtools.services.smtp_client.connection import SmtpTarget
 from mailtools.system import clock
 from mailtools.system.dns.resolver import Resolver, own_addresses
 from mailtools.system.spool.spool import Spool
@@ -31,7 +31,7 @@ class Leaving(NamedTuple):
     helo: str = ""
     timeout: float = 300.0  # seconds
     orders: Orders = Orders()
-    accounts: Mapping[str, Callable[[], Dialling]] = {}
+    accounts: Mapping[str, Callable[[], SmtpTarget]] = {}
 
 
 def parse_routes(

@@ -1,15 +1,15 @@
-"""One open SMTP or LMTP connection: greeted, under TLS and logged in as told, and ready for transactions.
+"""One SMTP or LMTP connection: greeting, TLS and login done, ready for transactions.
 
-Knows no message: what is said over it is services/smtp_client/transaction's affair. Owns RFC 5321 §3.1 and
-§3.2 (greeting, EHLO, the fall back to HELO), RFC 2033 §4.1 (LHLO), RFC 3207 §4 (STARTTLS), RFC 4954 §4 and §6
-(AUTH), RFC 7504 (521: no mail here), all from the client's side.
+This module knows no message: services/smtp_client/transaction sends them. Owns, on the client's side,
+RFC 5321 §3.1 and §3.2 (greeting, EHLO, HELO for old servers), RFC 2033 §4.1 (LHLO), RFC 3207 §4 (STARTTLS),
+RFC 4954 §4 and §6 (AUTH), RFC 7504 (521: the host accepts no mail).
 
-Invariants: where TLS is required and does not come about, whatever the reason, neither login nor message is
-sent. No password or token goes where somebody else could hear it, or answer in the server's place. Opening
-ends, however slowly a server dribbles: after twice the time-out, or `LEAST_PATIENCE` if that is more.
+Invariants: if TLS is required and fails, for whatever reason, neither a login nor a message is sent. No
+password or token is sent where somebody else could read it, or answer in place of the server. Opening a
+connection ends, however slowly a server sends its octets: after twice the time-out, or after
+`LEAST_PATIENCE` if that is more.
 """
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,6 +26,9 @@ from mailtools.core.errors import (
 )
 from mailtools.core.smtp.client import Replied, SmtpClient
 from mailtools.core.smtp.reply import Reply
+from mailtools.core.smtp.route import Route
+from mailtools.services import access as accesses
+from mailtools.services.access import Access
 from mailtools.system import clock
 from mailtools.system.net.client_connection import LostConnectionError, Pump, silence
 
@@ -37,80 +40,65 @@ _PIECE = 4096  # octets
 
 
 class OpportunityLostError(TemporaryError):
-    """TLS that nobody insisted on did not come about; without it the server may do."""
+    """Opportunistic TLS failed; the server may accept the message without TLS."""
+
+
+class SmtpTarget(NamedTuple):
+    """A server to send to, and how."""
+
+    route: Route
+    access: Access = Access()
+    transcript: str = ""  # a folder, or "-" for stdout; "" for none
+    helo: str = ""  # the name in EHLO; "": the name of this host
+
+    @property
+    def logs_in(self) -> bool:
+        """True if there is a user to log in; never at the hosts of MX records, which others own."""
+        return bool(self.access.user) and self.route.scheme != "mx"
 
 
 class Tls(NamedTuple):
-    """TLS for a link."""
+    """TLS for one connection."""
 
     layer: Callable[[], "ClientTls"]
     is_implicit: bool = False  # from the first octet
     is_required: bool = False
-    is_trusted: bool = False  # the server has to prove who it is
-
-
-class Login(NamedTuple):
-    """Who logs in."""
-
-    user: str
-    secret: Callable[[], str]  # the password or token; asked for when it is needed
-    mechanism: str = ""  # this one or none; "": the best that is offered
-    is_token: bool = False
-    host: str = ""
-    port: int = 0
-
-
-class Opening(NamedTuple):
-    """How a connection is made ready."""
-
-    is_lmtp: bool = False
-    may_be_lmtp: bool = False  # LHLO where EHLO is refused
-    tls: Tls | None = None
-    login: Login | None = None
-
-
-_AS_IT_IS = Opening()
+    is_trusted: bool = False  # the server's certificate is verified
 
 
 class Link:
-    """One connection, ready. *remote*: the server's name, for people and DSNs."""
+    """One open connection. *remote*: the server's name, for people and DSNs."""
 
     def __init__(
-        self,
-        pump: Pump,
-        engine: SmtpClient,
-        helo: str,
-        remote: str = "",
-        opening: Opening = _AS_IT_IS,
+        self, pump: Pump, engine: SmtpClient, target: SmtpTarget, remote: str, tls: Tls | None = None
     ) -> None:
-        """Raises MailError where the server turns us away, or is not what it has to be."""
+        """Raises MailError if the server refuses us, or does not offer what is required."""
         self._pump = pump
         self._engine = engine
-        self._helo = helo
+        self._helo = target.helo or clock.host_name()
         self.remote = remote
-        self.is_lmtp = opening.is_lmtp
+        self.is_lmtp = target.route.scheme == "lmtp"
         self.answered = 0  # messages
         self._heard = 0  # replies
         self.broken: MailError | None = None
         pump.deadline = clock.monotonic() + max(2 * pump.timeout, LEAST_PATIENCE)
-        self._open(opening)
+        self._open(target, tls)
         pump.deadline = None
 
     # -- opening -------------------------------------------------------------------------------------------
 
-    def _open(self, opening: Opening) -> None:
-        tls = opening.tls
+    def _open(self, target: SmtpTarget, tls: Tls | None) -> None:
         is_trusted = False
         if tls and tls.is_implicit:
             self._pump.start_tls(tls.layer())
             is_trusted = tls.is_trusted
         self._take_greeting()
-        self._greet(opening.may_be_lmtp)
+        self._greet(may_be_lmtp=bool(target.route.path))
         if tls and not tls.is_implicit and self._start_tls(tls):
             is_trusted = tls.is_trusted
             self._greet_again(tls)
-        if opening.login:
-            self._log_in(opening.login, is_trusted or self._pump.is_private)
+        if target.logs_in:
+            self._log_in(target, is_trusted or self._pump.is_private)
 
     def _take_greeting(self) -> None:
         greeting = self.reply()
@@ -165,26 +153,18 @@ class Link:
         except MailError as error:
             raise error if tls.is_required else _lost(error) from None
 
-    def _log_in(self, login: Login, is_safe: bool) -> None:
-        from mailtools.core.auth import client  # only who logs in needs it
-
+    def _log_in(self, target: SmtpTarget, is_safe: bool) -> None:
+        access, route = target.access, target.route
         offered = _mechanisms(self.offered)
-        mechanism = client.choose(offered, login.mechanism, login.is_token)
-        if not mechanism:
-            wanted = ", ".join(client.usable(login.mechanism, login.is_token))
-            listed = client.printable(", ".join(offered)) or "none"
+        fitting = accesses.mechanisms(offered, access, is_safe=True)
+        if not fitting:
             hint = "; try --tls starttls" if "STARTTLS" in self.offered else ""
-            raise PolicyError(f"no login that fits: the server offers {listed}; wanted: {wanted}{hint}")
-        if client.sends_secret(mechanism) and not is_safe:
-            raise PolicyError(
-                f"a login with {mechanism} can be overheard, so it was not tried; use --tls starttls"
-            )
-        began = clock.monotonic()
-        secret = login.secret()  # it may ask a person
-        if self._pump.deadline is not None:
-            self._pump.deadline += clock.monotonic() - began
-        credentials = client.Credentials(login.user, secret, os.urandom(18).hex(), login.host, login.port)
-        self._engine.auth(mechanism, client.MECHANISMS[mechanism](credentials))
+            raise accesses.no_login_fits("the server", offered, access, hint)
+        mechanism = fitting[0]
+        if not accesses.mechanisms([mechanism], access, is_safe):
+            raise accesses.overheard(mechanism, "--tls starttls")
+        steps = accesses.begin(mechanism, access, self._secret(access), route.host, route.port)
+        self._engine.auth(mechanism, steps)
         try:
             reply = self.reply()
         except RemoteProtocolError:
@@ -192,7 +172,16 @@ class Link:
                 self._pump.push()  # the "*" that cancels
             raise
         if reply.code != 235:
-            raise self._refusal(reply, f"the login of {client.printable(login.user)} with {mechanism}")
+            raise self._refusal(reply, accesses.login_of(access, mechanism))
+
+    def _secret(self, access: Access) -> str:
+        """Return the password or token; the time that a person takes to type it does not count."""
+        assert access.secret is not None  # `open_link` has checked it
+        began = clock.monotonic()
+        secret = access.secret()
+        if self._pump.deadline is not None:
+            self._pump.deadline += clock.monotonic() - began
+        return secret
 
     def _refusal(self, reply: Reply, what: str) -> MailError:
         note = f" ({self._engine.login_note})" if self._engine.login_note else ""

@@ -11,8 +11,7 @@ from typing import NamedTuple
 from mailtools.core.errors import ConfigurationError
 from mailtools.core.smtp import route as routes
 from mailtools.core.smtp.route import Route
-
-OPPORTUNISTIC, STARTTLS, IMPLICIT = "opportunistic", "starttls", "implicit"
+from mailtools.services.access import IMPLICIT, OPPORTUNISTIC, STARTTLS
 
 _LOOPBACK = re.compile(r"localhost\.?|::1|127(?:\.[0-9]{1,3}){3}", re.IGNORECASE)
 _SECRETS = ("password_command", "password_file", "token_command")

@@ -9,12 +9,12 @@ from mailtools.core.smtp.route import Route
 from mailtools.services.queue.router import Router
 from mailtools.services.queue.service import parse_routes
 from mailtools.services.queue.sites import SiteTarget
-from mailtools.services.smtp_client.connect import Dialling
 from mailtools.system.dns.resolver import Resolver
+from tests.servers import smtp_target
 
 ACCOUNTS = {
-    "work": lambda: Dialling(Route("smtp", "127.0.0.1", 1), timeout=5.0),
-    "bare": lambda: Dialling(Route("mx", port=25)),
+    "work": lambda: smtp_target(Route("smtp", "127.0.0.1", 1), timeout=5.0),
+    "bare": lambda: smtp_target(Route("mx", port=25)),
 }
 
 

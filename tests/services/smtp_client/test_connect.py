@@ -13,14 +13,14 @@ import pytest
 from mailtools.core.errors import PolicyError, ProtocolError, TemporaryError, UnknownHostError
 from mailtools.core.mbox import scan
 from mailtools.core.smtp.route import Route
-from mailtools.services.smtp_client.connect import Dialling, open_link
-from mailtools.services.smtp_client.connection import Link
+from mailtools.services.smtp_client.connect import open_link
+from mailtools.services.smtp_client.connection import Link, SmtpTarget
 from mailtools.services.smtp_client.transaction import transfer
 from mailtools.services.transit import outgoing
 from mailtools.services.transit.outgoing import Outgoing, Stamps, Wishes
 from mailtools.system.net import client_connection
 from mailtools.system.net.client_connection import LostConnectionError
-from tests.servers import DEADLINE, Scripted, Server, mailtools
+from tests.servers import Scripted, Server, mailtools, smtp_target
 
 PASSWORDS = {"bob": "secret & 100%", "zoë": "pässwörd, =2C"}
 
@@ -44,11 +44,10 @@ def fingerprint(server: Server) -> str:
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate(server).read_text())).hexdigest()
 
 
-def dialling(server: Server, user: str = "", **options: Any) -> Dialling:
+def dialling(server: Server, user: str = "", **options: Any) -> SmtpTarget:
     options.setdefault("tls", server.way)  # type: ignore[attr-defined]
-    options.setdefault("timeout", DEADLINE)
-    secret = (lambda: PASSWORDS[user]) if user else None
-    return Dialling(Route("smtp", "localhost", server.port), user=user, secret=secret, **options)
+    options.setdefault("secret", (lambda: PASSWORDS[user]) if user else None)
+    return smtp_target(Route("smtp", "localhost", server.port), user=user, **options)
 
 
 def message(number: int) -> Outgoing:
@@ -77,9 +76,9 @@ def test_every_mechanism(server: Server, mechanism: str, user: str) -> None:
 
 @pytest.mark.parametrize("mechanism", ["plain", "login", "scram-sha-256"])
 def test_a_wrong_password(server: Server, mechanism: str) -> None:
-    asked = dialling(server, "bob", cafile=str(certificate(server)), auth=mechanism)
+    options = {"cafile": str(certificate(server)), "auth": mechanism}
     with pytest.raises(PolicyError, match=f"login of bob with {mechanism.upper()} was refused: 535"):
-        open_link(asked._replace(secret=lambda: "wrong"))
+        open_link(dialling(server, "bob", secret=lambda: "wrong", **options))
 
 
 def test_a_fingerprint(server: Server) -> None:
@@ -173,7 +172,7 @@ def test_the_queue_goes_over_tls(tmp_path: Path) -> None:
 
 def test_addresses_are_tried_in_order() -> None:
     with Scripted() as scripted:
-        asked = Dialling(Route("mx", port=scripted.port), timeout=DEADLINE)
+        asked = smtp_target(Route("mx", port=scripted.port))
         link = open_link(asked, "mx.example.org", ("127.0.0.2", "::1", "127.0.0.1"))
         assert link.remote == "mx.example.org"
         link.quit()
@@ -197,7 +196,7 @@ def test_no_address_takes_the_time_of_the_others(monkeypatch: pytest.MonkeyPatch
 
 def test_an_unknown_host() -> None:
     with pytest.raises(UnknownHostError):
-        open_link(Dialling(Route("smtp", "no-such-host.invalid", 25), timeout=DEADLINE))
+        open_link(smtp_target(Route("smtp", "no-such-host.invalid", 25)))
 
 
 def test_without_tls_there_is_no_ssl() -> None:
@@ -205,8 +204,9 @@ def test_without_tls_there_is_no_ssl() -> None:
     program = """
 import sys
 from mailtools.core.smtp.route import Route
-from mailtools.services.smtp_client.connect import Dialling, open_link
-open_link(Dialling(Route("smtp", "127.0.0.1", int(sys.argv[1])), timeout=20)).quit()
+from mailtools.services.smtp_client.connect import open_link
+from mailtools.services.smtp_client.connection import SmtpTarget
+open_link(SmtpTarget(Route("smtp", "127.0.0.1", int(sys.argv[1])))).quit()
 print(sorted({"ssl", "stringprep", "json", "idna", "mailtools.core.auth.client"} & set(sys.modules)))
 """
     with Scripted() as scripted:
@@ -224,9 +224,7 @@ def test_a_server_that_leaves_during_the_session_is_called_again() -> None:
     """With all that belongs to a connection."""
     with Scripted(EHLO=b"250-test\r\n250 AUTH PLAIN\r\n", AUTH=b"235 in\r\n",
                   MAIL=[b"250 ok\r\n", b"421 bye\r\n", b"250 ok\r\n"]) as scripted:  # fmt: skip
-        asked = Dialling(
-            Route("smtp", "127.0.0.1", scripted.port), user="bob", secret=lambda: "x", timeout=DEADLINE
-        )
+        asked = smtp_target(Route("smtp", "127.0.0.1", scripted.port), user="bob", secret=lambda: "x")
         outcomes = [
             o for its in transfer((message(n) for n in range(3)), lambda: open_link(asked)) for o in its
         ]
@@ -237,7 +235,7 @@ def test_a_server_that_leaves_during_the_session_is_called_again() -> None:
 
 def test_a_socket_that_nobody_listens_on(tmp_path: Path) -> None:
     with pytest.raises(TemporaryError, match="cannot connect to"):
-        open_link(Dialling(Route("unix", path=str(tmp_path / "none"))))
+        open_link(smtp_target(Route("unix", path=str(tmp_path / "none"))))
 
 
 def test_the_end_is_the_same_error_under_tls(server: Server) -> None:

@@ -22,12 +22,12 @@ from mailtools.core.errors import (
 )
 from mailtools.core.smtp.route import Route
 from mailtools.services.smtp_client import connect, connection
-from mailtools.services.smtp_client.connect import Dialling, open_link
-from mailtools.services.smtp_client.connection import Link
+from mailtools.services.smtp_client.connect import open_link
+from mailtools.services.smtp_client.connection import Link, SmtpTarget
 from mailtools.system.net import client_connection
 from mailtools.system.net.client_connection import LostConnectionError
 from mailtools.system.tls.certificates import self_signed
-from tests.servers import DEADLINE, Scripted
+from tests.servers import DEADLINE, Scripted, smtp_target
 
 SECRET = "Pa55word"
 STARTTLS = b"250-test\r\n250-AUTH PLAIN LOGIN\r\n250 STARTTLS\r\n"
@@ -39,13 +39,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return self_signed(str(tmp_path_factory.mktemp("root")), "localhost")
 
 
-def dialling(server: Scripted, **options: Any) -> Dialling:
-    options.setdefault("timeout", DEADLINE)
-    return Dialling(Route("smtp", "127.0.0.1", server.port), **options)
+def dialling(server: Scripted, **options: Any) -> SmtpTarget:
+    return smtp_target(Route("smtp", "127.0.0.1", server.port), **options)
 
 
-def with_login(server: Scripted, **options: Any) -> Dialling:
-    return dialling(server, user="bob", secret=lambda: SECRET, **options)
+def with_login(server: Scripted, **options: Any) -> SmtpTarget:
+    options.setdefault("secret", lambda: SECRET)
+    return dialling(server, user="bob", **options)
 
 
 def offering(*mechanisms: str) -> bytes:
@@ -66,7 +66,7 @@ def stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_connection.Pump, "is_private", property(lambda _: False))
 
 
-def fails(asked: Dialling, kind: type[MailError], match: str | None = None) -> MailError:
+def fails(asked: SmtpTarget, kind: type[MailError], match: str | None = None) -> MailError:
     with pytest.raises(kind, match=match) as caught:
         open_link(asked)
     return caught.value
@@ -102,7 +102,7 @@ def test_helo_where_there_is_no_ehlo() -> None:
 
 def test_lmtp_says_lhlo() -> None:
     with Scripted(LHLO=b"250-test\r\n250 PIPELINING\r\n") as server:
-        found = open_link(Dialling(Route("lmtp", "127.0.0.1", server.port), timeout=DEADLINE))
+        found = open_link(smtp_target(Route("lmtp", "127.0.0.1", server.port)))
         assert found.is_lmtp
         assert found.pipelining
         assert [line[:4] for line in server.commands] == [b"LHLO"]
@@ -126,7 +126,7 @@ def over_unix(path: Path, answers: dict[bytes, bytes]) -> tuple[Link, list[bytes
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        found = open_link(Dialling(Route("unix", path=str(path)), timeout=DEADLINE))
+        found = open_link(smtp_target(Route("unix", path=str(path))))
         found.close()
         thread.join(DEADLINE)
     return found, said
@@ -476,9 +476,9 @@ def test_a_server_that_does_not_know_the_password_is_none(bend: Callable[[bytes]
 def test_no_secret_in_the_clear(mechanism: str, is_token: bool) -> None:
     asked: list[str] = []
     with Scripted(EHLO=offering(mechanism), AUTH=b"235 in\r\n") as server:
-        wanted = with_login(server, is_token=is_token)._replace(secret=lambda: asked.append("x") or SECRET)
-        fails(wanted, PolicyError, "--tls starttls")
-        fails(wanted._replace(auth=mechanism.lower()), PolicyError, "--tls starttls")
+        wanted = {"is_token": is_token, "secret": lambda: asked.append("x") or SECRET}
+        fails(with_login(server, **wanted), PolicyError, "--tls starttls")
+        fails(with_login(server, auth=mechanism.lower(), **wanted), PolicyError, "--tls starttls")
         assert not any(line.startswith(b"AUTH") for line in server.commands)
         assert not asked
 
