@@ -11,7 +11,7 @@ from mailtools.commands.options import config
 from mailtools.commands.options.common import json_option, root_option, spool_option, spool_path
 from mailtools.commands.options.compose import Composed, compose_options, composed
 from mailtools.commands.options.dial import (
-    carry,
+    carrier,
     chooser,
     dial_options,
     explanation,
@@ -20,13 +20,13 @@ from mailtools.commands.options.dial import (
 )
 from mailtools.commands.output.outcomes import SendReport
 from mailtools.commands.output.print import json_line, visible
-from mailtools.core.errors import MailError
 from mailtools.services.submission import prepare
 from mailtools.services.submission.prepare import Unsendable
 from mailtools.services.transit.outgoing import Outgoing, Wishes, is_address
 
 if TYPE_CHECKING:
     from mailtools.services.submission.next_hop import Account, Hop
+    from mailtools.services.submission.send import Way
 
 F = TypeVar("F", bound=Callable[..., Any])
 _EVENTS = {"never": "NEVER", "success": "SUCCESS", "failure": "FAILURE", "delay": "DELAY"}
@@ -160,59 +160,43 @@ def _send(
     options: dict[str, Any],
     report: SendReport,
 ) -> None:
-    """Send to the next hop of each message; those of one hop that follow each other share connections."""
-    from itertools import groupby
-
     from mailtools.services.submission import send
 
-    for its, pairs in groupby(_with_hops(messages, choose), lambda pair: pair[0]):
-        group = (message for _, message in pairs)
-        if its is None:
-            for message in group:
-                assert isinstance(message, Unsendable)
-                report.result(message)
-            continue
-        try:
-            way = carry(its, options)
-        except MailError as error:
-            for message in group:
-                report.result(_hopeless(message, error))
-            continue
+    ways = _Ways(choose, options)
+    for result in send.send(messages, ways.of, options["fcc"], options["partial"]):
+        report.result(result)
+
+
+class _Ways:
+    """The way of each message; messages with one next hop that follow each other have the same one."""
+
+    def __init__(self, choose: "Callable[[str], Hop]", options: dict[str, Any]) -> None:
+        self._choose = choose
+        self._options = options
+        self._last: tuple[Hop, Way] | None = None
+
+    def of(self, message: Outgoing) -> "Way":
+        """Return the way of *message*. Raises MailError."""
+        hop = self._choose(message.author)._replace(why="")  # the reasons of two senders differ
+        if self._last is None or self._last[0] != hop:
+            self._last = (hop, self._made(hop))
+        return self._last[1]
+
+    def _made(self, hop: "Hop") -> "Way":
+        from mailtools.services.submission import send
+
+        options = self._options
         queueing = send.Queueing(
             options["queue"],
             spool_path(options),
-            shown_route(its.route),
-            its.connection.tls,
-            its.account,
-            why_not_queued(its),
+            shown_route(hop.route),
+            hop.connection.tls,
+            hop.account,
+            why_not_queued(hop),
         )
-        for result in send.send(group, way, queueing, options["fcc"], options["partial"]):
-            report.result(result)
-
-
-def _with_hops(
-    messages: Iterator[Outgoing | Unsendable], choose: "Callable[[str], Hop]"
-) -> "Iterator[tuple[Hop | None, Outgoing | Unsendable]]":
-    """Each message with its next hop; what cannot be sent is told where it stands.
-
-    Raises no MailError: the message before is under way when this one is looked at, and would be blamed.
-    """
-    hop: Hop | None = None
-    for message in messages:
-        found = message
-        if isinstance(message, Outgoing):
-            try:
-                hop = choose(message.author)._replace(why="")  # two senders' reasons differ
-            except MailError as error:
-                found = _hopeless(message, error)
-        yield hop, found
-
-
-def _hopeless(message: Outgoing | Unsendable, error: MailError) -> Unsendable:
-    if isinstance(message, Unsendable):
-        return message
-    message.body.close()
-    return Unsendable(message.name, type(error)(f"{message.name}: {error}"))
+        if queueing.when == send.ALWAYS:
+            return send.Way(send.into_queue(queueing), queueing)
+        return send.Way(carrier(hop, options), queueing)
 
 
 def _explain(message: Outgoing, hop: "Hop", options: dict[str, Any]) -> None:

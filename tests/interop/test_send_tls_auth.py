@@ -15,7 +15,7 @@ from mailtools.core.errors import MailError, PolicyError, ProtocolError
 from mailtools.core.smtp.route import Route
 from mailtools.services.smtp_client.connect import open_link
 from mailtools.services.smtp_client.connection import SmtpTarget
-from mailtools.services.smtp_client.transaction import transfer
+from mailtools.services.smtp_client.sender import transfer
 from mailtools.services.transit import outgoing
 from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Stamps, Wishes

@@ -13,7 +13,7 @@ from mailtools.core.smtp.route import Route
 if TYPE_CHECKING:
     from mailtools.services.smtp_client.connection import SmtpTarget
     from mailtools.services.submission.next_hop import Account, Hop, HopSettings
-    from mailtools.services.submission.send import Carry
+    from mailtools.services.submission.send import Carrier
 
 F = TypeVar("F", bound=Callable[..., Any])
 MECHANISMS = ("plain", "login", "scram-sha-256", "xoauth2", "oauthbearer")
@@ -170,8 +170,8 @@ def _digits(fingerprint: str) -> str:
     return fingerprint_digits(fingerprint)
 
 
-def carry(hop: "Hop", options: Mapping[str, Any]) -> "Carry":
-    """What takes messages to *hop*."""
+def carrier(hop: "Hop", options: Mapping[str, Any]) -> "Carrier":
+    """Return what takes messages to *hop*. Raises ConfigurationError."""
     from mailtools.services.smtp_client import connect
     from mailtools.services.submission import send
 

@@ -23,7 +23,6 @@ from mailtools.services.delivery.dispatch import (
     store_failure,
 )
 from mailtools.services.delivery.failures import as_reply, not_delivered, not_taken, worst
-from mailtools.services.smtp_client.connection import failure as refusal
 from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
 from mailtools.services.transit.received import FROM_HERE, Received, ReceivedIntake
@@ -106,6 +105,5 @@ class LocalMail:
 
 
 def _outcome(message: Outgoing, recipient: Recipient, failure: MailError | None) -> Outcome:
-    reply = as_reply(failure) if failure is not None else _STORED
-    error = refusal("RCPT", reply) if failure is not None else None
-    return Outcome(message, recipient.address, reply, error)
+    """Return the outcome, with the reply that serve-smtp would give."""
+    return Outcome(message, recipient.address, as_reply(failure) if failure else _STORED, failure)

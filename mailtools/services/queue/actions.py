@@ -15,7 +15,7 @@ from mailtools.core.queue.journal import FAILED, Result
 from mailtools.core.queue.schedule import Schedule
 from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING, Listed
 from mailtools.services.queue.dsn import Notices
-from mailtools.services.queue.job import Desk, Job
+from mailtools.services.queue.job import Settlement, settle
 from mailtools.system import clock
 from mailtools.system.spool.spool import Spool, SpoolLease
 
@@ -138,17 +138,13 @@ def delete(lease: SpoolLease) -> str:
 
 
 def bounce(spool: Spool, warn: Callable[[str], None]) -> Action:
-    """Those who wait are given up, and the sender told: through the queue, never to <>."""
+    """Give up the recipients that wait, and tell the sender: through the queue, never to <>."""
     notices = Notices(spool.add, clock.host_name(), Schedule())
-
-    def at_once(call: Callable[[], None]) -> None:
-        call()
-
-    desk = Desk(Schedule(), notices.tell, lambda _: None, warn, at_once, at_once, at_once)
+    settlement = Settlement(Schedule(), notices.tell, lambda _: None, warn)
 
     def change(lease: SpoolLease) -> str:
         _give_up(lease)
-        Job(lease, desk, lambda _: None).part()
+        settle(lease, settlement)
         return DONE if lease.is_finished else LATER
 
     return change

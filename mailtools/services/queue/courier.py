@@ -1,25 +1,25 @@
-"""A courier: one connection to a site, then message after message (services/smtp_client/transaction).
+"""A courier: one connection to a site, and one message after another over it.
 
-It belongs to the runner's thread; only connecting, which waits for names, handshakes and logins, has a thread
-of its own. At any time it waits for one thing, and what comes of others finds it deaf: an event of a
-connection that was closed, a clock that looks at one.
+A courier belongs to the runner's thread and drives a `Sender`. Only connecting, which waits for names,
+handshakes and logins, has a thread of its own. A courier waits for one thing at a time; stale events are
+ignored, such as those of a connection that was closed.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
 from mailtools.core.errors import MailError
-from mailtools.services.queue.job import results
 from mailtools.services.queue.sites import Site, Sites, SiteTarget, Task
 from mailtools.services.smtp_client.connection import Link, Patience
-from mailtools.services.smtp_client.transaction import Need, session
+from mailtools.services.smtp_client.sender import Sender
+from mailtools.services.smtp_client.transaction import Need
 from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
 from mailtools.system.net.poller import Turns
 
-_LINGER = 0.5  # seconds that a connection waits for more: fewer of them are made
+_LINGER = 0.5  # seconds that an idle connection stays open: so fewer connections are made
 
 
 class Office(Protocol):
@@ -29,42 +29,48 @@ class Office(Protocol):
     turns: Turns
 
     def open_link(self, target: SiteTarget) -> Link:
-        """A connection. Blocks; raises MailError."""
+        """Connect. Blocks; raises MailError."""
 
     def next_message(self, site: Site) -> tuple[Task, Outgoing] | None:
-        """What is to be sent next; None where there is nothing now."""
+        """Return the message to send next, or None if there is none now."""
+
+    def tried(self, task: Task, outcomes: list[Outcome]) -> None:
+        """Take the outcomes of a task."""
+
+    def untried(self, task: Task) -> None:
+        """Take back a task that was not tried."""
 
     def site_failed(self, site: Site, problem: MailError) -> None:
-        """No connection could be had."""
+        """Note that no connection could be made."""
 
     def courier_left(self, courier: "Courier") -> None:
-        """The connection is over."""
+        """Note that the connection is closed."""
 
     def warn(self, text: str) -> None:
-        """Tell an operator."""
+        """Warn an operator."""
 
 
 class _Wait(Enum):
     """What a courier waits for."""
 
-    DIAL = 1
-    PLACE = 2  # among those that deliver
-    LINK = 3  # octets
-    TASK = 4
-    NOTHING = 5  # it is over
+    DIAL = 1  # a connection
+    PLACE = 2  # to be one of the connections that deliver
+    LINK = 3  # the connection becomes readable or writable
+    TASK = 4  # mail for its site
+    NOTHING = 5  # it has ended
 
 
 class Courier:
-    """One connection's life: opened, used, left."""
+    """One connection from its beginning to its end."""
 
     def __init__(self, site: Site, office: Office) -> None:
         self.site = site
         self._office = office
-        self._session = session(self._messages(), partial=True, eager=True)
+        self._sender = Sender(partial=True)
         self._under_way: dict[str, Task] = {}
-        self._link: Link | None = None  # the one that is watched
+        self._link: Link | None = None  # the link that is watched
         self._waits = _Wait.DIAL
-        self._is_delivering = False  # has a place among those that do
+        self._is_delivering = False  # counts as one of the connections that deliver
         self._patience = Patience()
 
     def start(self) -> None:
@@ -97,58 +103,68 @@ class Courier:
 
     def _deliver(self, link: Link) -> None:
         self._is_delivering = True
+        self._sender.use(link)
         if self.site.has_work:
-            self._go_on(None, first=link)
-        else:  # others were quicker while we connected
-            link.leave()
-            self._leave()
+            self._go_on()
+        else:  # other couriers took the work while we connected
+            self._say_goodbye()
 
-    # -- the session ---------------------------------------------------------------------------------------
+    def _reconnected(self, found: "Link | MailError") -> None:
+        if isinstance(found, MailError):
+            self._sender.fail(found)
+        else:
+            self._sender.use(found)
+        self._go_on()
 
-    def _messages(self) -> Iterator[Outgoing | None]:
-        while not self._office.sites.shall_end(self.site):
-            found = self._office.next_message(self.site)
-            if found is None:
-                yield None
-            else:
-                task, message = found
-                self._under_way[message.name] = task
-                yield message
+    # -- sending -------------------------------------------------------------------------------------------
 
-    def _go_on(self, answer: "Link | MailError | None", first: Link | None = None) -> None:
-        """Have the session go on until it has to wait."""
+    def _go_on(self) -> None:
+        """Let the sender go on until it has to wait."""
         try:
-            self._talk(answer, first)
-        except StopIteration:
-            self._leave()
+            self._poll()
         except Exception as error:
             self._office.warn(f"a bug at {self.site.target}: {type(error).__name__}: {error}")
             self._leave()
 
-    def _talk(self, answer: "Link | MailError | None", first: Link | None) -> None:
-        talk = self._session
+    def _poll(self) -> None:
+        sender = self._sender
         while True:
-            step = talk.throw(answer) if isinstance(answer, MailError) else talk.send(answer)
-            answer = None
+            step = sender.poll()
             if isinstance(step, list):
                 self._settle(step)
-            elif isinstance(step, Link):
-                self._watch(step)
-                return
             elif step is Need.MESSAGE:
-                self._rest()
+                if not self._offer() and sender.is_idle:
+                    self._rest()
+                    return
+            elif step is Need.TIME:
+                assert sender.link is not None
+                self._watch(sender.link)
                 return
-            elif first is not None:
-                answer, first = first, None
+            elif step is Need.LINK:
+                self._connect(self._reconnected)
+                return
             else:
-                self._connect(self._go_on)
+                self._leave()
                 return
+
+    def _offer(self) -> bool:
+        """Offer the next message, or the end; return False if there is no message now."""
+        if self._office.sites.shall_end(self.site):
+            self._sender.end()
+            return True
+        found = self._office.next_message(self.site)
+        if found is None:
+            return False
+        task, message = found
+        self._under_way[message.name] = task
+        self._sender.offer(message)
+        return True
 
     def _settle(self, outcomes: list[Outcome]) -> None:
         message = outcomes[0].message
         task = self._under_way.pop(message.name)
         message.body.close()
-        task.job.part(results(outcomes, task.numbers))
+        self._office.tried(task, outcomes)
 
     def _watch(self, link: Link) -> None:
         self._waits = _Wait.LINK
@@ -159,15 +175,16 @@ class Courier:
 
     def _ready(self) -> None:
         if self._waits is _Wait.LINK:
-            self._go_on(None)
+            self._go_on()
 
     def look_at_clock(self) -> None:
-        """A server that gets nowhere is given up."""
+        """Give up a server that makes no progress."""
         if self._waits is _Wait.LINK and self._link is not None:
             try:
                 self._patience.left(self._link)
             except MailError as error:
-                self._go_on(error)
+                self._sender.fail(error)
+                self._go_on()
 
     def _forget(self) -> None:
         if self._link is not None:
@@ -177,12 +194,12 @@ class Courier:
     # -- nothing to do, and the end ------------------------------------------------------------------------
 
     def _rest(self) -> None:
-        """Wait a little for more; no longer than others can."""
-        if self._link is None or self._office.sites.others_wait:
+        """Keep the connection open a little, unless others wait for a place."""
+        if self._sender.link is None or self._office.sites.others_wait:
             self._say_goodbye()
             return
         self._waits = _Wait.TASK
-        self.site.idle.append(self._wake)
+        self._office.sites.rest(self.site, self._wake)
         self._office.turns.later(_LINGER, self._rested)
 
     def _wake(self) -> None:
@@ -190,18 +207,16 @@ class Courier:
 
     def _awake(self) -> None:
         if self._waits is _Wait.TASK:
-            self._go_on(None)
+            self._go_on()
 
     def _rested(self) -> None:
-        if self._waits is _Wait.TASK and self._wake in self.site.idle:
-            self.site.idle.remove(self._wake)
+        if self._waits is _Wait.TASK and self._office.sites.has_rested(self.site, self._wake):
             self._say_goodbye()
 
     def _say_goodbye(self) -> None:
-        link = self._link
         self._forget()
-        if link is not None:
-            link.leave()
+        if self._sender.link is not None:
+            self._sender.link.leave()
         self._leave()
 
     def _leave(self) -> None:
@@ -209,9 +224,9 @@ class Courier:
             return
         self._waits = _Wait.NOTHING
         self._forget()
-        self._session.close()
-        for task in self._under_way.values():  # none, but after a bug
-            task.job.release()
+        self._sender.close()
+        for task in self._under_way.values():  # only after a bug
+            self._office.untried(task)
         if self._is_delivering:
             self._office.sites.disconnected(self.site)
         self._office.courier_left(self)

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
-from mailtools.core.errors import BadDataError, MailError
+from mailtools.core.errors import BadDataError, CannotWriteError, MailError
+from mailtools.core.queue import decision
 from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.journal import Result
 from mailtools.core.queue.schedule import Schedule
 from mailtools.services.queue.courier import Courier
-from mailtools.services.queue.job import Desk, Job, results
+from mailtools.services.queue.job import After, Job, Settlement, log_result, results, settle
 from mailtools.services.queue.sites import Site, Sites, SiteTarget, Task
 from mailtools.services.queue.spooled import as_outgoing, envelope_only
 from mailtools.services.smtp_client.connection import Link
@@ -81,7 +82,7 @@ class Runner:
         self._reach = reach
         self._orders = orders
         self._clerk, self._sweeper = _Clerk(), _Clerk()
-        self._desk = Desk(orders.schedule, tell, log, warn, self._clerk.do, self.turns.post, self._sweeper.do)
+        self._settlement = Settlement(orders.schedule, tell, log, warn)
         self._couriers: set[Courier] = set()
         self._jobs = 0
         self._stopped = False
@@ -133,7 +134,7 @@ class Runner:
 
     def _end(self) -> None:
         for task in self.sites.stop():
-            task.job.release()
+            self.untried(task)
         deadline = clock.monotonic() + _PARTING
         while (self.sites.links or self._jobs) and clock.monotonic() < deadline:
             self.turns.turn(_LOOK)
@@ -196,11 +197,11 @@ class Runner:
             lease.close()
             return
         self._jobs += 1
-        job = Job(lease, self._desk, self._job_done, is_whole=not self._orders.site)
+        job = Job(lease, is_whole=not self._orders.site)
         for target, numbers in parts.items():
             job.begin()
             self._hand_out(target, Task(job, numbers))
-        job.part()
+        self._part(job, ())
         self._hire()
 
     def _pass_over(self, target: SiteTarget, identity: str) -> None:
@@ -226,31 +227,74 @@ class Runner:
         if target is None:
             self._clerk.do(lambda: self._deliver(task))
         elif (problem := self.sites.dead(target)) and not task.job.lease.entry.is_hurried:
-            task.job.part(_all(task, problem))
+            self._part(task.job, _all(task, problem))
         else:
             self.sites.push(target, task)
 
-    def _job_done(self, job: Job) -> None:
-        self._jobs -= 1
-        if job.lease.entry.due:
-            wait = job.lease.entry.due - clock.now()
-            self._next_due = min(self._next_due, clock.monotonic() + wait)
-
     def _deliver(self, task: Task) -> None:
-        """The clerk: a message into our own mailboxes."""
+        """Deliver a message into our own mailboxes; in the clerk's thread."""
         try:
             message = as_outgoing(task.job.lease, task.numbers)
         except BadDataError as error:
             problem = error
             self.turns.post(lambda: self._unusable(task, problem))
             return
-        its = results(self._reach.local(message), task.numbers)
+        outcomes = self._reach.local(message)
         message.body.close()
-        self.turns.post(lambda: task.job.part(its))
+        self.turns.post(lambda: self.tried(task, outcomes))
 
     def _unusable(self, task: Task, error: BadDataError) -> None:
         task.job.lease.set_aside(str(error))
-        task.job.release()
+        self.untried(task)
+
+    # -- the results ---------------------------------------------------------------------------------------
+
+    def tried(self, task: Task, outcomes: list[Outcome]) -> None:
+        """Take the outcomes of a task."""
+        self._part(task.job, results(outcomes, task.numbers))
+
+    def untried(self, task: Task) -> None:
+        """Take back a task that was not tried."""
+        self._go_on_with(task.job, task.job.untried())
+
+    def _part(self, job: Job, its: Sequence[Result]) -> None:
+        for result in its:
+            log_result(job.lease, result, self._settlement.log)
+        try:
+            after = job.part(its)
+        except CannotWriteError as error:
+            self.warn(str(error))
+            after = job.after_part()
+        self._go_on_with(job, after)
+
+    def _go_on_with(self, job: Job, after: After) -> None:
+        if after is After.FINISHED:
+            self._sweeper.do(job.lease.close)
+            self._job_done(job)
+        elif after is After.LEAVE:
+            self._close(job)
+        elif after is After.SETTLE:
+            schedule = self._settlement.schedule
+            if decision.takes_time(job.lease.entry, schedule, clock.now()):
+                self._clerk.do(lambda: self._settle_elsewhere(job))
+            else:
+                settle(job.lease, self._settlement)
+                self._close(job)
+
+    def _settle_elsewhere(self, job: Job) -> None:
+        """Settle in the clerk's thread."""
+        settle(job.lease, self._settlement)
+        self.turns.post(lambda: self._close(job))
+
+    def _close(self, job: Job) -> None:
+        job.lease.close()
+        self._job_done(job)
+
+    def _job_done(self, job: Job) -> None:
+        self._jobs -= 1
+        if job.lease.entry.due:
+            wait = job.lease.entry.due - clock.now()
+            self._next_due = min(self._next_due, clock.monotonic() + wait)
 
     # -- couriers ------------------------------------------------------------------------------------------
 
@@ -282,7 +326,7 @@ class Runner:
             return
         tasks, names = self.sites.take_all(site)
         for task in tasks:
-            task.job.part(_all(task, problem))
+            self._part(task.job, _all(task, problem))
         for identity in names:
             self._take(identity)
 
@@ -294,7 +338,7 @@ class Runner:
 
     def warn(self, text: str) -> None:
         """Tell an operator."""
-        self._desk.warn(text)
+        self._settlement.warn(text)
 
     def _look_at_clock(self) -> None:
         """One timer for all connections: one of each would keep what is over for as long as its time-out."""

@@ -183,6 +183,17 @@ class Sites:
             return identity
         return None
 
+    def rest(self, site: Site, wake: Callable[[], None]) -> None:
+        """Note a connection that waits for a task; *wake* is called when there is one."""
+        site.idle.append(wake)
+
+    def has_rested(self, site: Site, wake: Callable[[], None]) -> bool:
+        """End the wait of a connection; return False if it was woken before."""
+        if wake not in site.idle:
+            return False
+        site.idle.remove(wake)
+        return True
+
     def shall_end(self, site: Site) -> bool:
         """Tell whether a courier of *site* has to make room, or it is the end."""
         if self.stopped:

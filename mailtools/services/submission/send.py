@@ -1,61 +1,101 @@
-"""What `send` does with a message: to its next hop, else into the queue; and a copy for the sender.
+"""`send`: each message to its next hop, or into the queue; and a copy for the sender.
 
-Knows how messages go, not where they come from (services/submission/prepare) and not how a connection is
-made.
+This module does not know where messages come from (services/submission/prepare) or how a connection is
+opened.
 """
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from mailtools.core.errors import CannotWriteError, ConfigurationError, MailError, TemporaryError
 from mailtools.services.smtp_client.connection import Link
-from mailtools.services.smtp_client.transaction import transfer
+from mailtools.services.smtp_client.sender import LinkCarrier, transfer
 from mailtools.services.submission.prepare import Unsendable
 from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
 
 AUTO, ALWAYS, NEVER = "auto", "always", "never"
 
-Carry = Callable[[Iterable[Outgoing]], Iterator[list[Outcome]]]
-
 
 class Queueing(NamedTuple):
-    """When a message goes into the spool, and how it is to go on from there."""
+    """When a message is put into the queue, and how the queue sends it."""
 
     when: str  # AUTO: after a temporary failure; ALWAYS; NEVER
     spool: str
-    route: str = ""  # the next hop asked for; "": as the queue's runner is told
+    route: str = ""  # the next hop asked for; "": the routes of the queue run
     tls: str = ""
     account: str = ""
-    why_not: str = ""  # a sentence, where the queue could not send it on
+    why_not: str = ""  # a sentence, if the queue could not send it
 
 
 class Uncopied(NamedTuple):
-    """A message that went, as its outcomes tell, but of which no copy could be filed."""
+    """A message that was sent or queued, but of which no copy could be filed."""
 
     name: str
     error: CannotWriteError
 
 
-def over_links(open_link: Callable[[], Link], partial: bool) -> Carry:
-    """Carry over one server."""
-    return lambda messages: transfer(messages, open_link, partial=partial)
+class Carrier(Protocol):
+    """Takes messages to one next hop."""
+
+    def put(self, message: Outgoing) -> Iterator[list[Outcome]]:
+        """Send *message*; yield outcomes that become known. The last outcome may come with a later call."""
+
+    def drain(self) -> Iterator[list[Outcome]]:
+        """Wait for the outcomes that are not known yet."""
+
+    def end(self) -> None:
+        """Leave the next hop. To be called after `drain`."""
+
+    def close(self) -> None:
+        """Stop at once."""
 
 
-def by_domain(open_link: Callable[[str], Link], partial: bool) -> Carry:
-    """Carry to the servers of the recipients' domains: a transaction for each domain."""
+class Way(NamedTuple):
+    """The way of a message: what takes it to its next hop, and when it is queued instead."""
 
-    def carry(messages: Iterable[Outgoing]) -> Iterator[list[Outcome]]:
-        for message in messages:
-            outcomes: dict[str, Outcome] = {}
-            for domain, part in _parts(message):
-                for its in transfer([part], lambda d=domain: open_link(d), partial=partial):  # type: ignore[misc]
-                    outcomes.update({outcome.recipient: outcome for outcome in its})
-            yield [outcomes[r.address]._replace(message=message) for r in message.recipients]
+    carrier: Carrier
+    queueing: Queueing
 
-    return carry
+
+class AtOnce:
+    """A carrier that knows the outcomes of each message before the next one comes."""
+
+    def __init__(self, deliver: Callable[[Outgoing], list[Outcome]]) -> None:
+        self._deliver = deliver
+
+    def put(self, message: Outgoing) -> Iterator[list[Outcome]]:
+        """Deliver *message*."""
+        yield self._deliver(message)
+
+    def drain(self) -> Iterator[list[Outcome]]:
+        """All outcomes are known."""
+        return iter(())
+
+    def end(self) -> None:
+        """There is nothing to leave."""
+
+    def close(self) -> None:
+        """There is nothing to stop."""
+
+
+def over_links(open_link: Callable[[], Link], partial: bool) -> Carrier:
+    """Return a carrier to one server."""
+    return LinkCarrier(open_link, partial=partial)
+
+
+def by_domain(open_link: Callable[[str], Link], partial: bool) -> Carrier:
+    """Return a carrier to the servers of the recipients' domains, with a transaction for each domain."""
+
+    def deliver(message: Outgoing) -> list[Outcome]:
+        outcomes: dict[str, Outcome] = {}
+        for domain, part in _parts(message):
+            for its in transfer([part], lambda d=domain: open_link(d), partial=partial):  # type: ignore[misc]
+                outcomes.update({outcome.recipient: outcome for outcome in its})
+        return [outcomes[r.address]._replace(message=message) for r in message.recipients]
+
+    return AtOnce(deliver)
 
 
 def _parts(message: Outgoing) -> list[tuple[str, Outgoing]]:
@@ -69,42 +109,79 @@ def _parts(message: Outgoing) -> list[tuple[str, Outgoing]]:
     ]
 
 
-def into_mbox(path: str) -> Carry:
-    """Carry into one mbox, as final delivery would."""
+def into_mbox(path: str) -> Carrier:
+    """Return a carrier into one mbox, which delivers as serve-smtp does."""
     from mailtools.services.delivery.addressing import Addressing
     from mailtools.services.delivery.blocking import LocalMail
     from mailtools.system.mbox.mailroot import MailRoot
 
     path = os.path.realpath(os.path.expanduser(path))
     mailboxes = LocalMail(Addressing(MailRoot(os.path.dirname(path)), path), None, lambda _: None)
-    return lambda messages: (mailboxes.deliver(message) for message in messages)
+    return AtOnce(mailboxes.deliver)
+
+
+def into_queue(queueing: Queueing) -> Carrier:
+    """Return a carrier into the spool."""
+    return AtOnce(lambda message: _queued(message, (), queueing))
+
+
+Result = list[Outcome] | Unsendable | Uncopied
 
 
 def send(
-    messages: Iterable[Outgoing | Unsendable], carry: Carry, queueing: Queueing, fcc: str, partial: bool
-) -> Iterator[list[Outcome] | Unsendable | Uncopied]:
-    """Send *messages*; yield what became of each, as it is known. *fcc*: an mbox for copies, or ""."""
-    begun: deque[Outgoing | Unsendable] = deque()  # the next one is looked at while one is under way
+    messages: Iterable[Outgoing | Unsendable],
+    way_of: Callable[[Outgoing], Way],
+    fcc: str,
+    partial: bool,
+) -> Iterator[Result]:
+    """Send *messages*, each on its way; yield the results of each, in order, as soon as they are known.
 
-    def sendable() -> Iterator[Outgoing]:
-        for message in messages:
-            begun.append(message)
-            if isinstance(message, Outgoing):
-                yield message
+    *way_of* raises MailError if the message has no way; messages that follow each other on the same `Way`
+    share its connections. *fcc*: an mbox for copies, or "". Raises what *messages* raises, after the
+    results of the messages before.
+    """
+    way: Way | None = None
+    waiting = iter(messages)
+    try:
+        while True:
+            try:
+                message = next(waiting, None)
+            except Exception:
+                if way is not None:
+                    yield from _results(way, way.carrier.drain(), fcc, partial)
+                raise
+            found = _way(message, way_of) if message is not None else None
+            if way is not None and found is not way:
+                yield from _results(way, way.carrier.drain(), fcc, partial)
+            if isinstance(found, Unsendable):
+                yield found
+                continue
+            if way is not None and found is not way:
+                way.carrier.end()
+            if found is None:
+                break
+            way = found
+            assert isinstance(message, Outgoing)
+            yield from _results(way, way.carrier.put(message), fcc, partial)
+    finally:
+        if way is not None:
+            way.carrier.close()
 
-    def unsendable() -> Iterator[Unsendable]:
-        while begun and isinstance(found := begun[0], Unsendable):
-            begun.popleft()
-            yield found
 
-    if queueing.when == ALWAYS:
-        results: Iterator[list[Outcome]] = (_queued(message, (), queueing) for message in sendable())
-    else:
-        results = carry(sendable())
-    for tried in results:
-        yield from unsendable()
-        begun.popleft()
-        outcomes = _kept(tried, queueing, partial) if queueing.when == AUTO else tried
+def _way(message: Outgoing | Unsendable, way_of: Callable[[Outgoing], Way]) -> Way | Unsendable:
+    if isinstance(message, Unsendable):
+        return message
+    try:
+        return way_of(message)
+    except MailError as error:
+        message.body.close()
+        return Unsendable(message.name, type(error)(f"{message.name}: {error}"))
+
+
+def _results(way: Way, tried: Iterable[list[Outcome]], fcc: str, partial: bool) -> Iterator[Result]:
+    """Queue what failed for the moment; file a copy of what was sent or queued."""
+    for its in tried:
+        outcomes = _kept(its, way.queueing, partial) if way.queueing.when == AUTO else its
         message = outcomes[0].message
         yield outcomes
         if fcc and any(outcome.error is None for outcome in outcomes):
@@ -112,11 +189,10 @@ def send(
             if uncopied is not None:
                 yield uncopied
         message.body.close()
-    yield from unsendable()
 
 
 def _kept(outcomes: list[Outcome], queueing: Queueing, partial: bool) -> list[Outcome]:
-    """Outcomes, with those that failed for now in the queue; but not where one failed for good for all."""
+    """Queue the recipients that failed temporarily, unless another one failed permanently for all."""
     later = [o.recipient for o in outcomes if isinstance(o.error, TemporaryError)]
     failed = any(o.error is not None and not isinstance(o.error, TemporaryError) for o in outcomes)
     if not later or (failed and not partial):
@@ -135,7 +211,7 @@ def _not_kept(error: MailError | None, why: str) -> MailError:
 
 
 def _because(queued: Outcome, first: Outcome) -> Outcome:
-    """A queued recipient tells why it did not go at once."""
+    """Add to a queued recipient's outcome why it was not sent at once."""
     if queued.error is not None:
         return first._replace(error=_not_kept(first.error, str(queued.error)))
     return queued._replace(reply=first.reply, remote=str(first.error))
@@ -158,7 +234,7 @@ def _queued(message: Outgoing, only: Sequence[str], queueing: Queueing) -> list[
 
 
 def _filed(path: str, message: Outgoing) -> Uncopied | None:
-    """File a copy. What keeps it from being written is never temporary: who tries again sends twice."""
+    """File a copy. A failure is never a TemporaryError: the message would be sent twice."""
     try:
         file_copy(path, message)
     except (MailError, OSError) as error:

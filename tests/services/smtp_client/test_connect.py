@@ -15,7 +15,7 @@ from mailtools.core.mbox import scan
 from mailtools.core.smtp.route import Route
 from mailtools.services.smtp_client.connect import open_link
 from mailtools.services.smtp_client.connection import Link, SmtpTarget
-from mailtools.services.smtp_client.transaction import transfer
+from mailtools.services.smtp_client.sender import transfer
 from mailtools.services.transit import outgoing
 from mailtools.services.transit.outgoing import Outgoing, Stamps, Wishes
 from mailtools.system.net import client_connection
