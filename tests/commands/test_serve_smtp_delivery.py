@@ -349,14 +349,15 @@ def test_clients_that_vanish_while_their_message_is_handed_over(tmp_path: Path) 
 
 def test_a_filter_is_ended_with_the_server(tmp_path: Path) -> None:
     up = tmp_path / "up"
-    with Server(tmp_path / "root", "--filter", f"touch {up}; exec sleep 98765") as server:
+    seconds = f"98765.{os.getpid()}"  # only this run of the test has it in an argument
+    with Server(tmp_path / "root", "--filter", f"touch {up}; exec sleep {seconds}") as server:
         client = server.connect()
         client.envelope("bob@x")
         client.say(MESSAGE + b".\r\n")
         eventually(up.exists, "the filter")
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(60)
-    found = [p for p in Path("/proc").iterdir() if p.name.isdigit() and b"98765" in _argv(p)]
+    found = [p for p in Path("/proc").iterdir() if p.name.isdigit() and seconds.encode() in _argv(p)]
     assert found == []
 
 

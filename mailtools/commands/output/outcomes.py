@@ -101,8 +101,9 @@ class SendReport:
 
 
 def _note(outcome: Outcome) -> str:
-    """What an error says beyond the reply, such as why the message was not queued."""
+    """Return what an error says beyond the reply, such as why the message was not queued."""
     if outcome.reply is None or outcome.error is None:
         return ""
-    reply, error = str(outcome.reply), str(outcome.error)
-    return error.removeprefix(reply) if error.startswith(f"{reply}; ") else ""
+    error = str(outcome.error)
+    said = (str(outcome.reply), outcome.reply.text)  # the error of our own mailboxes has no reply code
+    return next((error.removeprefix(text) for text in said if error.startswith(f"{text}; ")), "")

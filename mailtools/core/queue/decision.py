@@ -9,7 +9,7 @@ from mailtools.core.queue.schedule import Schedule
 _GIVEN_UP = "4.4.7"  # RFC 3463 §3.5: message expired
 
 
-class Notice(NamedTuple):
+class DueNotice(NamedTuple):
     """A DSN that the sender is to be sent: about which state, for which recipients."""
 
     of: str  # FAILED, SENT or DELAYED
@@ -19,7 +19,7 @@ class Notice(NamedTuple):
 class Decision(NamedTuple):
     """What follows. Without another attempt the message is finished once all notices are sent."""
 
-    notices: tuple[Notice, ...]
+    notices: tuple[DueNotice, ...]
     wait: float | None  # seconds until the next attempt; None: no recipient waits any more
 
 
@@ -40,11 +40,14 @@ def expired(entry: QueueEntry, schedule: Schedule, now: float) -> list[Result]:
 
 def decide(entry: QueueEntry, schedule: Schedule, now: float, jitter: float) -> Decision:
     """Return what follows from the state of *entry*. *jitter*: from 0 to 1, see `Schedule.wait`."""
-    notices = [Notice(FAILED, entry.untold(FAILED, "FAILURE")), Notice(SENT, entry.untold(SENT, "SUCCESS"))]
+    notices = [
+        DueNotice(FAILED, entry.untold(FAILED, "FAILURE")),
+        DueNotice(SENT, entry.untold(SENT, "SUCCESS")),
+    ]
     wait = None
     if entry.pending:
         if entry.age(now) >= schedule.warn:
-            notices.append(Notice(DELAYED, _undelayed(entry)))
+            notices.append(DueNotice(DELAYED, _undelayed(entry)))
         wait = schedule.wait(entry.attempts + 1, jitter)
     if not entry.envelope.reverse_path:  # RFC 5321 §4.5.5: no notice to the null reverse-path
         notices = []

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mailtools.core.errors import CannotWriteError
 from mailtools.core.queue import decision, journal
-from mailtools.core.queue.decision import Notice
+from mailtools.core.queue.decision import DueNotice
 from mailtools.core.queue.journal import DEFERRED, FAILED, SENT, Result
 from mailtools.core.queue.schedule import Schedule
 from mailtools.services.transit.outcome import Outcome
@@ -108,7 +108,7 @@ def _settle(lease: SpoolLease, by: Settlement) -> None:
         lease.reschedule(now + _AGAIN)
 
 
-def _tell(lease: SpoolLease, notice: Notice, by: Settlement) -> bool:
+def _tell(lease: SpoolLease, notice: DueNotice, by: Settlement) -> bool:
     """Queue a DSN; return False if that is not possible now."""
     try:
         identity = by.tell(lease, notice.of, notice.recipients)

@@ -28,7 +28,7 @@ def test_an_mbox_gets_one_copy_and_strangers_are_refused(tmp_path: Path) -> None
     assert bob.error is None
     assert sales.error is None
     assert isinstance(eve.error, UnknownRecipientError)
-    assert str(eve.error) == "550 5.1.1 No such user here"
+    assert str(eve.reply) == "550 5.1.1 No such user here"
     (stored,) = (tmp_path / "bob/INBOX.mbox").read_bytes().split(b"From a@b.example ")[1:]
     assert b"Delivered-To: bob@here.test\nDelivered-To: sales@here.test\n" in stored
     assert b"\n>Status: RO\n" in stored
@@ -64,5 +64,5 @@ def test_a_failed_place_fails_its_recipients_for_now(tmp_path: Path) -> None:
     (tmp_path / "bob").write_text("no folder")
     x, bob = outcomes(tmp_path, "x: a@one.test\n", "x@here.test", "bob@here.test", add=add)
     for outcome in (x, bob):
-        assert str(outcome.error) == "451 4.3.0 Mailbox cannot be written, try again later"
+        assert str(outcome.reply) == "451 4.3.0 Mailbox cannot be written, try again later"
         assert isinstance(outcome.error, TemporaryError)
