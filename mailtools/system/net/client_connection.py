@@ -1,14 +1,15 @@
-"""A client engine over a blocking socket.
+"""A client's engine over a blocking socket.
 
-`Pump.next_event` moves octets both ways until the engine has something to tell. While it sends it also
-receives, so that a server which answers a long pipeline before it reads on never locks us up. Knows no
-protocol. Every wait has an end, and where `deadline` is set all of them together have one: a server that
-dribbles an octet at a time holds nobody up.
+`Pump.next_event` moves octets both ways until the engine has an event. It receives while it sends, so that
+there is no deadlock with a server that replies to a long pipeline before it reads on. Every wait ends; if
+`deadline` is set, all waits together end then, so that a server cannot delay us by sending one octet at a
+time. This module knows no protocol.
 
-TLS goes between engine and socket (`start_tls`); all else works on as before, the halves that never wait too.
+`start_tls` puts TLS between engine and socket; everything else works as before, `poll_event` and `push`
+included.
 
-TCP_NODELAY is set: without it a small write after another waits for the peer's delayed ACK (40 ms of the 55
-that msmtp takes for a message).
+TCP_NODELAY is set: without it a small write after another one waits for the peer's delayed ACK (40 ms of
+the 55 that msmtp takes for a message).
 """
 
 import select
@@ -29,14 +30,15 @@ _BLOCK = 64 << 10
 
 
 class LostConnectionError(TemporaryError):
-    """The connection ended in the middle."""
+    """The connection ended before the session did."""
 
 
 class Pump:
-    """One connection. *timeout*: seconds without any octet. *deadline*: when all has to be done, monotonic.
+    """One connection. *timeout*: seconds without any octet; `deadline`: monotonic seconds.
 
-    `next_event` and `flush` wait; `poll_event` and `push` never do, for those who wait for many. An engine
-    whose octets are secret in part has them masked in ``shown`` (what it sent) and ``heard`` (what came).
+    `next_event` and `flush` wait; `poll_event` and `push` never wait, for callers that wait for many
+    connections. An engine that sends or receives secrets has ``shown`` (what it sent) and ``heard`` (what
+    it received), with the secrets masked.
     """
 
     def __init__(
@@ -54,12 +56,12 @@ class Pump:
         sock.setblocking(False)
 
     def fileno(self) -> int:
-        """The socket's descriptor."""
+        """Return the socket's descriptor."""
         return self._sock.fileno()
 
     @property
     def is_private(self) -> bool:
-        """Tell whether nobody but this machine can hear what is said: loopback, or a unix socket."""
+        """Return True if only this machine can read what is sent: loopback, or a unix socket."""
         if self._sock.family == socket.AF_UNIX:
             return True
         try:
@@ -69,9 +71,9 @@ class Pump:
         return address == "::1" or address.removeprefix("::ffff:").startswith("127.")
 
     def start_tls(self, layer: "ClientTls") -> None:
-        """Do the handshake; from then on all octets go through *layer*.
+        """Do the handshake; after it all octets pass through *layer*.
 
-        Raises RemoteProtocolError where the server is not the one it should be or does not speak TLS,
+        Raises RemoteProtocolError if the server's certificate is wrong or it does not speak TLS,
         LostConnectionError, TemporaryError (time-out).
         """
         self._tls = layer
@@ -89,7 +91,7 @@ class Pump:
             self._transcript.remark(layer.shown)
 
     def next_event(self) -> Any:
-        """The engine's next event.
+        """Return the engine's next event; wait for it.
 
         Raises LostConnectionError, TemporaryError (time-out) and what the engine raises.
         """
@@ -98,7 +100,7 @@ class Pump:
         return event
 
     def poll_event(self) -> Any:
-        """The engine's next event; None where octets have to come or go first. Raises as `next_event`."""
+        """Return the engine's next event, or None if octets have to come or go first. Raises as `next_event`."""
         while (event := self._engine.next_event()) is None:
             if self._ended:
                 raise LostConnectionError("the server closed the connection")
@@ -109,13 +111,13 @@ class Pump:
         return event
 
     def flush(self) -> None:
-        """Send what the engine has to send; raises as `next_event`."""
+        """Send what the engine has to send; wait until it is sent. Raises as `next_event`."""
         while not self.push():
             self.wait()
             self._receive()
 
     def push(self) -> bool:
-        """Send what can be sent now; False where something is left."""
+        """Send what can be sent now; return False if something is left. Raises as `next_event`."""
         octets = self._engine.data_to_send()
         if octets and self._transcript is not None:
             self._transcript.client(getattr(self._engine, "shown", octets))
@@ -124,7 +126,7 @@ class Pump:
         if self._tls is not None:
             if octets:
                 self._tls.send(octets)
-            octets = self._tls.data_to_send()  # the library has words of its own to say, too
+            octets = self._tls.data_to_send()  # the SSL library has octets of its own to send, too
         if octets:
             self._unsent = memoryview(bytes(self._unsent) + octets) if self._unsent else memoryview(octets)
         while self._unsent and not self._ended:
@@ -135,14 +137,14 @@ class Pump:
             except BlockingIOError:
                 return False
             except OSError:
-                # The server may have said why before it closed: its words count more than our EPIPE.
+                # The server may have said why it closes the connection: this tells more than our EPIPE.
                 while self._receive():
                     pass
                 self._end()
         return True
 
     def wait(self) -> None:
-        """Wait until octets can come, or go where some wait for it. Raises TemporaryError."""
+        """Wait until octets can be received, or sent if some wait to be sent. Raises TemporaryError."""
         left = self.timeout
         if self.deadline is not None:
             left = min(left, self.deadline - time.monotonic())
@@ -153,7 +155,7 @@ class Pump:
             raise silence(self.timeout)
 
     def wait_at_most(self, seconds: float) -> bool:
-        """Send what there is to send and wait so long for octets; tell whether some came."""
+        """Send what there is to send, then wait at most *seconds* for octets; return True if some came."""
         self.push()
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
@@ -164,7 +166,7 @@ class Pump:
             raise TemporaryError("the server is too slow: the connection was not ready in time")
 
     def close(self) -> None:
-        """End the connection; what a courteous goodbye needs is the engine's affair."""
+        """Close the connection. The engine says goodbye before, if the protocol asks for it."""
         if self._tls is not None and not (self._ended or self._unsent):
             self._tls.close()
             with suppress(OSError):
@@ -174,7 +176,7 @@ class Pump:
             self._transcript.close()
 
     def _receive(self) -> bool:
-        """Take what came; False where nothing did."""
+        """Receive what came; return False if nothing did."""
         if self._ended:
             return False
         try:
@@ -198,7 +200,7 @@ class Pump:
         return True
 
     def _decrypted(self, tls: "ClientTls", octets: bytes) -> bytes:
-        """Raises RemoteProtocolError, once the alert that tells the server is on its way."""
+        """Decrypt. Raises RemoteProtocolError, after the alert that tells the server is sent."""
         try:
             return tls.receive(octets)
         except RemoteProtocolError:
@@ -215,15 +217,17 @@ class Pump:
 
 
 def silence(seconds: float) -> TemporaryError:
-    """A server said nothing for so long."""
+    """Return the error of a server that sent nothing for *seconds*."""
     return TemporaryError(f"the server did not answer within {seconds:g} seconds")
 
 
 def connect(host: str, port: int, timeout: float, addresses: Sequence[str] = ()) -> socket.socket:
-    """A TCP connection to the first of *addresses* that answers; without them, to one of *host*'s.
+    """Return a TCP connection to the first of *addresses* that answers;
 
-    Each address gets a fair share of the time that is left. Raises UnknownHostError, or TemporaryError where
-    nobody answers.
+    Without them, of the addresses of *host*.
+
+    Each address gets a fair share of the time that is left. Raises UnknownHostError, or TemporaryError if
+    no address answers.
     """
     found = [place for name in addresses or (host,) for place in _places(name, port)]
     problem = ""
@@ -234,7 +238,7 @@ def connect(host: str, port: int, timeout: float, addresses: Sequence[str] = ())
             break
         try:
             sock = socket.socket(family, kind, protocol)
-        except OSError as error:  # no IPv6 here
+        except OSError as error:  # this machine has no IPv6
             problem = error.strerror or str(error)
             continue
         try:
@@ -250,7 +254,7 @@ def connect(host: str, port: int, timeout: float, addresses: Sequence[str] = ())
 
 def _places(host: str, port: int) -> list[tuple[Any, ...]]:
     try:
-        # An ASCII name as octets: as text it would have the IDNA codec imported, 2 ms.
+        # An ASCII name is passed as octets: as text it would import the IDNA codec, which takes 2 ms.
         name = host.encode("ascii") if host.isascii() else host
         return list(socket.getaddrinfo(name, port, type=socket.SOCK_STREAM))
     except (socket.gaierror, UnicodeError) as error:
@@ -258,7 +262,7 @@ def _places(host: str, port: int) -> list[tuple[Any, ...]]:
 
 
 def connect_unix(path: str, timeout: float) -> socket.socket:
-    """A connection to a unix socket. Raises TemporaryError."""
+    """Return a connection to a unix socket. Raises TemporaryError."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(timeout)

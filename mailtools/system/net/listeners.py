@@ -11,7 +11,7 @@ BACKLOG = 1024
 
 
 def open_listener(address: str) -> socket.socket:
-    """A listening socket for ``HOST:PORT``, ``unix:PATH`` or ``fd:N``. Raises ConfigurationError."""
+    """Return a listening socket for ``HOST:PORT``, ``unix:PATH`` or ``fd:N``. Raises ConfigurationError."""
     try:
         if address.startswith("unix:") and address != "unix:":
             return _unix_listener(address.removeprefix("unix:"))
@@ -47,7 +47,10 @@ def _tcp_listener(host: str, port: int) -> socket.socket:
 
 
 def _unix_listener(path: str) -> socket.socket:
-    """A socket file left by a dead server is replaced; one that answers is in use."""
+    """Listen on a unix socket; replace the file of a dead server.
+
+    Raises ConfigurationError if a server answers.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.lstat(path).st_mode):
@@ -61,14 +64,14 @@ def _unix_listener(path: str) -> socket.socket:
     sock.close()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.bind(path)
-    # Who may enter the folder may speak, as anybody here may to a port on loopback (Dovecot's choice too).
+    # Who may enter the folder may connect, as every user may on a port of loopback. Dovecot does the same.
     os.chmod(path, 0o666)
     sock.listen(BACKLOG)
     return sock
 
 
 def shown_address(sock: socket.socket) -> str:
-    """As the line on stderr and the log show it."""
+    """Return the address of *sock* as the line on stderr and the log show it."""
     if sock.family == socket.AF_UNIX:
         return f"unix:{sock.getsockname()}"
     host, port = sock.getsockname()[:2]
@@ -76,10 +79,10 @@ def shown_address(sock: socket.socket) -> str:
 
 
 def is_loopback(sock: socket.socket) -> bool:
-    """Tell whether nobody beyond this machine can reach *sock*."""
+    """Return True if only this machine can reach *sock*."""
     return sock.family == socket.AF_UNIX or is_local(sock.getsockname()[0])
 
 
 def is_local(address: str) -> bool:
-    """Tell whether *address* ("" for a unix socket) is this machine."""
+    """Return True if *address* ("" for a unix socket) is this machine."""
     return not address or address.startswith("127.") or address == "::1"

@@ -1,10 +1,10 @@
-"""One thread that waits for many sockets: whoever's turn it is goes on until it would have to wait again.
+"""One thread that waits for many sockets and calls the handler of each that is ready.
 
-Threads that wait for one socket each were five times slower here: every system call hands the interpreter's
-lock to another thread and waits to get it back (110 futex calls a message with 20 threads).
+One thread for each socket took five times as long here: every system call hands the interpreter's lock to
+another thread and waits to get it back (110 futex calls for a message with 20 threads).
 
-Descriptors are watched edge-triggered, which suits readers who read until nothing is left: one system call
-to begin, none to go on.
+Descriptors are watched edge-triggered. This suits handlers that read until nothing is left: one system call
+begins the watch, none is needed later.
 """
 
 import heapq
@@ -21,7 +21,7 @@ _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
 class Turns:
-    """A loop. Only `post` may be called from other threads, and from signal handlers."""
+    """An event loop. Only `post` may be called from other threads, and from signal handlers."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -29,12 +29,13 @@ class Turns:
         self._posted: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
-        self._lock = threading.RLock()  # a signal handler may come while its own thread has it
+        # a signal handler may interrupt its own thread while this thread has the lock
+        self._lock = threading.RLock()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._bell, select.EPOLLIN)
 
     def watch(self, descriptor: int, ready: Callable[[], None]) -> None:
-        """Call *ready* whenever something can have changed, from now on."""
+        """Call *ready* each time that *descriptor* may have become readable or writable."""
         self._ready[descriptor] = ready
         try:
             self._epoll.register(descriptor, _EVENTS)
@@ -42,24 +43,24 @@ class Turns:
             self._epoll.modify(descriptor, _EVENTS)
 
     def forget(self, descriptor: int) -> None:
-        """Watch it no longer; before it is closed."""
+        """Stop to watch *descriptor*. To be called before it is closed."""
         if self._ready.pop(descriptor, None) is not None:
             with suppress(OSError):
                 self._epoll.unregister(descriptor)
 
     def post(self, call: Callable[[], None]) -> None:
-        """Have *call* called in the loop's thread."""
+        """Call *call* in the loop's thread."""
         self._posted.append(call)
         with self._lock, suppress(BlockingIOError):
-            if self._bell >= 0:  # a number that was closed may be somebody else's now
+            if self._bell >= 0:  # another file may have the number of a descriptor that was closed
                 os.eventfd_write(self._bell, 1)
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call *call* after so many seconds."""
+        """Call *call* after *seconds*."""
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._numbers), call))
 
     def turn(self, longest: float) -> None:
-        """Wait for something to do, at most so many seconds, and do it."""
+        """Wait for events, at most *longest* seconds, and call their handlers."""
         if self._posted:
             longest = 0.0
         elif self._timers:
@@ -75,7 +76,7 @@ class Turns:
             heapq.heappop(self._timers)[2]()
 
     def close(self) -> None:
-        """The end of the loop; what is posted from now on is never called."""
+        """End the loop; calls that are posted later are never made."""
         with self._lock:
             self._epoll.close()
             os.close(self._bell)

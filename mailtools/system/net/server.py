@@ -1,10 +1,10 @@
-"""Servers: accepting, limits, time-outs, signals, an orderly end.
+"""Servers: listening, limits, time-outs, signals, an orderly end.
 
-What happens on one connection is system/net/server_connection. One process, one event loop (uvloop);
-protocols, never streams.
+One process, one event loop (uvloop), asyncio protocols instead of streams. What happens on one connection
+is in system/net/server_connection.
 
-Nobody keeps anybody out: connections are counted (in all and by address), and a client that does not finish
-what it began within the time-out is cut.
+No client can keep others out: connections are counted (in all and by address), and a client that does not
+finish what it began within the time-out is disconnected.
 """
 
 import asyncio
@@ -29,26 +29,26 @@ from mailtools.system.tls.certificates import Certificates
 
 log = logging.getLogger("mailtools")
 
-GRACE = 30.0  # seconds that sessions under way have at the end
+GRACE = 30.0  # seconds that sessions in progress have at the end
 _TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
 _RESERVED_FILES = 64  # descriptors kept free for mboxes, logs and the like
 
 
 class Limits(NamedTuple):
-    """What one server bears. 0 connections by address: any number."""
+    """The limits of one server. `connections_per_address` of 0: no limit."""
 
     connections: int = 10_000
     connections_per_address: int = 50
     count_loopback: bool = False
-    timeout: float = 300.0  # seconds, for a client to finish a command or to send more of a message
+    timeout: float = 300.0  # seconds for a client to finish a command, or to send more of a message
 
 
 class ServerSettings(NamedTuple):
-    """What all servers can be told."""
+    """Settings that all servers have."""
 
     limits: Limits
     transcript: str = ""  # a folder, or "-" for stdout; "" for none
-    total_timeout: float = 0.0  # seconds, 0 for none: after them the server ends with 75
+    total_timeout: float = 0.0  # seconds after which the server ends with 75; 0 for never
     certificates: Certificates | None = None
     implicit_tls: bool = False
 
@@ -68,7 +68,8 @@ class Server:
         self.by_address: Counter[str] = Counter()
         self.stopped = asyncio.Event()
         self.exit_code = 0
-        self.is_busy: Callable[[], bool] = lambda: False  # work that no connection waits for any more
+        # True while work goes on that no connection waits for any more
+        self.is_busy: Callable[[], bool] = lambda: False
         self._listeners: list[asyncio.AbstractServer] = []
         self._paths: list[str] = []
         self._max = _raise_file_limit(settings.limits.connections)
@@ -76,7 +77,7 @@ class Server:
     # -- life ----------------------------------------------------------------------------------------------
 
     async def listen(self, sockets: Sequence[socket.socket]) -> None:
-        """Accept on *sockets* from now on, and look for silent clients."""
+        """Accept connections on *sockets* from now on, and check for silent clients."""
         loop = asyncio.get_running_loop()
         for sock in sockets:
             sock.setblocking(False)
@@ -95,7 +96,7 @@ class Server:
         self._sweep()
 
     def reload(self) -> None:
-        """Read the certificate anew; the users file is seen anyway."""
+        """Load the certificate again. The users file is reloaded whenever it changes."""
         try:
             if self.certificates is not None:
                 self.certificates.load()
@@ -105,7 +106,7 @@ class Server:
             log.info("read the configuration anew")
 
     def stop(self, exit_code: int = 0) -> None:
-        """Begin the end: accept nobody, let what is under way finish."""
+        """Accept no more connections, and end when the sessions in progress are done."""
         self.exit_code = self.exit_code or exit_code
         self.stopped.set()
 
@@ -131,7 +132,7 @@ class Server:
         return ServerConnection(self)
 
     def _sweep(self) -> None:
-        """One timer for all connections: 10,000 timers would cost more than the sessions."""
+        """Disconnect silent clients. One timer for all: 10,000 timers would cost more than the sessions."""
         loop = asyncio.get_running_loop()
         oldest = time.monotonic() - self.limits.timeout
         for connection in [c for c in self.connections if c.last_progress < oldest]:
@@ -141,7 +142,7 @@ class Server:
     # -- connections ---------------------------------------------------------------------------------------
 
     def admit(self, connection: "ServerConnection") -> str:
-        """Count *connection* in; the reason where it has to go."""
+        """Count *connection*; return the reason if it has to be refused, else ""."""
         self.connections.add(connection)
         self.by_address[connection.peer] += 1
         if self.stopped.is_set():
@@ -154,7 +155,7 @@ class Server:
         return "too many connections from your address" if self.by_address[connection.peer] > limit else ""
 
     def dismiss(self, connection: "ServerConnection") -> None:
-        """Count *connection* out."""
+        """Count *connection* no more."""
         self.connections.discard(connection)
         self.by_address[connection.peer] -= 1
         if not self.by_address[connection.peer]:
@@ -166,7 +167,7 @@ def _is_main_thread() -> bool:
 
 
 def _raise_file_limit(wanted: int) -> int:
-    """As many connections as *wanted*, or as descriptors allow."""
+    """Return the number of connections that *wanted* and the limit of descriptors allow."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     target = wanted + _RESERVED_FILES
     if soft < target:
@@ -186,9 +187,9 @@ def serve(
 ) -> int:
     """Serve on *sockets* until a signal, `Server.stop` or the total time-out; return the exit code.
 
-    *prepare* gets the server and its loop, and returns what opens sessions. *ready* is called once
-    connections are accepted, with what ends the server, from any thread. In another thread than the main
-    one signals are left alone.
+    *prepare* gets the server and its loop, and returns the function that opens a session. *ready* is called
+    once connections are accepted; it gets a function that stops the server and may be called from any
+    thread. Outside of the main thread signals are left alone.
     """
 
     async def main() -> int:
@@ -206,5 +207,5 @@ def serve(
     import uvloop
 
     if _is_main_thread():
-        gc.freeze()  # what start-up made stays
+        gc.freeze()  # the garbage collector need not look at the objects of start-up
     return uvloop.run(main())

@@ -1,7 +1,8 @@
-"""One client's connection: octets to the engine, events to the session, octets back, TLS between.
+"""The connection of one client.
 
-It knows neither listeners nor limits (system/net/server) and no protocol. A client that does not read is not
-read from either, so that neither the replies nor the octets it sends heap up.
+Moves octets to the engine, events to the session, and octets back, with TLS between. Knows neither
+listeners nor limits (system/net/server), and no protocol. If a client does not read, the server does not
+read from it either, so that neither replies nor received octets pile up.
 """
 
 import asyncio
@@ -20,52 +21,52 @@ from mailtools.system.tls.layer import TlsLayer
 
 log = logging.getLogger("mailtools")
 
-_PARTING = 0.5  # seconds an idle session has to say QUIT
-_READ_AHEAD = 256 << 10  # octets taken from a client while its question waits
-_TURN = 100  # events until other connections have a turn
+_PARTING = 0.5  # seconds that an idle session has to send QUIT when the server stops
+_READ_AHEAD = 256 << 10  # octets taken from a client while its question waits for an answer
+_TURN = 100  # events, then other connections run
 
 
 class ServerEngine(Engine, Protocol):
-    """What a server needs of an engine, beyond the common face."""
+    """What a server needs of an engine, in addition to `Engine`."""
 
     @property
     def awaits_reply(self) -> bool:
-        """True while a question waits for our side: not the client's delay."""
+        """True while a question waits for our side: the delay is not the client's."""
 
     @property
     def in_transaction(self) -> bool:
-        """True while something is under way that is worth waiting for at the end."""
+        """True while something is in progress that a server waits for when it stops."""
 
     @property
     def wants_tls(self) -> bool:
-        """True where the client was told to begin TLS."""
+        """True if the client was told to begin TLS."""
 
     @property
     def has_more(self) -> bool:
-        """True where parsing was interrupted though octets wait."""
+        """True if parsing paused though octets wait."""
 
-    heard: list[bytes] | None  # what the client said, secrets masked; kept where it is a list
+    heard: list[bytes] | None  # if it is a list, what the client said, without secrets
 
     def secured(self, bindings: Mapping[str, bytes]) -> None:
-        """TLS is there, with these channel bindings."""
+        """Note that TLS is established, with these channel bindings."""
 
     def close_with(self, code: int, enhanced: str, text: str) -> None:
-        """Say goodbye in the protocol's words and close."""
+        """Send an error in the words of the protocol and close."""
 
 
 class ServerSession(Protocol):
-    """Whoever decides: takes events, calls the engine's reply methods."""
+    """Handles the events of one connection and answers the engine's questions."""
 
     def handle(self, event: Any) -> None:
-        """Act on one event."""
+        """Handle one event."""
 
 
 class NewConnection(NamedTuple):
-    """What a new connection is opened with."""
+    """What a session is opened with."""
 
-    peer: str  # address, "" for a unix socket
-    resume: Callable[[], None]  # to be called when a question that had to wait was answered
-    drop: Callable[[], None]  # cut the connection without a word
+    peer: str  # the client's address, "" for a unix socket
+    resume: Callable[[], None]  # to be called after a question was answered later
+    drop: Callable[[], None]  # disconnects without a reply
 
 
 OpenSession = Callable[[NewConnection], tuple[ServerEngine, ServerSession]]
@@ -81,14 +82,14 @@ class ConnectionHost(Protocol):
     open_session: OpenSession
 
     def admit(self, connection: "ServerConnection") -> str:
-        """Count it in; the reason where it has to go."""
+        """Count it; return the reason if it has to be refused, else ""."""
 
     def dismiss(self, connection: "ServerConnection") -> None:
-        """Count it out."""
+        """Count it no more."""
 
 
 class ServerConnection(asyncio.Protocol):
-    """One client."""
+    """The connection of one client."""
 
     __slots__ = (
         "_engine",
@@ -110,13 +111,13 @@ class ServerConnection(asyncio.Protocol):
         self._writable = True
         self._reading = True
         self._is_advancing = False
-        self._is_due = False  # to go on after others had a turn
+        self._is_due = False  # `advance` is scheduled, after other connections ran
         self._transcript: Transcript | None = None
         self._tls: TlsLayer | None = None
         self.peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client is there: let it in or turn it away."""
+        """Accept or refuse the client."""
         self._transport = cast(asyncio.Transport, transport)
         name = transport.get_extra_info("peername")
         self.peer = name[0].removeprefix("::ffff:") if isinstance(name, tuple) else ""
@@ -138,7 +139,7 @@ class ServerConnection(asyncio.Protocol):
 
     @property
     def shown(self) -> str:
-        """The client, for the log."""
+        """The client's address, for the log."""
         return self.peer or "a local client"
 
     def _start_transcript(self) -> None:
@@ -149,7 +150,10 @@ class ServerConnection(asyncio.Protocol):
             log.error("%s", error)
 
     def _record(self, said: bytes, remark: str = "") -> None:
-        """Write on in the transcript; where that cannot be, mail goes on without."""
+        """Write what was said into the transcript.
+
+        If the transcript cannot be written, the session goes on without it.
+        """
         if self._transcript is None:
             return
         heard, self._engine.heard = b"".join(self._engine.heard or ()), []
@@ -167,7 +171,7 @@ class ServerConnection(asyncio.Protocol):
     # -- octets that come ----------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Octets came."""
+        """Pass octets from the client on to the engine."""
         if self._tls is not None:
             data = self._decrypted(self._tls, data)
         if data:
@@ -198,18 +202,19 @@ class ServerConnection(asyncio.Protocol):
         return data
 
     def eof_received(self) -> bool:
-        """The client sends nothing more, but may still read: its replies are not lost on it."""
+        """Note that the client sends nothing more. It may still read, so its replies are sent."""
         self._engine.receive_eof()
         self.advance()
         return self._is_heard and not self._engine.is_closed
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """End the session: the client is gone."""
         if not self._writable or self._engine.has_more:
-            # It has not got the answers before: what it asked behind them, such as to delete, is not done.
+            # The client has not read the replies before: the commands after them, such as DELE, are not
+            # executed.
             self._engine.close_with(421, "4.4.2", "the client is gone")
         self._engine.receive_eof()
-        self._writable = True  # nobody reads any more: run the engine to its end
+        self._writable = True  # nobody reads any more: let the engine run to its end
         self._tls = None
         self.advance()
         self._host.dismiss(self)
@@ -222,13 +227,13 @@ class ServerConnection(asyncio.Protocol):
 
     @property
     def _is_heard(self) -> bool:
-        """False during a TLS handshake: nothing can be said or heard but that."""
+        """False during a TLS handshake, when nothing else can be sent or received."""
         return self._tls is None or self._tls.is_established
 
     def advance(self) -> None:
-        """Move on: every event to the session, the replies in one write.
+        """Pass each event to the session, then send all replies in one write.
 
-        An answer that comes at once calls this inside of itself; the loop outside goes on with it.
+        A question that is answered at once calls this method again from inside; the outer call continues.
         """
         if self._is_advancing or (self._tls is not None and not self._tls.is_established):
             return
@@ -242,7 +247,7 @@ class ServerConnection(asyncio.Protocol):
             log.info("%s: %s", self.shown, error)
             self._transport.abort()
             return
-        except Exception:  # a bug must not take the other sessions along
+        except Exception:  # a bug must not disturb the other sessions
             log.exception("a bug in the session of %s", self.shown)
             engine.close_with(421, "4.3.0", "internal error, try again later")
         finally:
@@ -267,7 +272,7 @@ class ServerConnection(asyncio.Protocol):
         if self._transcript is not None:
             self._record(octets)
         if octets and not self._transport.is_closing():
-            self.last_progress = time.monotonic()  # it got an answer, so it said something whole
+            self.last_progress = time.monotonic()  # the client got a reply, so it has sent something complete
             self._write(octets)
         if self._engine.is_closed:
             self._close()
@@ -287,12 +292,12 @@ class ServerConnection(asyncio.Protocol):
     # -- pace ----------------------------------------------------------------------------------------------
 
     def pause_writing(self) -> None:
-        """The client does not read: do no more work for it."""
+        """Stop working for the client: it does not read."""
         self._writable = False
         self._set_reading(False)
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """Go on: the client reads again."""
         self._writable = True
         self.advance()
 
@@ -308,11 +313,11 @@ class ServerConnection(asyncio.Protocol):
     # -- ends ----------------------------------------------------------------------------------------------
 
     def drop(self) -> None:
-        """Cut the connection without a word."""
+        """Disconnect without a reply."""
         self._transport.abort()
 
     def time_out(self) -> None:
-        """The client made no progress for too long; where we are the slow ones it is not to blame."""
+        """Disconnect a client that made no progress for too long, unless it waits for our answer."""
         if self._engine.awaits_reply and self._is_heard:
             return
         log.info("%s timed out", self.shown)
@@ -324,7 +329,11 @@ class ServerConnection(asyncio.Protocol):
             self._transport.abort()
 
     def finish(self, now: bool) -> None:
-        """The server ends: an idle session soon (its QUIT may come yet), one under way when it is done."""
+        """End the session because the server stops.
+
+        An idle session ends soon, because its QUIT may still come; another one when it is done. *now*: at
+        once.
+        """
         idle = time.monotonic() - self.last_progress
         if not now and (self._engine.in_transaction or idle < _PARTING):
             return

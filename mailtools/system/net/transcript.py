@@ -1,6 +1,6 @@
 """Transcripts: a session as ``C:`` and ``S:`` lines, for people and for tests that read them.
 
-What is secret was masked by who knows the protocol, before it comes here (promise C3).
+The protocol's engine masks secrets before octets come here (promise C3).
 """
 
 import os
@@ -10,11 +10,11 @@ from collections.abc import Callable
 from mailtools.core.errors import CannotWriteError
 from mailtools.system import clock
 
-_LONGEST = 64 << 10  # octets of a line that are kept until its end comes
+_LONGEST = 64 << 10  # octets of a line that are kept until it is complete
 
 
 class Transcript:
-    """One session's lines, written when they are whole. All methods raise OSError."""
+    """The lines of one session, written when they are complete. All methods raise OSError."""
 
     def __init__(self, write: Callable[[bytes], object], close: Callable[[], object]) -> None:
         self._write = write
@@ -22,15 +22,15 @@ class Transcript:
         self._partial = {b"C: ": b"", b"S: ": b""}
 
     def client(self, octets: bytes) -> None:
-        """What the client sent."""
+        """Write what the client sent."""
         self._record(b"C: ", octets)
 
     def server(self, octets: bytes) -> None:
-        """What the server sent."""
+        """Write what the server sent."""
         self._record(b"S: ", octets)
 
     def remark(self, text: str) -> None:
-        """Something that neither side said."""
+        """Write a remark, which neither side said."""
         self._write(f"# {text}\n".encode())
 
     def _record(self, side: bytes, octets: bytes) -> None:
@@ -43,7 +43,7 @@ class Transcript:
             self._write(lines + b"\n")
 
     def close(self) -> None:
-        """Write what is left of lines that never ended."""
+        """Write the incomplete lines and close."""
         for side in self._partial:
             if self._partial[side]:
                 self._record(side, b"\n")
@@ -51,9 +51,9 @@ class Transcript:
 
 
 def open_transcript(target: str, name: str, again: bool = False) -> Transcript:
-    """A transcript on stdout (``-``), in a new file in the folder *target*, or in the file *target*.
+    """Open a transcript on stdout (``-``), in a new file in the folder *target*, or in the file *target*.
 
-    *again*: the file holds our sessions before this one; they stay. Raises CannotWriteError.
+    *again*: append to the file, which has earlier sessions of this process. Raises CannotWriteError.
     """
     if target == "-":
         out = sys.stdout.buffer
@@ -69,7 +69,8 @@ def open_transcript(target: str, name: str, again: bool = False) -> Transcript:
         path = os.path.join(target, f"{clock.identity()}-{name}.txt")
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if again else os.O_TRUNC)
-        file = os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0)  # it holds whole messages
+        # a transcript contains whole messages
+        file = os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0)
     except OSError as error:
         raise CannotWriteError(f"{path}: {error.strerror}: no transcript can be written") from error
     return Transcript(file.write, file.close)
