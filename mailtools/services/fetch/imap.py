@@ -1,11 +1,11 @@
-r"""An IMAP server that mail is fetched from.
+r"""Fetches mail from an IMAP server.
 
-Knows no mbox and no state. Mailboxes are opened for reading only where nothing is to be changed, messages are
-read with BODY.PEEK[]: \Seen is never set unless asked for. FETCH goes out for hundreds of messages, and the
-next one before the last is answered.
+This module knows no mbox and no state. It opens a mailbox read-only (EXAMINE, RFC 9051 §6.3.3) unless it
+has to change something, and reads messages with BODY.PEEK[]: \\Seen is set only if asked for. One FETCH
+asks for hundreds of messages, and the next one is sent before the reply to the last.
 
-Owns, of what RFC 9051 leaves to clients: names of mailboxes are shown with "/" between their levels, whatever
-the server has there.
+RFC 9051 leaves to clients how mailbox names are shown: here with "/" between their levels, whatever the
+server uses.
 """
 
 from collections import deque
@@ -36,25 +36,25 @@ from mailtools.system.files.buffer import Buffer
 from mailtools.system.net.client_connection import LostConnectionError
 
 _TOGETHER = 250  # messages in one FETCH
-_AHEAD = 2  # FETCHes under way
+_AHEAD = 2  # FETCH commands without a reply yet
 _MOST_MAILBOXES = 100_000
-_LOOK_AGAIN = 1.0  # seconds, for who wants us to stop
-_IDLE = 540.0  # seconds; servers and NATs forget who is silent for longer
+_LOOK_AGAIN = 1.0  # seconds between checks of is_stopping
+_IDLE = 540.0  # seconds; servers and NATs drop clients that are silent for longer
 _TEMPORARY = ("UNAVAILABLE", "INUSE", "SERVERBUG", "LIMIT")
 _DAY = 86400
 
 
 class ImapRemote:
-    """One session."""
+    """One IMAP session."""
 
     def __init__(self, target: FetchTarget) -> None:
         """Connect and log in. Raises MailError."""
         self._engine = ImapClient()
         self._wire = Wire(target, self._engine)
         self._target = target
-        self._raw: dict[str, str] = {}  # a mailbox as it is shown -> as the server has it
+        self._raw: dict[str, str] = {}  # the name of a mailbox as shown -> as the server has it
         self._exists = 0
-        self._seen = 0  # messages when they were listed last
+        self._seen = 0  # messages at the last listing
         try:
             self._open()
         except BaseException:
@@ -76,7 +76,7 @@ class ImapRemote:
             self._learn()
             self._log_in()
         self._learn()
-        is_far = not self._wire.pump.is_private  # on this machine it would only cost time
+        is_far = not self._wire.pump.is_private  # on this machine compression would only cost time
         if (
             is_far
             and "COMPRESS=DEFLATE" in self._engine.capabilities
@@ -85,7 +85,7 @@ class ImapRemote:
             self._engine.start_compression()
 
     def _start_tls(self, greeting: Status) -> None:
-        if greeting.kind == "PREAUTH":  # it would have us go on in the clear
+        if greeting.kind == "PREAUTH":  # the session would continue without TLS
             raise ProtocolError(
                 f"{self._target.host} is past the login already, before TLS, which is required"
             )
@@ -129,7 +129,7 @@ class ImapRemote:
     # -- mailboxes -------------------------------------------------------------------------------------------
 
     def mailboxes(self, patterns: Collection[str]) -> list[str]:
-        """Those that fit: ``*`` and ``?`` stand for anything, across levels too. Raises MailError."""
+        """Return the mailboxes that match: ``*`` and ``?`` match anything, also "/". Raises MailError."""
         from fnmatch import fnmatchcase
 
         if not any(set("*?%/") & set(pattern) for pattern in patterns):
@@ -163,7 +163,7 @@ class ImapRemote:
                 raise RemoteProtocolError(f"{self._target.host} lists more than {_MOST_MAILBOXES} mailboxes")
 
     def select(self, mailbox: str, to_change: bool) -> str:
-        """Open *mailbox*; its UIDVALIDITY. Raises MailError."""
+        """Open *mailbox*; return its UIDVALIDITY. Raises MailError."""
         raw = self._raw.get(mailbox) or utf7.encode(mailbox)
         verb = "SELECT" if to_change else "EXAMINE"
         self._engine.command(f"{verb} {grammar.quoted(raw)}")
@@ -186,7 +186,7 @@ class ImapRemote:
         return validity
 
     def items(self, wishes: FetchWishes) -> list[Item]:
-        """All there is, with sizes where a wish needs them. Raises MailError."""
+        """Return all messages, with sizes if a wish needs them. Raises MailError."""
         self._seen = self._exists
         if not self._exists:
             return []
@@ -211,14 +211,17 @@ class ImapRemote:
         )
 
     def since(self, items: list[Item], seconds: float) -> set[str]:
-        """Those that arrived at that day or later (SEARCH knows days). Raises MailError."""
+        """Return the names of messages that arrived on that day or later: SEARCH knows only days.
+
+        Raises MailError.
+        """
         day = grammar.search_date(*date.civil(int(seconds) // _DAY))
         return {str(uid) for uid in self._search(f"SINCE {day}")}
 
     # -- messages --------------------------------------------------------------------------------------------
 
     def fetch(self, items: Iterable[Item], beside: str) -> Iterator[Fetched]:
-        """FETCH many at a time. Raises MailError, OSError."""
+        """Fetch many messages with each FETCH. Raises MailError, OSError."""
         wanted = {item.number: item for item in items}
         uids = sorted(wanted)
         parts = deque(
@@ -253,17 +256,17 @@ class ImapRemote:
     def _fetched(
         self, wanted: dict[int, Item], attributes: dict[bytes, Any], body: Buffer
     ) -> Iterator[Fetched]:
-        """Each message once, and none that nobody asked for."""
+        """Yield a message that was asked for, once."""
         item = wanted.pop(grammar.number(attributes.get(b"UID")), None)
         if item is not None:
             yield Fetched(item, body, _moment(attributes.get(b"INTERNALDATE")))
 
     def mark_seen(self, items: list[Item]) -> None:
-        r"""Set \Seen. Raises MailError."""
+        r"""Set \\Seen. Raises MailError."""
         self._store(items, "\\Seen")
 
     def delete(self, items: list[Item]) -> None:
-        """Remove them, and nothing else that is marked. Raises MailError."""
+        """Remove *items*, and no other message that is marked as deleted. Raises MailError."""
         self._store(items, "\\Deleted")
         if "UIDPLUS" in self._engine.capabilities or "IMAP4REV2" in self._engine.capabilities:
             for text in grammar.sets(sorted(item.number for item in items)):
@@ -289,7 +292,7 @@ class ImapRemote:
     # -- waiting, and the end --------------------------------------------------------------------------------
 
     def wait_for_mail(self, is_stopping: Callable[[], bool]) -> None:
-        """IDLE until there is more than there was. Raises MailError."""
+        """Wait with IDLE (RFC 2177) until there are more messages than before. Raises MailError."""
         if not {"IDLE", "IMAP4REV2"} & self._engine.capabilities:
             raise ProtocolError(f"{self._target.host} cannot tell of new mail (IDLE); run fetch by cron")
         known = self._seen
@@ -298,7 +301,7 @@ class ImapRemote:
             self._idle(known, is_stopping)
 
     def _idle(self, known: int, is_stopping: Callable[[], bool]) -> None:
-        """One IDLE: until mail comes, or it is time to say that we are still there."""
+        """Send one IDLE: until mail comes, or the server has to hear from us again."""
         self._engine.command("IDLE")
         self._wire.pump.flush()
         self._wire.renew()
@@ -319,19 +322,19 @@ class ImapRemote:
         self._answer("IDLE")
 
     def leave(self) -> None:
-        """LOGOUT; its answer changes nothing any more."""
+        """Send LOGOUT and wait for its reply, whatever it is."""
         with suppress(TemporaryError, RemoteProtocolError):
             self._ask("LOGOUT")
         self.close()
 
     def close(self) -> None:
-        """Go without a word."""
+        """Close without LOGOUT."""
         self._wire.pump.close()
 
     # -- answers ---------------------------------------------------------------------------------------------
 
     def _ask(self, command: str) -> tuple[Status, list[Data]]:
-        """Say a command; its answer, and what came before it."""
+        """Send a command; return its reply and the data that came before it."""
         self._engine.command(command)
         data: list[Data] = []
         while True:
@@ -348,7 +351,7 @@ class ImapRemote:
                 return event
 
     def _next(self) -> object:
-        """The next event; what it changes is noted. Raises MailError."""
+        """Return the next event, after noting what it changes. Raises MailError."""
         return self._note(self._event())
 
     def _note(self, event: object) -> object:
@@ -372,11 +375,11 @@ class ImapRemote:
 
 
 def _fold(name: str) -> str:
-    """INBOX is INBOX in any case (RFC 9051 §5.1)."""
+    """Return *name* with INBOX in upper case: it is the same in any case (RFC 9051 §5.1)."""
     return "INBOX" + name[5:] if name[:5].upper() == "INBOX" and name[5:6] in ("", "/") else name
 
 
 def _moment(value: Any) -> float:
-    """INTERNALDATE, ``22-Aug-2002 12:00:00 +0200``, in seconds; now where it cannot be read."""
+    """Return INTERNALDATE (``22-Aug-2002 12:00:00 +0200``) in seconds; the time now if it cannot be read."""
     moment = date.parse(value.strip().replace(b"-", b" ", 2)) if isinstance(value, bytes) else None
     return float(moment.seconds) if moment is not None else clock.now()

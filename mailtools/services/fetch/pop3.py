@@ -1,7 +1,7 @@
-"""A POP3 server that mail is fetched from.
+"""Fetches mail from a POP3 server.
 
-Knows no mbox and no state. RETR and DELE go out ahead of their answers where the server bears it
-(PIPELINING), `_WINDOW` at a time: the server is never idle while a message is stored.
+This module knows no mbox and no state. If the server offers PIPELINING (RFC 2449 §6.6), it sends `_WINDOW`
+commands ahead of their replies, so that the server is not idle while a message is stored.
 """
 
 from collections import deque
@@ -28,13 +28,13 @@ from mailtools.services.transit import mbox_form
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
 
-_WINDOW = 500  # commands ahead
-_MOST = 1_000_000  # messages
+_WINDOW = 500  # commands ahead of their replies
+_MOST = 1_000_000  # messages in a maildrop
 _TEMPORARY = ("IN-USE", "LOGIN-DELAY", "SYS/TEMP")
 
 
 class Pop3Remote:
-    """One session."""
+    """One POP3 session."""
 
     def __init__(self, target: FetchTarget) -> None:
         """Connect and log in. Raises MailError."""
@@ -65,10 +65,10 @@ class Pop3Remote:
             self._wire.start_tls()
             self._ask_capabilities()
         self._log_in()
-        self._ask_capabilities()  # some tell of PIPELINING only now
+        self._ask_capabilities()  # some servers offer PIPELINING only after the login
 
     def _ask_capabilities(self) -> None:
-        """Servers before 1998 have no CAPA: then they have nothing to offer."""
+        """Send CAPA. Servers older than 1998 have no CAPA, and offer nothing."""
         if self._ask("CAPA", is_long=True).is_ok:
             self._lines()
 
@@ -104,15 +104,15 @@ class Pop3Remote:
     # -- what there is --------------------------------------------------------------------------------------
 
     def mailboxes(self, patterns: Collection[str]) -> list[str]:
-        """There is one."""
+        """Return the one mailbox of POP3."""
         return [""]
 
     def select(self, mailbox: str, to_change: bool) -> str:
-        """It is selected."""
+        """POP3 has one mailbox, which is always selected."""
         return ""
 
     def items(self, wishes: FetchWishes) -> list[Item]:
-        """Numbers, names and sizes. Raises MailError."""
+        """Return numbers, names and sizes of all messages. Raises MailError."""
         self._engine.command("UIDL", is_long=True)
         self._engine.command("LIST", is_long=True)
         answer = self._answer()
@@ -133,7 +133,12 @@ class Pop3Remote:
         return [Item(number, name, sizes.get(number, 0)) for number, name in sorted(names.items())]
 
     def since(self, items: list[Item], seconds: float) -> set[str]:
-        """By their Date fields, asked for with TOP; what has none counts as new. Raises MailError."""
+        """Return the names of messages whose Date is not older, as TOP shows it;
+
+        Those without a Date count as new.
+
+        Raises MailError.
+        """
         found = {item.name for item in items}
         for item, answer in self._pipelined(items, lambda item: f"TOP {item.number} 0", is_long=True):
             if not answer.is_ok:
@@ -148,7 +153,7 @@ class Pop3Remote:
     # -- messages -------------------------------------------------------------------------------------------
 
     def fetch(self, items: Iterable[Item], beside: str) -> Iterator[Fetched]:
-        """RETR each. Raises MailError, OSError."""
+        """Send RETR for each message. Raises MailError, OSError."""
         for item, answer in self._pipelined(items, lambda item: f"RETR {item.number}", is_long=True):
             if answer.is_ok:
                 yield Fetched(item, self._message(item, beside), clock.now())
@@ -176,7 +181,7 @@ class Pop3Remote:
         return self._rest(event, item)
 
     def _rest(self, event: object, item: Item) -> Iterator[bytes]:
-        """A large message's pieces, of which *event* is the first."""
+        """Yield the pieces of a large message; *event* is the first."""
         came = 0
         while isinstance(event, Pop3Piece):
             came += len(event.octets)
@@ -195,7 +200,7 @@ class Pop3Remote:
     def _pipelined(
         self, items: Iterable[Item], command: Callable[[Item], str], is_long: bool
     ) -> Iterator[tuple[Item, Answered]]:
-        """Say *command* for each, ahead of the answers; each item with its answer."""
+        """Send *command* for each item ahead of the replies; yield each item with its reply."""
         window = _WINDOW if "PIPELINING" in self._engine.capabilities else 1
         waiting: deque[Item] = deque()
         left = iter(items)
@@ -211,7 +216,7 @@ class Pop3Remote:
     # -- the end --------------------------------------------------------------------------------------------
 
     def delete(self, items: list[Item]) -> None:
-        """Mark them; they are gone when `leave` returns. Raises MailError."""
+        """Mark *items* as deleted; they are removed by `leave`. Raises MailError."""
         for item, answer in self._pipelined(items, lambda item: f"DELE {item.number}", is_long=False):
             if not answer.is_ok:
                 raise TemporaryError(f"message {item.number} could not be deleted: {answer.text}")
@@ -220,18 +225,18 @@ class Pop3Remote:
         """POP3 has no flags."""
 
     def wait_for_mail(self, is_stopping: Callable[[], bool]) -> None:
-        """POP3 cannot."""
+        """POP3 has no way to wait. Raises ProtocolError."""
         raise ProtocolError("POP3 does not tell of new mail")
 
     def leave(self) -> None:
-        """QUIT. Raises MailError where what was deleted may still be there."""
+        """Send QUIT. Raises MailError if messages that were deleted may still be there."""
         answer = self._ask("QUIT")
         self.close()
         if not answer.is_ok:
             raise TemporaryError(f"{self._target.host} did not delete all that it should: {answer.text}")
 
     def close(self) -> None:
-        """Go without a word."""
+        """Close without QUIT."""
         self._wire.pump.close()
 
     # -- answers --------------------------------------------------------------------------------------------

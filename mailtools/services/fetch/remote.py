@@ -25,8 +25,8 @@ POP3, IMAP = "pop3", "imap"
 PORTS = {(POP3, False): 110, (POP3, True): 995, (IMAP, False): 143, (IMAP, True): 993}
 
 _LEAST_PATIENCE = 60.0  # seconds
-_PROGRESS = 4096  # octets that a server has to bring in twice the time-out
-_MOST_OVER = 1 << 20  # octets that a message may have beyond twice its announced size
+_PROGRESS = 4096  # octets that renew the deadline
+_MOST_OVER = 1 << 20  # octets that a message may be larger than twice its announced size
 
 
 class FetchTarget(NamedTuple):
@@ -44,7 +44,7 @@ class FetchTarget(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A message on the server. *name*: UIDL or UID; *size*: octets, 0 where it is not known."""
+    """A message on the server. *name*: UIDL or UID; *size*: octets, 0 if it is not known."""
 
     number: int
     name: str
@@ -52,7 +52,7 @@ class Item(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """A message that came, quoted for an mbox; or why it did not."""
+    """A message in the form of an mbox, or why it could not be fetched."""
 
     item: Item
     body: Buffer
@@ -61,41 +61,41 @@ class Fetched(NamedTuple):
 
 
 class Remote(Protocol):
-    """A server, logged in."""
+    """A session with a server, after the login."""
 
     def mailboxes(self, patterns: Collection[str]) -> list[str]:
-        """Those that fit; [""] in POP3, which has one. Raises MailError."""
+        """Return the mailboxes that match *patterns*; [""] in POP3, which has one. Raises MailError."""
 
     def select(self, mailbox: str, to_change: bool) -> str:
-        """Turn to a mailbox, *to_change* it or only to read; its validity. Raises MailError."""
+        """Open a mailbox, read-only unless *to_change*; return its UIDVALIDITY. Raises MailError."""
 
     def items(self, wishes: "FetchWishes") -> list[Item]:
-        """What is there. Raises MailError."""
+        """Return the messages of the mailbox. Raises MailError."""
 
     def since(self, items: list[Item], seconds: float) -> set[str]:
-        """The names of those that are not older, as far as it can be told. Raises MailError."""
+        """Return the names of messages that are not older, as far as the server tells. Raises MailError."""
 
     def fetch(self, items: Iterable[Item], beside: str) -> Iterator[Fetched]:
-        """The messages as they come. *beside*: where large ones may lie. Raises MailError, OSError."""
+        """Yield the messages as they come. *beside*: a path for large ones. Raises MailError, OSError."""
 
     def delete(self, items: list[Item]) -> None:
-        """Have them removed; where it says so at `leave`, at the latest. Raises MailError."""
+        """Remove messages, at once or at `leave`. Raises MailError."""
 
     def mark_seen(self, items: list[Item]) -> None:
-        """Have them marked as read. Raises MailError."""
+        """Mark messages as read. Raises MailError."""
 
     def wait_for_mail(self, is_stopping: Callable[[], bool]) -> None:
-        """Return when new mail came, or soon after *is_stopping* says so. Raises MailError."""
+        """Return when new mail came, or soon after *is_stopping* is True. Raises MailError."""
 
     def leave(self) -> None:
-        """Say goodbye; what was deleted is gone then. Raises MailError."""
+        """End the session; what was deleted is then removed. Raises MailError."""
 
     def close(self) -> None:
-        """Go without a word."""
+        """Close without a goodbye."""
 
 
 class FetchWishes(NamedTuple):
-    """What of a mailbox is wanted."""
+    """Which messages of a mailbox are wanted, and what happens to them on the server."""
 
     since: float = 0.0  # seconds since the epoch
     max_size: int = 0  # octets; 0: any
@@ -106,7 +106,7 @@ class FetchWishes(NamedTuple):
 
     @property
     def change(self) -> bool:
-        """Tell whether something is to be changed on the server."""
+        """True if something on the server is to be changed."""
         return self.delete or self.delete_after is not None or self.mark_seen
 
 

@@ -1,4 +1,4 @@
-"""A POP3 server put together: sessions, the threads that check passwords and those that open maildrops."""
+"""Runs a POP3 server: its sessions, and the threads that check passwords and open maildrops."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ NAME = "pop3"
 
 
 class Pop3Service(NamedTuple):
-    """What one server is told."""
+    """The options of one server."""
 
     offer: Pop3Offer
     root: str
@@ -34,7 +34,10 @@ class Pop3Service(NamedTuple):
 
 
 def choose_users(root: str, users: str | None, dev: bool, sockets: Sequence[socket.socket]) -> Users | None:
-    """Who may log in: the users file, or anybody with *dev*, on loopback. Raises ConfigurationError."""
+    """Return the users who may log in: those of the users file, or None for anybody with *dev* on loopback.
+
+    Raises ConfigurationError.
+    """
     path = os.path.expanduser(users) if users else os.path.join(MailRoot(root).path, "users")
     if dev:
         for sock in sockets:
@@ -56,7 +59,10 @@ def run(
     settings: ServerSettings,
     ready: Callable[[Callable[[], object]], None],
 ) -> int:
-    """Serve until told to stop; return the exit code. *ready* gets what ends the server, from any thread."""
+    """Serve until told to stop; return the exit code.
+
+    *ready* gets a function that stops the server and may be called from any thread.
+    """
     with ExitStack() as workers:
 
         def prepare(server: Server, loop: Loop) -> OpenSession:
@@ -66,8 +72,12 @@ def run(
 
 
 def _sessions(service: Pop3Service, server: Server, loop: Loop, workers: ExitStack) -> OpenSession:
-    """What opens a session; the threads behind all of them are ended by *workers*."""
-    # Two sets of threads: a maildrop that takes seconds to open keeps no password waiting.
+    """Start the threads behind the sessions; return the function that opens a session.
+
+    Leaving *workers* stops the threads.
+    """
+    # Two groups of threads: so a maildrop that takes seconds to open does not delay the check of a
+    # password.
     checker, openers = Checker(loop.post), WorkerPool("maildrop", loop.post)
     for worker in (checker, openers):
         workers.callback(worker.stop)

@@ -1,9 +1,9 @@
 """What an operator does to queued messages: hold, release, retry, bounce, delete.
 
-Each is done under the message's lease, so never to one that is being delivered; whoever holds it is waited
-for, for a while. An order of operations that a kill may end anywhere: the message is then as it was, or as
-it was to be, or (bounce) given up with its sender still to be told: by the next run, or by the same command
-again if it was on hold.
+Each action needs the message's lease, so no message is changed while it is delivered; a lease that another
+process holds is waited for. A kill may come at any moment. The message is then as before or as intended, or
+(bounce) given up while its sender is still to be told: the next run tells the sender, or the same command
+again if the message was on hold.
 """
 
 import time
@@ -19,19 +19,20 @@ from mailtools.services.queue.job import Settlement, settle
 from mailtools.system import clock
 from mailtools.system.spool.spool import Spool, SpoolLease
 
-DONE, UNFIT, LATER = "done", "unfit", "later"  # what a change came to; LATER: the sender is told later
-BUSY, GONE = "busy", "gone"  # why there was none: being delivered; no longer in the queue
+DONE, UNFIT, LATER = "done", "unfit", "later"  # the results of an action; LATER: the sender is told later
+# why nothing was done: the message is being delivered; it is no longer in the queue
+BUSY, GONE = "busy", "gone"
 
 _PATIENCE = 5.0  # seconds
 _PAUSE = 0.05
-_GIVEN_UP = "5.0.0"  # RFC 3463: nothing more is known of why; 5.7.x would blame the sender, 5.4.7 the time
+_GIVEN_UP = "5.0.0"  # RFC 3463: no more is known of the reason; 5.7.x would blame the sender, 5.4.7 the time
 
 Action = Callable[[SpoolLease], str]
 Place = tuple[str, str]  # a queue id, and the state in which the message was found
 
 
 class Change(NamedTuple):
-    """What came of one message."""
+    """The result for one message."""
 
     identity: str
     outcome: str
@@ -45,10 +46,10 @@ def apply(
     tell: Callable[[Change], None],
     patience: float = _PATIENCE,
 ) -> None:
-    """*action* on each message *chosen* that is still *wanted* once it is ours; *tell* what came of it.
+    """Do *action* to each message of *chosen* that is still *wanted* under its lease; *tell* each result.
 
-    Those being delivered are waited for, for *patience* seconds in all. Durable at the end. Raises
-    CannotWriteError.
+    Messages that are being delivered are waited for, *patience* seconds in all. The changes are durable at
+    the end. Raises CannotWriteError.
     """
     busy: list[Place] = []
     for place in chosen:
@@ -78,12 +79,12 @@ def apply(
 
 
 def _attempt(spool: Spool, place: Place, action: Action, wanted: Callable[[Listed], bool]) -> str:
-    """What came of it; "" where the message is not to be had."""
+    """Return the result; "" if the message cannot be leased now."""
     lease = spool.claim(place[0], held=True)
     if lease is None:
         return ""
     try:
-        # It may have changed since it was chosen. While it was being delivered it was in no other state.
+        # The message may have changed since it was chosen. While it is delivered it has no other state.
         state = ACTIVE if place[1] == ACTIVE else lease.state
         return action(lease) if wanted(Listed(lease.entry, state)) else UNFIT
     finally:
@@ -91,7 +92,7 @@ def _attempt(spool: Spool, place: Place, action: Action, wanted: Callable[[Liste
 
 
 def hold(by: str) -> Action:
-    """No attempts until it is released."""
+    """Put messages on hold: no attempts until they are released."""
 
     def change(lease: SpoolLease) -> str:
         if lease.state == HOLD:
@@ -104,7 +105,7 @@ def hold(by: str) -> Action:
 
 
 def release(by: str) -> Action:
-    """It goes on where it was."""
+    """Take messages off hold."""
 
     def change(lease: SpoolLease) -> str:
         if lease.state != HOLD:
@@ -118,7 +119,7 @@ def release(by: str) -> Action:
 
 
 def retry(by: str) -> Action:
-    """It is due now. Among the new messages, where a run that is under way sees it at once."""
+    """Make messages due now. They become new messages, because a queue run sees those at once."""
 
     def change(lease: SpoolLease) -> str:
         if lease.state == HOLD:
@@ -132,7 +133,7 @@ def retry(by: str) -> Action:
 
 
 def delete(lease: SpoolLease) -> str:
-    """It is removed, and nobody told."""
+    """Remove a message and tell nobody."""
     lease.finish()
     return DONE
 
@@ -151,7 +152,7 @@ def bounce(spool: Spool, warn: Callable[[str], None]) -> Action:
 
 
 def _give_up(lease: SpoolLease) -> None:
-    """Nobody waits any more; on hold or not, the sender is told."""
+    """Give up the recipients that wait, also on hold; the sender will be told."""
     entry = lease.entry
     groups: dict[str, list[int]] = {}
     for number in entry.pending:

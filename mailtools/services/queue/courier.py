@@ -17,7 +17,7 @@ from mailtools.services.smtp_client.sender import Sender
 from mailtools.services.smtp_client.transaction import Need
 from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
-from mailtools.system.net.poller import Turns
+from mailtools.system.net.poller import Poller
 
 _LINGER = 0.5  # seconds that an idle connection stays open: so fewer connections are made
 
@@ -26,7 +26,7 @@ class Office(Protocol):
     """What a courier needs of the runner."""
 
     sites: Sites
-    turns: Turns
+    poller: Poller
 
     def open_link(self, target: SiteTarget) -> Link:
         """Connect. Blocks; raises MailError."""
@@ -89,7 +89,7 @@ class Courier:
                 found = error
             except Exception as error:
                 found = MailError(f"a bug: {type(error).__name__}: {error}")
-            self._office.turns.post(lambda: then(found))
+            self._office.poller.post(lambda: then(found))
 
         threading.Thread(target=work, name=str(self.site.target), daemon=True).start()
 
@@ -171,7 +171,7 @@ class Courier:
         if link is not self._link:
             self._forget()
             self._link = link
-            self._office.turns.watch(link.fileno(), self._ready)
+            self._office.poller.watch(link.fileno(), self._ready)
 
     def _ready(self) -> None:
         if self._waits is _Wait.LINK:
@@ -188,7 +188,7 @@ class Courier:
 
     def _forget(self) -> None:
         if self._link is not None:
-            self._office.turns.forget(self._link.fileno())
+            self._office.poller.forget(self._link.fileno())
             self._link = None
 
     # -- nothing to do, and the end ------------------------------------------------------------------------
@@ -200,10 +200,10 @@ class Courier:
             return
         self._waits = _Wait.TASK
         self._office.sites.rest(self.site, self._wake)
-        self._office.turns.later(_LINGER, self._rested)
+        self._office.poller.later(_LINGER, self._rested)
 
     def _wake(self) -> None:
-        self._office.turns.post(self._awake)
+        self._office.poller.post(self._awake)
 
     def _awake(self) -> None:
         if self._waits is _Wait.TASK:

@@ -1,6 +1,6 @@
-"""How the queue reaches a recipient: our mailboxes, a route for its domain, or the hosts of its MX records.
+"""How the queue reaches a recipient: our mailboxes, a route for its domain, or its MX hosts.
 
-Threads of a run share one `Router`; what it holds does not change.
+The threads of a run share one `Router`, which does not change.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +20,7 @@ from mailtools.system.dns.resolver import MxHost, Resolver
 
 
 def first_host(hosts: Iterable[MxHost], dial: Callable[[str, tuple[str, ...]], Link]) -> Link:
-    """A link to the first of *hosts* that lets us in. Raises MailError."""
+    """Return a link to the first of *hosts* that accepts one. Raises MailError."""
     problem: MailError = TemporaryError("no host answered")
     for host in hosts:
         try:
@@ -31,10 +31,10 @@ def first_host(hosts: Iterable[MxHost], dial: Callable[[str, tuple[str, ...]], L
 
 
 class Router(NamedTuple):
-    """Where mail for which domain goes."""
+    """Where mail for each domain goes."""
 
     default: SiteTarget
-    routes: Mapping[str, SiteTarget]  # by domain, in lower case; ".example" for all below it
+    routes: Mapping[str, SiteTarget]  # by domain in lower case; ".example" for all domains below it
     accounts: Mapping[str, Callable[[], SmtpTarget]]
     resolver: Resolver
     timeout: float
@@ -42,7 +42,7 @@ class Router(NamedTuple):
     mailboxes: LocalMail | None = None
 
     def target(self, envelope: QueueEnvelope, address: str) -> SiteTarget | None:
-        """The site of a recipient; None: our own mailboxes."""
+        """Return the site of a recipient; None for our own mailboxes."""
         if self.mailboxes is not None and self.mailboxes.is_local(address):
             return None
         domain = address.rpartition("@")[2].lower().removesuffix(".")
@@ -65,7 +65,7 @@ class Router(NamedTuple):
         return next((self.routes[name] for name in names if name in self.routes), self.default)
 
     def link(self, target: SiteTarget) -> Link:
-        """A connection to the first host that lets us in. Raises MailError."""
+        """Return a link to the first host of the site that accepts one. Raises MailError."""
         server = self._server(target)
         if server.route.scheme != "mx":
             return open_link(server)
@@ -84,6 +84,6 @@ class Router(NamedTuple):
         return server._replace(helo=self.helo)
 
     def local(self, message: Outgoing) -> list[Outcome]:
-        """Deliver into our own mailboxes."""
+        """Deliver to our own mailboxes."""
         assert self.mailboxes is not None
         return self.mailboxes.deliver(message)

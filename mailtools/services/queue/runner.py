@@ -1,9 +1,9 @@
-"""One queue run: due messages out of the spool, to their sites.
+"""One queue run: takes due messages from the spool to their sites.
 
-The runner looks through the spool, leases what is due and sorts its recipients by site; a courier has one
-connection and sends over it what waits for its site. One thread does all of it (system/net/poller), but for
-what waits for disks and names: connecting, our own mailboxes, and telling senders. Its memory does not depend
-on the size of the queue, and delivery begins with the first message found.
+The runner looks through the spool, leases due messages and sorts their recipients by site. A courier has
+one connection and sends what waits for its site. One thread does everything (system/net/poller), except
+what waits for disks and names: connecting, our own mailboxes, DSNs. The memory needed does not depend on
+the size of the queue, and delivery begins with the first message found.
 """
 
 import math
@@ -27,43 +27,43 @@ from mailtools.services.smtp_client.transaction import failed_outcomes
 from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
 from mailtools.system import clock
-from mailtools.system.net.poller import Turns
+from mailtools.system.net.poller import Poller
 from mailtools.system.spool.spool import Spool, SpoolLease
 
 _WINDOW = 2000  # messages leased at a time
-_AT_ONCE = 20  # messages leased before the connections have a turn
+_AT_ONCE = 20  # messages leased, then the connections run
 _LOOK = 0.2  # seconds between looks for new mail
 _LOOK_AT_DEFERRED = 20.0  # seconds
-_LOOK_AGAIN = 2.0  # seconds, where others had leased some
-_LOOK_AT_CLOCK = 0.5  # seconds between looks for servers that get nowhere
-_STUCK = 5.0  # seconds that a look waits for sites that have too much, before it passes their mail over
-_PARTING = 30.0  # seconds that messages under way have at the end
+_LOOK_AGAIN = 2.0  # seconds between looks while another process has some of the messages
+_LOOK_AT_CLOCK = 0.5  # seconds between checks for servers that make no progress
+_STUCK = 5.0  # seconds that a look waits for sites with too much mail; then it passes their mail over
+_PARTING = 30.0  # seconds that messages in progress have at the end
 
 
 class Reach(Protocol):
-    """How sites are found and connected to."""
+    """Finds sites and connects to them."""
 
     def target(self, envelope: QueueEnvelope, address: str) -> SiteTarget | None:
-        """The site of a recipient; None: our own mailboxes."""
+        """Return the site of a recipient; None for our own mailboxes."""
 
     def link(self, target: SiteTarget) -> Link:
-        """A connection. Blocks; raises MailError."""
+        """Connect. Blocks; raises MailError."""
 
     def local(self, message: Outgoing) -> list[Outcome]:
-        """Deliver into our own mailboxes. Blocks."""
+        """Deliver to our own mailboxes. Blocks."""
 
 
 class Orders(NamedTuple):
-    """What a run is told."""
+    """The options of a run."""
 
     schedule: Schedule = Schedule()
     concurrency: int = 20  # connections
     per_site: int = 5
-    site: str = ""  # only mail for this one
+    site: str = ""  # deliver only mail for this domain
 
 
 class Runner:
-    """A run. `run` is its thread; `stop` and `wake` are for any other, and for signal handlers."""
+    """A run. `run` is its thread; any other thread and signal handlers may call `stop` and `wake`."""
 
     def __init__(
         self,
@@ -74,14 +74,14 @@ class Runner:
         log: Callable[[str], None],
         warn: Callable[[str], None],
     ) -> None:
-        self.turns = Turns()
+        self.poller = Poller()
         self.sites = Sites(
             orders.concurrency, orders.per_site, lambda n: orders.schedule.wait(n, 0.5), clock.monotonic
         )
         self._spool = spool
         self._reach = reach
         self._orders = orders
-        self._clerk, self._sweeper = _Clerk(), _Clerk()
+        self._worker, self._closer = _Worker(), _Worker()
         self._settlement = Settlement(orders.schedule, tell, log, warn)
         self._couriers: set[Courier] = set()
         self._jobs = 0
@@ -89,24 +89,25 @@ class Runner:
         self._woken = False
         self._look: Iterator[str] | None = None
         self._stuck_since = 0.0
-        self._skipped = False  # mail was passed over for want of room
-        self._next_due = math.inf  # monotonic seconds: what we put off ourselves
-        self._contended = False  # others work on some: they may die
+        self._skipped = False  # mail was passed over because there was no room for its id
+        # monotonic seconds; the earliest due time of messages that this run put off
+        self._next_due = math.inf
+        self._contended = False  # another process has some of the messages; it may die
 
     # -- life ----------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """End soon: nothing new is begun."""
+        """End soon; nothing new is begun."""
         self._stopped = True
-        self.turns.post(lambda: None)
+        self.poller.post(lambda: None)
 
     def wake(self) -> None:
-        """New mail is there."""
+        """Note that new mail is in the spool."""
         self._woken = True
-        self.turns.post(lambda: None)
+        self.poller.post(lambda: None)
 
     def run(self, once: bool = False) -> bool:
-        """Deliver what is due; without *once* go on until stopped. True where mail stays behind."""
+        """Deliver what is due; unless *once*, go on until `stop`. Returns True if mail stays in the queue."""
         announced = -1 if once else self._spool.announce_runner()
         self._spool.sweep()
         self._look_at_clock()
@@ -114,7 +115,7 @@ class Runner:
         while not self._stopped:
             if self._look is None:
                 now, found = clock.monotonic(), self._spool.arrivals()
-                # A look at a large queue takes time: it is no more than a fifth of ours.
+                # A look at a large queue takes time: it may take at most a fifth of ours.
                 is_time = self._woken or now - looked >= max(_LOOK, 5 * takes) or (once and not self._jobs)
                 rest = _LOOK_AGAIN if self._contended and not once else _LOOK_AT_DEFERRED
                 is_due = now >= self._next_due or now - looked >= rest
@@ -126,7 +127,7 @@ class Runner:
             if self._look is not None and self._look_on():
                 takes = clock.monotonic() - looked
             is_hurried = self._may_lease if self._look is not None else once and not self._jobs
-            self.turns.turn(0.0 if is_hurried else _LOOK)
+            self.poller.poll(0.0 if is_hurried else _LOOK)
         self._end()
         if announced >= 0:
             os.close(announced)
@@ -137,10 +138,10 @@ class Runner:
             self.untried(task)
         deadline = clock.monotonic() + _PARTING
         while (self.sites.links or self._jobs) and clock.monotonic() < deadline:
-            self.turns.turn(_LOOK)
-        self._clerk.stop()
-        self._sweeper.stop()
-        self.turns.close()
+            self.poller.poll(_LOOK)
+        self._worker.stop()
+        self._closer.stop()
+        self.poller.close()
 
     # -- finding work --------------------------------------------------------------------------------------
 
@@ -156,7 +157,10 @@ class Runner:
 
     @property
     def _is_stuck(self) -> bool:
-        """Sites that deliver have more than we can remember: wait for them, but not for long."""
+        """True while sites that deliver have more mail than can be remembered.
+
+        The look waits for them, but not for long.
+        """
         if self.sites.has_room:
             return False
         now = clock.monotonic()
@@ -164,7 +168,7 @@ class Runner:
         return now - self._stuck_since < _STUCK
 
     def _look_on(self) -> bool:
-        """Lease some of what is due; True at the end of the look."""
+        """Lease some due messages; return True at the end of the look."""
         assert self._look is not None
         for _ in range(_AT_ONCE):
             if not self._may_lease:
@@ -178,7 +182,7 @@ class Runner:
         return False
 
     def _take(self, identity: str, to: Site | None = None) -> None:
-        """Lease *identity* and hand out its parts. *to*: the site that asked for it."""
+        """Lease *identity* and hand out its parts. *to*: the site that asked for the message."""
         lease = self._spool.claim(identity)
         if lease is None:
             self._contended = True
@@ -211,7 +215,10 @@ class Runner:
             self._skipped = True
 
     def _parts(self, lease: SpoolLease) -> dict[SiteTarget | None, list[int]] | None:
-        """The pending recipients by site; None where it is not their time, or none is at `Orders.site`."""
+        """Return the pending recipients by site;
+
+        None if the message is not due, or has none at `Orders.site`.
+        """
         entry = lease.entry
         if not self._orders.schedule.is_due(entry.due, clock.now()):
             lease.note_due()
@@ -225,23 +232,23 @@ class Runner:
 
     def _hand_out(self, target: SiteTarget | None, task: Task) -> None:
         if target is None:
-            self._clerk.do(lambda: self._deliver(task))
+            self._worker.do(lambda: self._deliver(task))
         elif (problem := self.sites.dead(target)) and not task.job.lease.entry.is_hurried:
             self._part(task.job, _all(task, problem))
         else:
             self.sites.push(target, task)
 
     def _deliver(self, task: Task) -> None:
-        """Deliver a message into our own mailboxes; in the clerk's thread."""
+        """Deliver a message to our own mailboxes; in the worker's thread."""
         try:
             message = as_outgoing(task.job.lease, task.numbers)
         except BadDataError as error:
             problem = error
-            self.turns.post(lambda: self._unusable(task, problem))
+            self.poller.post(lambda: self._unusable(task, problem))
             return
         outcomes = self._reach.local(message)
         message.body.close()
-        self.turns.post(lambda: self.tried(task, outcomes))
+        self.poller.post(lambda: self.tried(task, outcomes))
 
     def _unusable(self, task: Task, error: BadDataError) -> None:
         task.job.lease.set_aside(str(error))
@@ -269,22 +276,22 @@ class Runner:
 
     def _go_on_with(self, job: Job, after: After) -> None:
         if after is After.FINISHED:
-            self._sweeper.do(job.lease.close)
+            self._closer.do(job.lease.close)
             self._job_done(job)
         elif after is After.LEAVE:
             self._close(job)
         elif after is After.SETTLE:
             schedule = self._settlement.schedule
             if decision.takes_time(job.lease.entry, schedule, clock.now()):
-                self._clerk.do(lambda: self._settle_elsewhere(job))
+                self._worker.do(lambda: self._settle_elsewhere(job))
             else:
                 settle(job.lease, self._settlement)
                 self._close(job)
 
     def _settle_elsewhere(self, job: Job) -> None:
-        """Settle in the clerk's thread."""
+        """Settle a message; in the worker's thread."""
         settle(job.lease, self._settlement)
-        self.turns.post(lambda: self._close(job))
+        self.poller.post(lambda: self._close(job))
 
     def _close(self, job: Job) -> None:
         job.lease.close()
@@ -305,11 +312,11 @@ class Runner:
             courier.start()
 
     def open_link(self, target: SiteTarget) -> Link:
-        """A connection; in the courier's thread."""
+        """Connect; in the courier's thread."""
         return self._reach.link(target)
 
     def next_message(self, site: Site) -> tuple[Task, Outgoing] | None:
-        """What is to be sent next."""
+        """Return the message to send next, and its task."""
         while (task := self.sites.next_task(site)) is not None:
             if isinstance(task, str):
                 self._take(task, site)
@@ -321,7 +328,7 @@ class Runner:
         return None
 
     def site_failed(self, site: Site, problem: MailError) -> None:
-        """All that waits for a dead site is put off."""
+        """Put off all mail that waits for a site that cannot be reached."""
         if not self.sites.failed(site, problem):
             return
         tasks, names = self.sites.take_all(site)
@@ -331,33 +338,33 @@ class Runner:
             self._take(identity)
 
     def courier_left(self, courier: Courier) -> None:
-        """A connection is over: perhaps there shall be another."""
+        """Note that a courier has ended; another one may begin."""
         self._couriers.discard(courier)
         self.sites.leave(courier.site)
         self._hire()
 
     def warn(self, text: str) -> None:
-        """Tell an operator."""
+        """Warn an operator."""
         self._settlement.warn(text)
 
     def _look_at_clock(self) -> None:
-        """One timer for all connections: one of each would keep what is over for as long as its time-out."""
+        """Check all connections with one timer. A timer for each would keep closed connections in memory."""
         for courier in list(self._couriers):
             courier.look_at_clock()
-        self.turns.later(_LOOK_AT_CLOCK, self._look_at_clock)
+        self.poller.later(_LOOK_AT_CLOCK, self._look_at_clock)
 
 
-class _Clerk:
-    """A thread for what waits for the disk; made when there is something to do."""
+class _Worker:
+    """A thread that does work which waits for the disk; started when there is some."""
 
     def __init__(self) -> None:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def do(self, work: Callable[[], None]) -> None:
-        """Have *work* done, in order."""
+        """Do *work* after the work given before."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="clerk", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="queue worker", daemon=True)
             self._thread.start()
         self._work.put(work)
 
@@ -366,7 +373,7 @@ class _Clerk:
             work()
 
     def stop(self) -> None:
-        """End, after what was asked for."""
+        """End after the work given before."""
         if self._thread is not None:
             self._work.put(None)
             self._thread.join()

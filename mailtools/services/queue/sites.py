@@ -1,12 +1,12 @@
-"""Sites: where the recipients of a queue are, and what waits for each of them.
+"""The sites of a queue run: where recipients are, and the mail that waits for each site.
 
-A site is a domain, a smarthost, a socket: whatever one kind of connection reaches. All of it belongs to the
-thread of the runner.
+A site is what one kind of connection reaches: a domain, a smarthost, a socket. Everything here belongs to
+the runner's thread.
 
-Nobody keeps anybody out: a site has few tasks here at a time, the rest of its mail waits in the spool by name
-only; one that cannot be reached is left alone for a while, its mail put off without being tried; a connection
-that others wait for is given up after some messages; and one that is not there yet takes no place from those
-that deliver.
+No site keeps the others waiting. A site has few tasks in memory at a time; the rest of its mail waits in
+the spool by its ids. A site that cannot be reached rests for a while, and its mail is put off untried. A
+connection ends after some messages if others wait for a place. A connection that is still being made takes
+no place from those that deliver.
 """
 
 from collections import deque
@@ -17,54 +17,55 @@ from mailtools.core.errors import MailError
 from mailtools.core.smtp.route import Route
 from mailtools.services.queue.job import Job
 
-_TASKS = 20  # of one site here at a time, for each of its connections
-_BACKLOG = 20_000  # ids of all sites: memory does not grow with the queue
-_EACH = 3  # tasks that wait for each connection before there is another
+_TASKS = 20  # tasks of one site in memory at a time, for each of its connections
+_BACKLOG = 20_000  # ids for all sites, so that memory does not grow with the queue
+_EACH = 3  # tasks that wait for each connection before one more is made
 _TURN = 100  # messages over one connection while other sites wait
-_OPENING = 5  # connections that may be on their way for each that may deliver
-_LONGEST_REST = 900.0  # seconds that a dead site is left alone
-_SITES = 10_000  # that are remembered
+_OPENING = 5  # connections that may be in the making for each that may deliver
+_LONGEST_REST = 900.0  # seconds that a dead site rests
+_SITES = 10_000  # sites that are remembered
 
 
 class SiteTarget(NamedTuple):
-    """How a site is reached. *domain*: of the recipients, where MX records tell; else ""."""
+    """How a site is reached. *domain*: the recipients' domain if MX records say where it is, else ""."""
 
     route: Route
     domain: str = ""
-    tls: str = ""  # what was asked for; "": the route's usual
-    account: str = ""  # of the configuration; it says all else
+    tls: str = ""  # the TLS mode asked for; "": the usual one of the route
+    account: str = ""  # the account of the configuration, which has all other settings
 
     def __str__(self) -> str:
         return self.domain or self.account or str(self.route)
 
 
 class Task(NamedTuple):
-    """One message's recipients at one site, by their numbers."""
+    """The recipients of one message at one site, by their numbers."""
 
     job: Job
     numbers: Sequence[int]
 
 
 class Site:
-    """One site's state; `Sites` changes it."""
+    """The state of one site. `Sites` changes it."""
 
     def __init__(self, target: SiteTarget) -> None:
         self.target = target
         self.tasks: deque[Task] = deque()
         self.backlog: deque[str] = deque()
-        self.idle: list[Callable[[], None]] = []  # connections that wait for a task: how to wake them
-        self.is_listed = False  # among those that may have another connection
-        self.couriers = 0  # connections, and those on their way
+        # for each connection that waits for a task: the function that wakes it
+        self.idle: list[Callable[[], None]] = []
+        self.is_listed = False  # it is among the sites that may have one more connection
+        self.couriers = 0  # connections, with those in the making
         self.links = 0  # connections that deliver
-        self.allowed = 1  # couriers; more once one got through
-        self.turn = 0  # messages since it was looked whether others wait
+        self.allowed = 1  # connections that may be made; more once one succeeded
+        self.turn = 0  # messages since the last check for others that wait
         self.failures = 0
         self.dead_until = 0.0  # monotonic seconds
         self.problem: MailError | None = None
 
     @property
     def has_work(self) -> bool:
-        """Tell whether anything waits."""
+        """True if any mail waits."""
         return bool(self.tasks or self.backlog)
 
 
@@ -75,7 +76,7 @@ class Sites:
         self,
         concurrency: int,
         per_site: int,
-        rest: Callable[[int], float],  # seconds to leave a site alone that failed so many times
+        rest: Callable[[int], float],  # returns the seconds that a site rests after so many failures
         monotonic: Callable[[], float],
     ) -> None:
         self._rest = rest
@@ -83,10 +84,10 @@ class Sites:
         self._per_site = per_site
         self._monotonic = monotonic
         self._sites: dict[SiteTarget, Site] = {}
-        self._wanting: deque[Site] = deque()  # have work, and may have another courier
+        self._wanting: deque[Site] = deque()  # sites that have work and may have one more courier
         self._waiting: deque[Callable[[], None]] = (
             deque()
-        )  # connected, with no place among those that deliver
+        )  # connected couriers that wait for a place among those that deliver
         self._backlogged: set[str] = set()
         self.couriers = 0
         self.links = 0
@@ -95,31 +96,31 @@ class Sites:
     # -- work comes ----------------------------------------------------------------------------------------
 
     def dead(self, target: SiteTarget) -> MailError | None:
-        """Why mail for *target* need not be tried now; None where it may be."""
+        """Return why mail for *target* need not be tried now, or None."""
         site = self._sites.get(target)
         return site.problem if site is not None and site.dead_until > self._monotonic() else None
 
     def is_full(self, target: SiteTarget) -> bool:
-        """Tell whether *target* has enough to do."""
+        """Return True if *target* has enough tasks."""
         site = self._sites.get(target)
         return site is not None and len(site.tasks) >= _TASKS * self._per_site
 
     def is_put_off(self, identity: str) -> bool:
-        """Tell whether *identity* is remembered until there is room."""
+        """Return True if *identity* is put off until there is room."""
         return identity in self._backlogged
 
     @property
     def has_room(self) -> bool:
-        """Tell whether more ids can be remembered."""
+        """True if more ids can be put off."""
         return len(self._backlogged) < _BACKLOG
 
     def put_off(self, target: SiteTarget, identity: str) -> None:
-        """Remember *identity* until *target* has less to do."""
+        """Keep *identity* until *target* has fewer tasks."""
         self._backlogged.add(identity)
         self._site(target).backlog.append(identity)
 
     def push(self, target: SiteTarget, task: Task) -> None:
-        """A task for *target*."""
+        """Add a task for *target*."""
         site = self._site(target)
         site.tasks.append(task)
         if site.idle:
@@ -150,12 +151,13 @@ class Sites:
 
     def _may_hire(self, site: Site) -> bool:
         if site.couriers and self.couriers >= self._concurrency:
-            return False  # a second one to the same site would wait for a place, and others make room for it
+            # a second connection to the same site would wait for a place for which others make room
+            return False
         waiting = len(site.tasks) + len(site.backlog)
         return site.couriers < site.allowed and waiting > _EACH * site.couriers
 
     def hire(self) -> Site | None:
-        """A site that shall have one more courier now, counted as there; None where none shall."""
+        """Return a site that shall have one more courier, and count the courier; None if no site shall."""
         while self._wanting and self.couriers < _OPENING * self._concurrency and not self.stopped:
             site = self._wanting.popleft()
             site.is_listed = False
@@ -167,13 +169,13 @@ class Sites:
         return None
 
     def leave(self, site: Site) -> None:
-        """A courier ends."""
+        """Note that a courier has ended."""
         site.couriers -= 1
         self.couriers -= 1
         self._list(site)
 
     def next_task(self, site: Site) -> Task | str | None:
-        """A task, or the id of a message to be leased; None where there is none now."""
+        """Return a task, or the id of a message to lease; None if there is neither."""
         site.turn += 1
         if site.tasks:
             return site.tasks.popleft()
@@ -195,7 +197,7 @@ class Sites:
         return True
 
     def shall_end(self, site: Site) -> bool:
-        """Tell whether a courier of *site* has to make room, or it is the end."""
+        """Return True if a courier of *site* must end: to make room, or because the run ends."""
         if self.stopped:
             return True
         if site.turn > _TURN and self.others_wait:
@@ -205,13 +207,13 @@ class Sites:
 
     @property
     def others_wait(self) -> bool:
-        """Tell whether somebody waits for a place."""
+        """True if another site waits for a place."""
         return bool(self._waiting) or (bool(self._wanting) and self.couriers >= _OPENING * self._concurrency)
 
     # -- connections ---------------------------------------------------------------------------------------
 
     def connected(self, site: Site, go_on: Callable[[], None]) -> None:
-        """A courier got through; *go_on* is called when it may deliver."""
+        """Note that a courier has connected; *go_on* is called when it may deliver."""
         site.failures = 0
         site.dead_until = 0.0
         site.allowed = self._per_site
@@ -229,13 +231,16 @@ class Sites:
             self._waiting.popleft()()
 
     def disconnected(self, site: Site) -> None:
-        """A connection that delivered is closed."""
+        """Note that a connection that delivered is closed."""
         site.links -= 1
         self.links -= 1
         self._admit()
 
     def failed(self, site: Site, problem: MailError) -> bool:
-        """No connection could be had. True: the site is dead for now. False: it lets no more of us in."""
+        """Note that no connection could be made.
+
+        Returns True if the site is dead for now, False if it only refuses one more connection.
+        """
         if site.links:
             site.allowed = max(1, site.links)
             return False
@@ -247,7 +252,7 @@ class Sites:
         return True
 
     def take_all(self, site: Site) -> tuple[list[Task], list[str]]:
-        """Everything that waits for *site*, which has none then."""
+        """Return everything that waits for *site*, and remove it."""
         tasks, names = list(site.tasks), list(site.backlog)
         site.tasks.clear()
         site.backlog.clear()
@@ -255,14 +260,14 @@ class Sites:
         return tasks, names
 
     def stop(self) -> list[Task]:
-        """No more work is given out; what was not begun comes back."""
+        """Give out no more work; return the tasks that were not begun."""
         self.stopped = True
         tasks = [task for site in self._sites.values() for task in self.take_all(site)[0]]
         self.wake_all()
         return tasks
 
     def wake_all(self) -> None:
-        """Idle connections look up."""
+        """Wake all idle connections."""
         for site in self._sites.values():
             while site.idle:
                 site.idle.pop()()

@@ -1,7 +1,7 @@
-"""Messages into the spool, and out of it again as ones that can be sent.
+"""Puts messages into the spool, and makes messages to send of what is in it.
 
-Octets that no message of ours holds (a file changed by hand) are refused before the first one goes out:
-a CR there could end the message early at the next hop (SMTP smuggling).
+A message with octets that no accepted message has (somebody changed its file) is refused before its first
+octet is sent: a CR could end the message early at the next hop (SMTP smuggling).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,22 +18,22 @@ _IN_MEMORY = 256 << 10  # octets; a larger message is read while it is sent
 
 
 class _Stored:
-    """The octets of a large message, read when they are sent."""
+    """The octets of a large message, read while they are sent."""
 
     def __init__(self, lease: SpoolLease) -> None:
         self._lease = lease
         self.size = lease.entry.envelope.stored
 
     def blocks(self) -> Iterator[bytes]:
-        """All of them, LF."""
+        """Yield the message in blocks, LF."""
         return self._lease.message()
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """There is nothing to close."""
 
 
 def as_outgoing(lease: SpoolLease, numbers: Sequence[int]) -> Outgoing:
-    """The message for the recipients of these *numbers*. Raises BadDataError."""
+    """Return the message for the recipients of these *numbers*. Raises BadDataError."""
     message = envelope_only(lease, numbers)
     if lease.entry.envelope.stored > _IN_MEMORY:
         _check(lease.message())
@@ -46,7 +46,7 @@ def as_outgoing(lease: SpoolLease, numbers: Sequence[int]) -> Outgoing:
 
 
 def envelope_only(lease: SpoolLease, numbers: Sequence[int]) -> Outgoing:
-    """The same without the octets."""
+    """Return the message without its octets."""
     envelope = lease.entry.envelope
     return Outgoing(
         name=envelope.identity,
@@ -77,7 +77,7 @@ def into_spool(
     only: Sequence[str] = (),
     hop: tuple[str, str, str] = ("", "", ""),
 ) -> QueueEnvelope:
-    """Keep *message* for all its recipients, or *only* these, durably; *hop*: route, TLS, account.
+    """Store *message* durably for all its recipients, or *only* these. *hop*: route, TLS, account.
 
     Raises CannotWriteError.
     """

@@ -102,26 +102,30 @@ class Link:
 
     def _take_greeting(self) -> None:
         greeting = self.reply()
-        if greeting.code in (521, 556):  # it takes no mail, today or tomorrow
+        if greeting.code in (521, 556):  # RFC 7504 §2, §3: the host accepts no mail, today or tomorrow
             raise RefusedError(str(greeting)).coded("5.3.2")
         if greeting.code != 220:
             raise failure("", greeting)
 
     def _greet(self, may_be_lmtp: bool) -> None:
-        """EHLO or LHLO. Dovecot's LMTP refuses the one, Postfix's SMTP the other: one of them tells."""
+        """Send EHLO or LHLO.
+
+        Over a unix socket the server may speak either: Dovecot's LMTP refuses EHLO, Postfix's SMTP refuses
+        LHLO.
+        """
         verb = "LHLO" if self.is_lmtp else "EHLO"
         reply = self.ask(verb, self._helo)
         if reply.code >= 500 and may_be_lmtp:
             lmtp_reply = self.ask("LHLO", self._helo)
             if lmtp_reply.code == 250:
                 self.is_lmtp, reply = True, lmtp_reply
-        if reply.code in (500, 502, 504) and not self.is_lmtp:  # a server of before 1995 (RFC 5321 §3.2)
+        if reply.code in (500, 502, 504) and not self.is_lmtp:  # a server older than 1995 (RFC 5321 §3.2)
             reply = self.ask("HELO", self._helo)
         if reply.code != 250:
             raise failure(verb, reply)
 
     def _start_tls(self, tls: Tls) -> bool:
-        """STARTTLS; False where it is not to be had and nobody insists."""
+        """Send STARTTLS; return False if TLS is not possible and not required."""
         if "STARTTLS" not in self.offered:
             if tls.is_required:
                 raise ProtocolError(
@@ -147,7 +151,7 @@ class Link:
         return True
 
     def _greet_again(self, tls: Tls) -> None:
-        """EHLO under TLS. With 1.3 it is only now that a server tells what it disliked in the handshake."""
+        """Send EHLO under TLS. With TLS 1.3 a server reports what it disliked in the handshake only now."""
         try:
             self._greet(may_be_lmtp=False)
         except MailError as error:
@@ -200,7 +204,7 @@ class Link:
 
     @property
     def pipelining(self) -> bool:
-        """Tell whether commands may go out ahead of replies."""
+        """True if commands may be sent ahead of replies (RFC 2920)."""
         return "PIPELINING" in self._engine.capabilities
 
     def say(self, verb: str, argument: str = "") -> None:
@@ -208,15 +212,15 @@ class Link:
         self._engine.command(verb, argument)
 
     def flush(self) -> None:
-        """Send what was said. Raises LostConnectionError, TemporaryError."""
+        """Send the buffer. Raises LostConnectionError, TemporaryError."""
         self._pump.flush()
 
     def reply(self) -> Reply:
-        """The next reply. Raises LostConnectionError, TemporaryError, RemoteProtocolError."""
+        """Return the next reply. Raises LostConnectionError, TemporaryError, RemoteProtocolError."""
         return _said(self._pump.next_event())
 
     def poll_reply(self) -> Reply | None:
-        """The same without waiting: None where it is not there yet."""
+        """Return the next reply, or None if it has not come yet."""
         event = self._pump.poll_event()
         if event is None:
             return None
@@ -225,15 +229,15 @@ class Link:
 
     @property
     def progress(self) -> int:
-        """A number that grows with replies, and with octets that the server took; a dribble is none."""
+        """A number that grows with each reply, and with each 4 KiB that the server takes."""
         return self._heard + self._pump.sent // _PIECE
 
     def push(self) -> bool:
-        """Send what can be sent now; False where something is left."""
+        """Send what can be sent now; return False if something is left."""
         return self._pump.push()
 
     def wait(self) -> None:
-        """Wait until there is more to read, or room to send. Raises TemporaryError."""
+        """Wait until the server's octets can be read, or ours be sent. Raises TemporaryError."""
         self._pump.wait()
 
     def fileno(self) -> int:
@@ -246,45 +250,45 @@ class Link:
         return self._pump.timeout
 
     def ask(self, verb: str, argument: str = "") -> Reply:
-        """Say a command and take its reply."""
+        """Send a command and return its reply."""
         self._engine.command(verb, argument)
         return self.reply()
 
     def message_chunk(self, octets: bytes) -> None:
-        """A part of the message, canonical, into the buffer."""
+        """Put a part of the message into the buffer: CRLF, dots not stuffed."""
         self._engine.message_chunk(octets)
 
     def end_message(self, recipients: int = 1) -> None:
-        """The end of the message, into the buffer; in LMTP each of its recipients gets an answer."""
+        """Put the end of the message into the buffer. In LMTP each of its *recipients* gets a reply."""
         self._engine.end_message(recipients if self.is_lmtp else 1)
 
     def quit(self) -> None:
-        """Say goodbye; what the server makes of it changes nothing any more."""
+        """Send QUIT and wait for its reply, whatever it is."""
         with suppress(MailError):
             self.ask("QUIT")
         self._pump.close()
 
     def leave(self) -> None:
-        """Say goodbye and go: what the server says to it is not waited for. May be called again."""
+        """Send QUIT and close without waiting for its reply. May be called again."""
         with suppress(MailError, OSError):
             self._engine.command("QUIT")
             self._pump.push()
         self._pump.close()
 
     def close(self) -> None:
-        """Leave without a word."""
+        """Close without QUIT."""
         self._pump.close()
 
 
 class Patience:
-    """Gives up a link that gets nowhere within its time-out, though it may say an octet now and then."""
+    """Gives up a link that makes no progress within its time-out, though an octet may come now and then."""
 
     def __init__(self) -> None:
         self._seen: tuple[Link, int] | None = None
         self._since = 0.0
 
     def left(self, link: Link) -> float:
-        """Seconds until *link* is given up. Raises TemporaryError when that is now."""
+        """Return the seconds until *link* is given up. Raises TemporaryError when that is now."""
         now = clock.monotonic()
         seen = (link, link.progress)
         if seen != self._seen:
@@ -306,7 +310,7 @@ def _lost(error: MailError) -> OpportunityLostError:
 
 
 def _mechanisms(offered: dict[str, str]) -> list[str]:
-    """What AUTH offers; also in the form ``AUTH=PLAIN LOGIN`` of servers before RFC 2554."""
+    """Return the mechanisms that AUTH offers. Servers before RFC 2554 write ``AUTH=PLAIN LOGIN``."""
     found: list[str] = []
     for keyword, parameters in offered.items():
         if keyword == "AUTH" or keyword.startswith("AUTH="):
@@ -315,7 +319,7 @@ def _mechanisms(offered: dict[str, str]) -> list[str]:
 
 
 def failure(command: str, reply: Reply) -> MailError:
-    """The error that a negative *reply* to *command* is: temporary, or for good and why."""
+    """Return the error that a negative *reply* to *command* means: temporary, or permanent and why."""
     text = str(reply)
     if reply.is_transient:
         return TemporaryError(text)

@@ -1,4 +1,4 @@
-"""Run an SMTP or LMTP server: its sessions, the threads behind them, and what it prints of each message."""
+"""Runs an SMTP or LMTP server: its sessions, its worker threads, and what it prints about each message."""
 
 import json
 import logging
@@ -45,10 +45,10 @@ _SHOWN_WHOLE = 1 << 20  # octets; a larger message is left out of the JSON line
 def choose_addressing(
     settings: AddressingSettings, host: str, sockets: Sequence[socket.socket], dev: bool
 ) -> Addressing:
-    """Open who gets mail here: named users and domains, or anybody on loopback.
+    """Open the users, domains and aliases that get mail here; without users anybody on loopback does.
 
-    *dev*: any recipient. Raises ConfigurationError where strangers could leave mail for anybody,
-    CannotWriteError where an mbox could never be written.
+    *dev*: any recipient. Raises ConfigurationError if strangers could send mail to any name,
+    CannotWriteError if an mbox could never be written.
     """
     if settings.mbox:
         settings = settings._replace(mbox=os.path.realpath(os.path.expanduser(settings.mbox)))
@@ -79,7 +79,7 @@ def _require_loopback(sockets: Sequence[socket.socket], why: str) -> None:
 
 
 class SmtpService(NamedTuple):
-    """One server, as the options say it."""
+    """The options of one server."""
 
     offer: SmtpOffer
     addressing: Addressing
@@ -90,7 +90,7 @@ class SmtpService(NamedTuple):
     seed: int | None = None
     to_stdout: str = ""  # "", "raw", "mbox", "json"
     exit_after: int = 0  # messages; 0: no limit
-    told: Callable[[Accepted], None] = lambda _: None  # called with each message
+    told: Callable[[Accepted], None] = lambda _: None  # called with each accepted message
 
     @property
     def name(self) -> str:
@@ -134,7 +134,7 @@ def _sessions(service: SmtpService, server: Server, loop: Loop, workers: ExitSta
     queue = None
     if relaying is not None:
         from mailtools.services.smtp_server import (
-            relay,  # half of the client's modules: only where they are needed
+            relay,  # imports half of the SMTP client, so only if it is needed
         )
 
         queue = relay.open_queue(relaying, service.addressing, loop, workers)
@@ -202,7 +202,7 @@ def _print(message: Accepted, form: str) -> None:
 
 
 def describe(message: Accepted) -> dict[str, object]:
-    """The JSON object that ``--to-stdout json`` prints for a message."""
+    """Return the JSON object that ``--to-stdout json`` prints for a message."""
     whole = None
     stored = b"".join(next(message.body.blocks(), b"").partition(b"\n\n")[:2])
     head = quoting.unquote_state(quoting.unquote(stored))

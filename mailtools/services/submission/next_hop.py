@@ -1,6 +1,6 @@
-"""Where a message goes next: what the options say, else an account of the configuration, else its MX records.
+"""Chooses where a message goes next: by options, by an account of the configuration, or by MX records.
 
-Knows no connection. Every choice can say why it was made (``send --explain``).
+This module opens no connection. Each choice says why it was made (``send --explain``).
 """
 
 import re
@@ -18,10 +18,10 @@ _SECRETS = ("password_command", "password_file", "token_command")
 
 
 class HopSettings(NamedTuple):
-    """How to reach a server and log in: an account's keys, or the options of the same names."""
+    """How to reach a server and log in: the keys of an account, or the options of the same names."""
 
     host: str = ""
-    port: int = 0  # 0: the route's usual one
+    port: int = 0  # 0: the usual port of the route
     route: str = ""
     tls: str = ""
     cafile: str = ""
@@ -34,36 +34,36 @@ class HopSettings(NamedTuple):
     timeout: float = 300.0
 
 
-NOTHING = HopSettings()  # nothing said
+NOTHING = HopSettings()  # no setting at all
 
 
 class Account(NamedTuple):
     """A table ``[account.NAME]``."""
 
     name: str
-    senders: tuple[str, ...]  # addresses and patterns that are sent by it
+    senders: tuple[str, ...]  # addresses and patterns: mail from these senders uses the account
     connection: HopSettings
-    fetch: str = ""  # where its mail is fetched, as in imaps://HOST
-    fetch_to: str = ""  # the mbox it comes into
+    fetch: str = ""  # the server from which its mail is fetched, as in imaps://HOST
+    fetch_to: str = ""  # the mbox for fetched mail
 
     @property
     def address(self) -> str:
-        """The address that it writes as, where it names one."""
+        """The account's address, if one of its senders is an address."""
         return next((s for s in self.senders if "@" in s and not any(c in s for c in "*?[")), "")
 
 
 class Hop(NamedTuple):
-    """A next hop, and why it is that one."""
+    """A next hop, and why it was chosen."""
 
     route: Route
     connection: HopSettings
-    account: str  # its name; "" where options or MX records decide
-    beside: HopSettings  # what is said beside the account, which its name alone does not tell
+    account: str  # the name of its account; "" if options or MX records decide
+    beside: HopSettings  # the settings given in addition to the account, which its name does not imply
     why: str
 
     @property
     def tls(self) -> str:
-        """The way to use TLS: required where it shall be verified, or a password goes beyond this machine."""
+        """The TLS mode. Required if a certificate is named, or a password goes beyond this machine."""
         if self.connection.tls:
             return self.connection.tls
         if self.route.scheme == "smtps":
@@ -75,7 +75,7 @@ class Hop(NamedTuple):
 
 
 def is_loopback(route: Route) -> bool:
-    """Tell whether *route* stays on this machine, as far as its name tells."""
+    """Return True if the name of *route* stays on this machine."""
     return bool(route.path) or bool(_LOOPBACK.fullmatch(route.host))
 
 
@@ -86,10 +86,11 @@ def choose(
     sender: str,
     usual: HopSettings = NOTHING,
 ) -> Hop:
-    """The next hop of a message from *sender*, by the first of these that says one.
+    """Return the next hop of a message from *sender*: the first of these that names one.
 
-    *asked*: the command line; *name*: of ``-A``, or ""; the accounts' senders; *usual*: what the
-    configuration says for all; the only account there is; MX records. Raises ConfigurationError.
+    *asked*: the command line. *name*: the argument of ``-A``, or "". The account whose senders match.
+    *usual*: the configuration's settings for all mail. The only account. MX records. Raises
+    ConfigurationError.
     """
     if asked.route or asked.host:
         flag = "--route" if asked.route else "--host"
@@ -119,7 +120,7 @@ def _hint(name: str, accounts: Mapping[str, Account]) -> str:
 
 
 def _by_options(asked: HopSettings, usual: HopSettings, why: str) -> Hop:
-    if asked.route or asked.host:  # the usual server is not meant
+    if asked.route or asked.host:  # the settings of the usual server do not apply to another one
         usual = usual._replace(route="", host="", port=0)
     connection = _over(usual, asked)
     return _checked(Hop(_route(connection), connection, "", connection, why))
@@ -133,7 +134,7 @@ def _by(account: Account, asked: HopSettings, why: str) -> Hop:
 
 
 def _over(usual: HopSettings, asked: HopSettings) -> HopSettings:
-    """What is *asked* goes before what is usual, and one secret before all of the usual ones."""
+    """Return *usual* with the settings of *asked* in its place; one secret replaces all usual ones."""
     given = {key: value for key, value in asked._asdict().items() if value != getattr(NOTHING, key)}
     if any(key in given for key in _SECRETS):
         given = dict.fromkeys(_SECRETS, "") | given
@@ -141,7 +142,7 @@ def _over(usual: HopSettings, asked: HopSettings) -> HopSettings:
 
 
 def _checked(hop: Hop) -> Hop:
-    """Strangers' servers get no login, and a login needs somebody who logs in. Raises ConfigurationError."""
+    """Check that a login has a user, and that nobody logs in at MX hosts. Raises ConfigurationError."""
     its = hop.connection
     where = f"account '{hop.account}': " if hop.account else ""
     if its.route and its.host:
@@ -168,13 +169,13 @@ def _route(connection: HopSettings) -> Route:
     scheme = "smtps" if connection.tls == IMPLICIT else "smtp"
     default = 465 if scheme == "smtps" else 587 if connection.user else 25
     host = connection.host
-    if host.startswith("[") and host.endswith("]"):  # an address as URLs write it
+    if host.startswith("[") and host.endswith("]"):  # IPv6 addresses stand in brackets in URLs
         host = host[1:-1]
     return Route(scheme, host, connection.port or default)
 
 
 def _matching(accounts: Iterable[Account], sender: str) -> tuple[Account, str] | None:
-    """The account whose ``from`` fits best: exactly, else by the longest pattern."""
+    """Return the account whose senders match best: exactly, else by the longest pattern."""
     local, _, domain = sender.rpartition("@")
     address = f"{local}@{domain.lower()}"
     best: tuple[bool, int] = (False, -1)

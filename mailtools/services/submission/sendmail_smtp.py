@@ -1,7 +1,7 @@
-"""SMTP on a program's own pipes (``sendmail -bs``): a user of this host hands mail in, as with any option.
+"""SMTP on stdin and stdout (``sendmail -bs``), for a user of this host who submits mail.
 
-The engine is the server's; recipients and their places are those of services/submission/sendmail. Every
-recipient is accepted but names of ours that nobody has. Octets come and go through two functions.
+The engine is the one of servers; recipients and their places are found as in services/submission/sendmail.
+Every recipient is accepted, except local names that do not exist. Two functions read and write the octets.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ _DISK_FULL = Reply(452, "4.3.1", "Insufficient system storage")
 
 
 class SendmailSession:
-    """One session. `queued` tells afterwards whether something waits for the queue run."""
+    """One session. Afterwards `queued` is True if mail waits for a queue run."""
 
     def __init__(self, post: Post, user: User) -> None:
         self._post = post
@@ -39,11 +39,11 @@ class SendmailSession:
         self._engine = SmtpServerEngine(SmtpOffer(post.host))
         self._envelope = events.Envelope("", (), "", "")
         self._intake = Intake(_POLICY)
-        self._problem: Reply | None = None  # why the message under way is refused
+        self._problem: Reply | None = None  # why the current message is refused
         self.queued = False
 
     def run(self, read: Callable[[int], bytes], write: Callable[[bytes], None]) -> None:
-        """Until QUIT, or the end of what *read* gives. Raises OSError."""
+        """Serve until QUIT or the end of input. Raises OSError."""
         engine = self._engine
         while True:
             while (event := engine.next_event()) is not None:
@@ -119,9 +119,9 @@ class SendmailSession:
 
 
 def _common(wishes: list[str]) -> str:
-    """One NOTIFY for all recipients: everything that one of them asks for (RFC 3461 §4.1)."""
+    """Return one NOTIFY for all recipients: every event that one of them asks for (RFC 3461 §4.1)."""
     words = [word for wish in wishes for word in wish.split(",") if word]
-    if "" in wishes or not words:  # without NOTIFY, failures are reported
+    if "" in wishes or not words:  # without NOTIFY failures are reported
         words = [word for word in words if word != "NEVER"]
         words += ["FAILURE"] if words else []
     elif any(word != "NEVER" for word in words):
@@ -131,7 +131,7 @@ def _common(wishes: list[str]) -> str:
 
 def _reply(error: MailError | OSError) -> Reply:
     if isinstance(error, MailError) and error.status:
-        return as_reply(error)  # addressing's refusal of a recipient
+        return as_reply(error)  # a recipient that addressing refuses
     if isinstance(error, OSError | DiskFullError):
         return _DISK_FULL
     if isinstance(error, CannotWriteError):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mailtools.core.auth import passwd
 from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, Found
-from mailtools.services.users.throttle import Guard
+from mailtools.services.users.throttle import Throttle
 from mailtools.system import clock
 from mailtools.system.net.listeners import is_local
 from mailtools.system.users.checker import Checker
@@ -37,7 +37,7 @@ class Logins:
         self._rules = rules
         self._checker = checker
         self._later = later
-        self._guard = Guard()
+        self._throttle = Throttle()
 
     def mechanisms(self, peer: str, is_secure: bool, has_bindings: bool) -> tuple[str, ...]:
         """Return the SASL mechanisms for this client, the strongest first; () if it may not log in."""
@@ -76,7 +76,7 @@ class Logins:
 
     def _in_turn(self, peer: str, begin: Callable[[], None]) -> None:
         """Call *begin* now, or later if too many logins of *peer* failed."""
-        wait = self._guard.attempt(peer, clock.monotonic())
+        wait = self._throttle.attempt(peer, clock.monotonic())
         if wait:
             self._later(wait, begin)
         else:
@@ -109,4 +109,4 @@ class Logins:
 
     def succeeded(self, peer: str) -> None:
         """Note that a login of *peer* succeeded."""
-        self._guard.succeeded(peer)
+        self._throttle.succeeded(peer)

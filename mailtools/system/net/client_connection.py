@@ -100,7 +100,7 @@ class Pump:
         return event
 
     def poll_event(self) -> Any:
-        """Return the engine's next event, or None if octets have to come or go first. Raises as `next_event`."""
+        """Return the next event, or None if octets have to come or go first. Raises as `next_event`."""
         while (event := self._engine.next_event()) is None:
             if self._ended:
                 raise LostConnectionError("the server closed the connection")

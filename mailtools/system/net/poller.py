@@ -20,7 +20,7 @@ from itertools import count
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
-class Turns:
+class Poller:
     """An event loop. Only `post` may be called from other threads, and from signal handlers."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Turns:
         """Call *call* after *seconds*."""
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._numbers), call))
 
-    def turn(self, longest: float) -> None:
+    def poll(self, longest: float) -> None:
         """Wait for events, at most *longest* seconds, and call their handlers."""
         if self._posted:
             longest = 0.0
