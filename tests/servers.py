@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +207,11 @@ class Scripted:
                         return
             except OSError:
                 return
+
+
+def unmeasured(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """*environment* without coverage, for tests of the modules that a start imports: coverage imports many."""
+    return {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
 
 
 def mailtools(*args: str, stdin: bytes = b"", cwd: Path | None = None, env: dict[str, str] | None = None,
