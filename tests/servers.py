@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ def eventually(condition: Callable[[], object], what: object, deadline: float = 
 class Server:
     """``mailtools serve-smtp`` on a free port, with its mail root; stopped by its own number."""
 
+    program: Sequence[str] = ("-m", "mailtools")
     command = "serve-smtp"
     suffix = ".port"
 
@@ -38,7 +39,7 @@ class Server:
         self.port_file = root.parent / f"{root.name}{self.suffix}"
         self.port_file.unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mailtools", self.command, "--host", host, "--port", "0",
+            [sys.executable, *self.program, self.command, "--host", host, "--port", "0",
              "--port-file", str(self.port_file), "--root", str(root), *options],
             stderr=subprocess.PIPE, text=True, **popen,  # type: ignore[call-overload]
         )  # fmt: skip
@@ -207,6 +208,11 @@ class Scripted:
                         return
             except OSError:
                 return
+
+
+def unmeasured(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """*environment* without coverage, for tests of the modules that a start imports: coverage imports many."""
+    return {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
 
 
 def mailtools(*args: str, stdin: bytes = b"", cwd: Path | None = None, env: dict[str, str] | None = None,

@@ -347,10 +347,19 @@ def test_clients_that_vanish_while_their_message_is_handed_over(tmp_path: Path) 
         assert deliver(server, "ann@x").startswith(b"250")
 
 
+class Impatient(Server):
+    """A server that does not wait for what is under way when it ends."""
+
+    program = (
+        "-c",
+        "from mailtools import cli; from mailtools.system.net import server; server.GRACE = 0.1; cli.run()",
+    )
+
+
 def test_a_filter_is_ended_with_the_server(tmp_path: Path) -> None:
     up = tmp_path / "up"
     seconds = f"98765.{os.getpid()}"  # only this run of the test has it in an argument
-    with Server(tmp_path / "root", "--filter", f"touch {up}; exec sleep {seconds}") as server:
+    with Impatient(tmp_path / "root", "--filter", f"touch {up}; exec sleep {seconds}") as server:
         client = server.connect()
         client.envelope("bob@x")
         client.say(MESSAGE + b".\r\n")

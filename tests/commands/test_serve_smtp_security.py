@@ -53,8 +53,8 @@ class Secure(Dialogue):
         return self.ask("EHLO x")
 
 
-def connect(server: Server, host: str = "127.0.0.1") -> Secure:
-    client = Secure(socket.create_connection((host, server.port), DEADLINE))
+def connect(server: Server, host: str = "127.0.0.1", source: str = "") -> Secure:
+    client = Secure(socket.create_connection((host, server.port), DEADLINE, (source, 0)))
     assert client.reply().startswith(b"220")
     return client
 
@@ -411,22 +411,23 @@ def test_odd_lines_in_the_users_file_harm_nobody_else(tmp_path: Path) -> None:
     lines = [b"lat:{PLAIN}p\xe9", b"arg:{ARGON2ID}$argon2id$\xe9", b"c:" + b"{CRYPT}" * 3000, b"empty:{PLAIN}:",
              b"huge:{SCRAM-SHA-256}" + b"9" * 30 + b",c2FsdA==,AAAA,AAAA", b"hex:{PLAIN.HEX}736563726574"]  # fmt: skip
     (root / "users").write_bytes(b"\n".join(lines) + b"\n")
+    sources = (f"127.0.0.{n}" for n in range(10, 250))  # one for each attempt: guessing is slowed by address
     with Server(root, "--allow-plaintext-auth") as server:
         for name in ("hex", "lat", "arg", "c", "empty", "huge", *(f"ghost{n}" for n in range(8))):
-            client = connect(server)
+            client = connect(server, source=next(sources))
             assert b"SCRAM" in client.hello()
             right = name == "hex"
             assert client.ask("AUTH PLAIN " + plain(name, "secret")).startswith(
                 b"235" if right else b"535"
             ), name
             client.close()
-            client = connect(server)
+            client = connect(server, source=next(sources))
             client.hello()
             first = base64.b64encode(f"n,,n={name},r=abc".encode()).decode()
             assert client.ask("AUTH SCRAM-SHA-256 " + first).startswith(b"334"), name
             client.say(b"*\r\n")
             client.close()
-            good = connect(server)
+            good = connect(server, source=next(sources))
             good.hello()
             assert good.ask("AUTH PLAIN " + plain("hex", "secret")).startswith(b"235")
             good.close()

@@ -17,7 +17,7 @@ from mailtools.system.mbox import appending
 from mailtools.system.mbox.appending import Append, NewRecord
 from tests.servers import Server, eventually
 
-SIZES = (10, 3000, 60_000)  # lines; the last one is spilled to a file
+SIZES = (10, 3000, 30_000)  # lines; the last one is spilled to a file
 
 
 class Client(threading.Thread):

@@ -156,7 +156,7 @@ def test_next_hops_of_every_kind_end_in_delivery(tmp_path: Path) -> None:
         ]
 
     with Sink(rule) as sink:
-        runner = run(tmp_path, "--route", sink.route, "--timeout", "1s")
+        runner = run(tmp_path, "--route", sink.route, "--timeout", "300ms")
         eventually(
             lambda: set(sink.subjects()) >= {f"{n:04}" for n in range(60)}, lambda: sink.subjects(), 60
         )

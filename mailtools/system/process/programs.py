@@ -63,6 +63,7 @@ class Programs:
         self._jobs: SimpleQueue[ProgramJob[Any] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._running: set[int] = set()  # process groups
+        self._is_stopped = False
 
     def run(self, job: ProgramJob[Any]) -> None:
         """Run *job*; its `done` is called once."""
@@ -76,6 +77,7 @@ class Programs:
 
     def stop(self) -> None:
         """End the threads and the programs that still run."""
+        self._is_stopped = True
         for _ in self._threads:
             self._jobs.put(None)
         for group in list(self._running):
@@ -109,6 +111,8 @@ class Programs:
         assert process.stdout is not None
         assert process.stderr is not None
         self._running.add(process.pid)
+        if self._is_stopped:  # `stop` came before the number was known
+            _end(process.pid)
         with process.stdout, process.stderr:
             try:
                 output, said, why = self._listen(process, process.stdout, process.stderr)

@@ -20,7 +20,7 @@ from mailtools.services.transit import outgoing
 from mailtools.services.transit.outgoing import Outgoing, Stamps, Wishes
 from mailtools.system.net import client_connection
 from mailtools.system.net.client_connection import LostConnectionError
-from tests.servers import Scripted, Server, mailtools, smtp_target
+from tests.servers import Scripted, Server, mailtools, smtp_target, unmeasured
 
 PASSWORDS = {"bob": "secret & 100%", "zoë": "pässwörd, =2C"}
 
@@ -212,6 +212,7 @@ print(sorted({"ssl", "stringprep", "json", "idna", "mailtools.core.auth.client"}
     with Scripted() as scripted:
         done = subprocess.run(
             [sys.executable, "-c", program, str(scripted.port)],
+            env=unmeasured(),
             capture_output=True,
             text=True,
             timeout=60,
