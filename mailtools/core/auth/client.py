@@ -1,13 +1,13 @@
-"""SASL mechanisms, the client's half, as generators; the protocol around them carries the octets.
+"""The client's half of the SASL mechanisms, as generators; the protocol around them carries the octets.
 
-A mechanism yields `Response` and is sent the server's challenge, or None once the server says that the login
-succeeded: then it returns, or raises where the server did not prove what it has to. Knows no base64, no reply
-code and no randomness: the nonce is given. Owns the client's side of RFC 4616 (PLAIN), LOGIN as servers speak
-it, RFC 5802 and RFC 7677 (SCRAM-SHA-256, without channel binding), RFC 7628 (OAUTHBEARER), XOAUTH2 as Google
-and Microsoft describe it.
+A mechanism yields a `Response` and is sent the server's challenge, or None when the server says that the
+login succeeded. Then it returns, or raises if the server has not proved what it must. This module knows no
+base64, no reply code and no randomness: the nonce is an argument. Owns, on the client's side, RFC 4616
+(PLAIN), LOGIN as servers use it, RFC 5802 and RFC 7677 (SCRAM-SHA-256, without channel binding), RFC 7628
+(OAUTHBEARER), XOAUTH2 as Google and Microsoft describe it.
 
-Invariants: whatever a server says raises MalformedError or AuthenticationError, and nothing else. With SCRAM
-a success without the server's own proof is none, and no server can have us count for longer than
+Invariants: nothing that a server says raises anything but MalformedError and AuthenticationError. A success
+of SCRAM without the server's proof is no success, and no server can make us compute longer than
 MAX_ITERATIONS take.
 """
 
@@ -25,7 +25,7 @@ from mailtools.core.errors import ConfigurationError
 
 MAX_ITERATIONS = 1_000_000  # half a second; servers have 4096 to 310,000
 _MAX_NOTE = 200  # characters of what a server says about a token
-_NESTING = 8  # of brackets in it: the JSON parser recurses
+_NESTING = 8  # brackets within brackets in a server's JSON: the parser recurses
 _SERVER_FIRST = re.compile(
     r"r=(?P<nonce>[!-+\--~]+),s=(?P<salt>[A-Za-z0-9+/=]+),i=(?P<iterations>[1-9][0-9]{0,9})(?:,.*)?",
     re.DOTALL,
@@ -35,17 +35,20 @@ _TOKEN = re.compile("[!-~]+")
 
 
 class Credentials(NamedTuple):
-    """Who logs in. *secret*: the password or token; *nonce*: printable, never used before, not guessable."""
+    """Who logs in. *secret*: the password or token; *nonce*: printable, new, and not guessable."""
 
     user: str
     secret: str
     nonce: str = ""
-    host: str = ""  # OAUTHBEARER tells where it thinks it is
+    host: str = ""  # OAUTHBEARER names the server that it believes to log in to (RFC 7628 §3.1)
     port: int = 0
 
 
 class Response(NamedTuple):
-    """Say this; *octets* None: nothing, for the server begins. *note*: what the server said, for the user."""
+    """What to send; *octets* None: nothing, because the server begins.
+
+    *note*: what the server said, for the user.
+    """
 
     octets: bytes | None
     note: str = ""
@@ -55,14 +58,14 @@ Mechanism = Generator[Response, bytes | None, None]
 
 
 def plain(credentials: Credentials) -> Mechanism:
-    """RFC 4616: no authzid, name, password."""
+    """RFC 4616 §2: no authzid, the name, the password."""
     yield from _last(
         b"\0" + _octets(credentials.user, "user") + b"\0" + _octets(credentials.secret, "password")
     )
 
 
 def login(credentials: Credentials) -> Mechanism:
-    """Name, then password, whatever the prompts are."""
+    """LOGIN: the name, then the password, whatever the prompts are."""
     name, password = _octets(credentials.user, "user"), _octets(credentials.secret, "password")
     _challenge((yield Response(None)))
     _challenge((yield Response(name)))
@@ -70,7 +73,7 @@ def login(credentials: Credentials) -> Mechanism:
 
 
 def xoauth2(credentials: Credentials) -> Mechanism:
-    """A token; where it is refused the server says why, and wants an empty response to that."""
+    """XOAUTH2: a token. A server that refuses it says why, and expects an empty response."""
     user = _octets(credentials.user, "user")
     if b"\1" in user:
         raise ConfigurationError("the user's name holds a control character; check --user")
@@ -80,7 +83,7 @@ def xoauth2(credentials: Credentials) -> Mechanism:
 
 
 def oauthbearer(credentials: Credentials) -> Mechanism:
-    """RFC 7628 §3.1; after an error a response of one control-A (§3.2.3)."""
+    """RFC 7628 §3.1. The response to an error is one control-A (§3.2.3)."""
     user = _saslname(credentials.user).encode("utf-8", "surrogateescape")
     fields = [b"n,a=" + user + b","]
     fields += [b"host=" + credentials.host.encode()] if credentials.host else []
@@ -91,7 +94,7 @@ def oauthbearer(credentials: Credentials) -> Mechanism:
 
 
 def scram_sha_256(credentials: Credentials) -> Mechanism:
-    """RFC 5802 §3, §5; "n": no channel binding is known here."""
+    """RFC 5802 §3, §5. "n": this client supports no channel binding."""
     bare = f"n={_saslname(scram.prepare(credentials.user))},r={credentials.nonce}"
     bare_octets = bare.encode("utf-8", "surrogateescape")
     challenge = _challenge((yield Response(b"n,," + bare_octets)))
@@ -119,7 +122,7 @@ def scram_sha_256(credentials: Credentials) -> Mechanism:
 
 
 def _proofs(password: str, salt: bytes, iterations: int, message: bytes) -> tuple[bytes, bytes]:
-    """Ours, and the one that the server owes."""
+    """Return our proof, and the proof that the server has to send (RFC 5802 §3)."""
     prepared = scram.prepare(password).encode("utf-8", "surrogateescape")
     salted = hashlib.pbkdf2_hmac("sha256", prepared, salt, iterations)
     client_key = hmac.digest(salted, b"Client Key", "sha256")
@@ -136,36 +139,36 @@ MECHANISMS: dict[str, Callable[[Credentials], Mechanism]] = {
     "OAUTHBEARER": oauthbearer,
     "XOAUTH2": xoauth2,
 }
-_WITH_PASSWORD = ("SCRAM-SHA-256", "PLAIN", "LOGIN")  # best first
+_WITH_PASSWORD = ("SCRAM-SHA-256", "PLAIN", "LOGIN")  # the strongest first
 _WITH_TOKEN = ("OAUTHBEARER", "XOAUTH2")
 
 
 def usable(forced: str, is_token: bool) -> tuple[str, ...]:
-    """The mechanisms that may be used, best first; *forced*: a name in any case, and then no other."""
+    """Return the mechanisms that may be used, the strongest first. *forced*: the only one, in any case."""
     if forced:
         return (forced.upper(),)
     return _WITH_TOKEN if is_token else _WITH_PASSWORD
 
 
 def choose(offered: Collection[str], forced: str = "", is_token: bool = False) -> str:
-    """The best mechanism that the server offers; "" where none fits."""
+    """Return the strongest mechanism that the server offers and that may be used, or ""."""
     return next(iter(choices(offered, forced, is_token)), "")
 
 
 def choices(offered: Collection[str], forced: str = "", is_token: bool = False) -> list[str]:
-    """All that the server offers and that may be used, best first."""
+    """Return all mechanisms that the server offers and that may be used, the strongest first."""
     names = {name.upper() for name in offered}
     return [name for name in usable(forced, is_token) if name in names and name in MECHANISMS]
 
 
 def sends_secret(mechanism: str) -> bool:
-    """Tell whether who listens, or answers in the server's place, learns the password or token."""
+    """Return True if somebody who reads the octets, or answers in place of the server, learns the secret."""
     return mechanism != "SCRAM-SHA-256"
 
 
 def token_note(challenge: bytes) -> str:
-    """What a server says about a token: ``status`` and whatever explains it in its JSON (RFC 7628 §3.2.2)."""
-    import json  # only here, and seldom
+    """Return what a server says about a token: ``status`` and the explanations in its JSON (RFC 7628 §3.2.2)."""
+    import json  # json is seldom needed
 
     found: object = None
     if challenge.count(b"[") + challenge.count(b"{") <= _NESTING:
@@ -180,13 +183,13 @@ def token_note(challenge: bytes) -> str:
 
 
 def printable(text: str) -> str:
-    """*text* on one line, bounded, with no control character in it."""
+    """Return *text* on one line, not too long, without control characters."""
     cut = text[:_MAX_NOTE] + ("..." if len(text) > _MAX_NOTE else "")
     return "".join(character if character.isprintable() else "?" for character in cut).strip()
 
 
 def _last(octets: bytes, note: str = "", must_fail: bool = False) -> Mechanism:
-    """The last response: only the verdict may come after it."""
+    """Send the last response. Only success or failure may follow it."""
     if (yield Response(octets, note)) is not None:
         raise MalformedError("a challenge more than the mechanism has")
     if must_fail:
@@ -214,7 +217,7 @@ def _token(text: str) -> bytes:
 
 
 def _saslname(name: str) -> str:
-    """RFC 5802 §5.1: "=" and "," are escaped."""
+    """Escape "=" and "," in a name (RFC 5802 §5.1)."""
     if not name or "\0" in name or "\1" in name:
         raise ConfigurationError("the user is empty or holds a control character; check --user")
     return name.replace("=", "=3D").replace(",", "=2C")

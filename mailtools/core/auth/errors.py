@@ -1,13 +1,13 @@
-"""How a login fails."""
+"""The ways in which a login fails."""
 
 
 class AuthenticationError(Exception):
-    """The credentials are not right; why is for the log, never for the peer."""
+    """The credentials are wrong. The reason is for the log, never for the peer."""
 
 
 class MalformedError(Exception):
-    """What the client said is not in the mechanism's form."""
+    """The peer's message is not in the form of the mechanism."""
 
 
 class CancelledError(Exception):
-    """The client gave up in the middle, with "*"."""
+    """The client cancelled the exchange with "*"."""

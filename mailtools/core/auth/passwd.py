@@ -1,10 +1,11 @@
 """The lines of a passwd-file: ``name:{SCHEME}hash:uid:gid:gecos:home:shell:extra``, as Dovecot reads them.
 
-Reads and edits text; checks the schemes for which the standard library is enough (system/users/passwords.py
-has the others). Knows no file. Owns the form of Dovecot's passwd-file and of its SCRAM entries.
+Parses and edits the text, and checks passwords of the schemes that the standard library supports
+(system/users/passwords.py supports the others). Knows no file. Owns the form of Dovecot's passwd-file and
+of its SCRAM entries.
 
-Invariants: what an edit does not name stays as it was, octet for octet. Comparing secrets takes the same
-time wherever they differ.
+Invariants: an edit changes nothing but the entry that it names. Comparing secrets takes the same time
+wherever they differ.
 """
 
 import base64
@@ -19,17 +20,17 @@ from mailtools.core.auth.scram import Keys, derive_keys
 SCHEMES = ("ARGON2ID", "SCRAM-SHA-256", "SHA512-CRYPT", "BLF-CRYPT", "SSHA512", "PLAIN")
 
 _SCHEME = re.compile(r"\{([A-Za-z0-9-]{1,32})(?:\.(B64|BASE64|HEX))?\}(.*)", re.IGNORECASE | re.DOTALL)
-# What stands without {SCHEME} is told by its own mark, as crypt(5) has it.
+# A hash without {SCHEME} has its own prefix, see crypt(5).
 _MARKS = {"$argon2": "ARGON2ID", "$6$": "SHA512-CRYPT", "$2": "BLF-CRYPT"}
 _SAME = {"CLEARTEXT": "PLAIN", "CLEAR": "PLAIN", "ARGON2I": "ARGON2ID"}
 _SHA512_SIZE = 64  # octets
-_ITERATIONS = re.compile("[1-9][0-9]{0,5}")  # a million would take half a second at each login
+_ITERATIONS = re.compile("[1-9][0-9]{0,5}")  # a million would take half a second for each login
 _NOT_IN_NAME = re.compile("[\x00-\x20:\x7f-\x9f\u2028\u2029\ud800-\udfff]|^#|^$")
 _LONGEST_NAME = 200  # octets
 
 
 class UserEntry(NamedTuple):
-    """One user: the name in lower case, the scheme ("" where none of SCHEMES), what is behind it."""
+    """One user: name in lower case, scheme ("" if it is none of SCHEMES), and what follows the scheme."""
 
     name: str
     scheme: str
@@ -37,20 +38,20 @@ class UserEntry(NamedTuple):
 
 
 def apop_digest(entry: UserEntry, banner: str) -> str:
-    """RFC 1939 §7: of the banner and the password, which has to be there in the clear."""
+    """Return the digest of APOP (RFC 1939 §7), which needs the password in the clear."""
     octets = (banner + entry.secret).encode(errors="surrogateescape")
     return hashlib.md5(octets, usedforsecurity=False).hexdigest()
 
 
 def problem_with_name(name: str) -> str:
-    """Why *name* cannot stand in a users file; "" where it can."""
+    """Return why *name* cannot be in a users file, or ""."""
     if _NOT_IN_NAME.search(name):
         return "a name is not empty, has no spaces, colons or control characters, and no # at its begin"
     return f"a name has at most {_LONGEST_NAME} octets" if len(name.encode()) > _LONGEST_NAME else ""
 
 
 def parse(text: str) -> tuple[dict[str, UserEntry], list[str]]:
-    """The users by name, and what is wrong with lines that are passed over. The first of a name counts."""
+    """Return the users by name, and the faults of lines that are ignored. The first line of a name counts."""
     users: dict[str, UserEntry] = {}
     problems = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -88,7 +89,7 @@ def _entry(line: str) -> UserEntry:
 
 
 def _decoded(scheme: str, encoding: str, secret: str) -> str:
-    """``.HEX`` and ``.B64`` behind a scheme: text of a PLAIN one, base64 of the others. Raises ValueError."""
+    """Decode ``.HEX`` and ``.B64`` of a scheme: PLAIN to text, the others to base64. Raises ValueError."""
     octets = bytes.fromhex(secret) if encoding == "HEX" else base64.b64decode(secret, validate=True)
     if scheme == "PLAIN":
         return octets.decode(errors="surrogateescape")
@@ -99,7 +100,10 @@ def _decoded(scheme: str, encoding: str, secret: str) -> str:
 
 
 def with_entry(text: str, name: str, secret: str) -> str:
-    """*text* with *name*'s password field set to *secret*, ``{SCHEME}`` included; a new name comes last."""
+    """Return *text* with the password field of *name* set to *secret* (with {SCHEME}).
+
+    A new name is added at the end.
+    """
     lines = text.split("\n")
     for at, line in enumerate(lines):
         if _is_of(line, name):
@@ -110,7 +114,7 @@ def with_entry(text: str, name: str, secret: str) -> str:
 
 
 def without_entry(text: str, name: str) -> str:
-    """*text* without the lines of *name*."""
+    """Return *text* without the lines of *name*."""
     return "\n".join([line for line in text.split("\n") if not _is_of(line, name)])
 
 
@@ -122,7 +126,10 @@ def _is_of(line: str, name: str) -> bool:
 
 
 def matches(entry: UserEntry, password: str) -> bool:
-    """Tell whether *password* is a PLAIN, SSHA512 or SCRAM-SHA-256 entry's; a broken one matches none."""
+    """Return True if *password* matches a PLAIN, SSHA512 or SCRAM-SHA-256 entry.
+
+    A broken entry matches nothing.
+    """
     if entry.scheme == "PLAIN":
         return hmac.compare_digest(entry.secret.encode(errors="surrogateescape"), password.encode())
     if entry.scheme == "SSHA512":
@@ -144,7 +151,7 @@ def _matches_ssha512(secret: str, password: str) -> bool:
 
 
 def scram_keys(entry: UserEntry) -> Keys | None:
-    """The keys of a SCRAM-SHA-256 entry (``iterations,salt,stored key,server key``); None where none."""
+    """Return the keys of a SCRAM-SHA-256 entry (``iterations,salt,stored key,server key``), or None."""
     if entry.scheme != "SCRAM-SHA-256":
         return None
     try:
@@ -158,6 +165,6 @@ def scram_keys(entry: UserEntry) -> Keys | None:
 
 
 def scram_secret(keys: Keys) -> str:
-    """*keys* as the password field of an entry."""
+    """Return *keys* as the password field of an entry."""
     parts = (base64.b64encode(part).decode() for part in (keys.salt, keys.stored_key, keys.server_key))
     return "{SCRAM-SHA-256}" + ",".join([str(keys.iterations), *parts])

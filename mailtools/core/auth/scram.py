@@ -1,7 +1,8 @@
-"""SCRAM-SHA-256: the password is proved, never sent, and the server proves that it knows it too.
+"""SCRAM-SHA-256: the client proves that it knows the password without sending it, and so does the server.
 
-Keys and the server's half of the dialogue. Knows no users and no randomness: keys and nonce are given. Owns
-RFC 5802, RFC 7677, RFC 4013 (SASLprep); channel binding as RFC 5929 and RFC 9266 name it.
+The keys, and the server's half of the exchange. Knows no users and no randomness: keys and nonce are
+arguments. Owns RFC 5802, RFC 7677, RFC 4013 (SASLprep); the names of channel bindings in RFC 5929 and RFC
+9266.
 """
 
 import base64
@@ -16,19 +17,19 @@ from typing import NamedTuple
 
 from mailtools.core.auth.errors import AuthenticationError, MalformedError
 
-ITERATIONS = 4096  # RFC 7677 §4: at least; clients in browsers and phones bear it
+ITERATIONS = 4096  # the least that RFC 7677 §4 allows; browsers and phones can compute it
 _GS2 = r"(?P<gs2>(?P<flag>[ny]|p=[A-Za-z0-9.-]+),(?:a=(?P<authzid>[^,]*))?,)"
 _NONCE = r"r=(?P<nonce>[!-+\--~]+)"  # printable, without comma
 _CLIENT_FIRST = re.compile(rf"{_GS2}(?P<bare>n=(?P<name>[^,]+),{_NONCE}(?:,.*)?)", re.DOTALL)
 _CLIENT_FINAL = re.compile(
-    # An extension with the name m is mandatory, and we know none (RFC 5802 §5.1).
+    # An extension named m is mandatory, and we support none (RFC 5802 §5.1).
     rf"(?P<bare>c=(?P<binding>[A-Za-z0-9+/=]+),{_NONCE}(?:,(?!m=).*)?),p=(?P<proof>[A-Za-z0-9+/=]+)",
     re.DOTALL,
 )
 
 
 class Keys(NamedTuple):
-    """What a server keeps of a password."""
+    """What a server stores of a password."""
 
     salt: bytes
     iterations: int
@@ -37,7 +38,7 @@ class Keys(NamedTuple):
 
 
 def derive_keys(password: str, salt: bytes, iterations: int) -> Keys:
-    """RFC 5802 §3. Costs time: about 2 ms for 4096 iterations."""
+    """Return the keys of a password (RFC 5802 §3). Takes about 2 ms for 4096 iterations."""
     salted = hashlib.pbkdf2_hmac(
         "sha256", prepare(password).encode(errors="surrogateescape"), salt, max(1, iterations)
     )
@@ -46,7 +47,10 @@ def derive_keys(password: str, salt: bytes, iterations: int) -> Keys:
 
 
 def prepare(text: str) -> str:
-    """SASLprep (RFC 4013); a text that it forbids stays as it is, and so matches only itself."""
+    """Prepare *text* by SASLprep (RFC 4013).
+
+    A text that it forbids is returned unchanged, and matches only itself.
+    """
     if text.isascii():
         return text
     mapped = "".join(" " if stringprep.in_table_c12(c) else c for c in text if not stringprep.in_table_b1(c))
@@ -63,14 +67,14 @@ class ClientFirst(NamedTuple):
     name: str
     authzid: str
     nonce: str
-    gs2: str  # the header that says what the client knows of channel binding
+    gs2: str  # the GS2 header, which says what the client knows of channel binding
     bare: str
 
 
 def parse_first(octets: bytes, bindings: Mapping[str, bytes], plus: bool) -> ClientFirst:
-    """Read the client's first message; *bindings*: the channel bindings that we have, by type.
+    """Parse the client's first message. *bindings*: the channel bindings that we have, by type.
 
-    *plus*: the -PLUS mechanism was chosen. Raises MalformedError, or AuthenticationError where somebody in
+    *plus*: the -PLUS mechanism was chosen. Raises MalformedError, or AuthenticationError if somebody in
     between hid -PLUS from the client (RFC 5802 §6).
     """
     match = _CLIENT_FIRST.fullmatch(_text(octets))
@@ -88,12 +92,12 @@ def parse_first(octets: bytes, bindings: Mapping[str, bytes], plus: bool) -> Cli
 
 
 def server_first(first: ClientFirst, nonce: str, keys: Keys) -> bytes:
-    """The challenge: both nonces, salt, iterations."""
+    """Return the challenge: both nonces, salt, iterations (RFC 5802 §5.1)."""
     return f"r={first.nonce}{nonce},s={base64.b64encode(keys.salt).decode()},i={keys.iterations}".encode()
 
 
 def server_final(first: ClientFirst, challenge: bytes, octets: bytes, keys: Keys, binding: bytes) -> bytes:
-    """Check the client's proof and return ours. Raises MalformedError or AuthenticationError."""
+    """Check the client's proof; return ours. Raises MalformedError or AuthenticationError."""
     final = _CLIENT_FINAL.fullmatch(_text(octets))
     if final is None:
         raise MalformedError("not a SCRAM message")
@@ -120,7 +124,7 @@ def _text(octets: bytes) -> str:
 
 
 def _unescape(name: str) -> str:
-    """RFC 5802 §5.1: a comma is "=2C", an equals sign "=3D", and no other "=" may stand."""
+    """Decode "=2C" and "=3D" in a name (RFC 5802 §5.1). Raises MalformedError for any other "="."""
     if re.search("=(?!2C|3D)", name):
         raise MalformedError("a name that is not escaped")
     return name.replace("=2C", ",").replace("=3D", "=")

@@ -1,13 +1,13 @@
-"""The client's half of IMAP4rev1 and rev2: commands in, octets out, responses and messages back.
+"""The client's half of IMAP4rev1 and IMAP4rev2: commands in, octets out, responses and messages back.
 
-Commands may be given ahead of their answers. Knows no mailbox, no file, no policy. Owns, from the client's
+Commands may be given ahead of their responses. Knows no mailbox, no file, no policy. Owns, on the client's
 side, RFC 9051 §2.2 and §7 (tags, responses), RFC 3501 for older servers; RFC 7888 (LITERAL+); RFC 4959
 (SASL-IR); RFC 4978 (COMPRESS); RFC 2177 (IDLE).
 
-Invariants: no command with CR, LF or NUL in it is ever sent, but in a literal. Nothing but
-RemoteProtocolError comes of what a server says. Memory is bounded: a message larger than `WHOLE` comes in
-pieces, a line and the literals of a response have their limits, and what is compressed is inflated as it is
-used. Compression begins after the login, never before (CRIME).
+Invariants: no command with CR, LF or NUL is ever sent, except in a literal. Nothing that a server says
+raises anything but RemoteProtocolError. Memory is bounded: a message larger than `WHOLE` comes in pieces,
+lines and the literals of a response have limits, and compressed octets are inflated when they are used.
+Compression begins after the login, never before (CRIME).
 """
 
 import re
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from mailtools.core.auth.client import Mechanism
     from mailtools.core.auth.exchange import Exchange
 
-WHOLE = 1 << 20  # octets of a message that is handed out in one piece
-_MAX_LINE = 32 << 20  # octets: SEARCH names every message of a mailbox in one line
-_MAX_LITERALS = 4 << 20  # octets in one response, but for a message
+WHOLE = 1 << 20  # octets of a message that is returned in one piece
+_MAX_LINE = 32 << 20  # octets; SEARCH lists every message of a mailbox in one line
+_MAX_LITERALS = 4 << 20  # octets of literals in one response, without a message
 _INFLATED = 256 << 10  # octets inflated at once
 _FORBIDDEN = re.compile("[\r\n\x00]")
 _LITERAL = re.compile(rb"~?\{([0-9]{1,19})\+?\}\Z")
@@ -37,22 +37,22 @@ _CODE = re.compile(rb"\[([^\] ]{1,64})(?: ([^\]]*))?\] ?")
 
 
 class Status(NamedTuple):
-    """An answer to a command, or one to nobody: greeting, BYE, warning."""
+    """A tagged response, or an untagged one: greeting, BYE, warning."""
 
-    command: str  # its first word; "" for an untagged one
+    command: str  # the first word of the command; "" for an untagged response
     kind: str  # OK, NO, BAD, BYE, PREAUTH
     text: str
     code: str = ""
-    argument: bytes = b""  # of the code
+    argument: bytes = b""  # the argument of the response code
 
     @property
     def is_ok(self) -> bool:
-        """Tell whether the command was done."""
+        """True if the command succeeded."""
         return self.kind == "OK"
 
 
 class Data(NamedTuple):
-    """An untagged response: EXISTS, SEARCH, LIST ...; *number* is 0 where it has none."""
+    """An untagged response such as EXISTS, SEARCH, LIST; *number* is 0 if it has none."""
 
     name: str
     number: int
@@ -60,21 +60,21 @@ class Data(NamedTuple):
 
 
 class FetchedMessage(NamedTuple):
-    """A whole message and its other attributes."""
+    """A whole message and its other FETCH attributes."""
 
     attributes: dict[bytes, Any]
     octets: bytes
 
 
 class ImapPiece(NamedTuple):
-    """A part of a large message; the last one has the attributes and no octets."""
+    """A part of a large message. The last part has the attributes and no octets."""
 
     octets: bytes
     attributes: dict[bytes, Any] | None = None
 
 
 class Continue(NamedTuple):
-    """The server waits for more."""
+    """The server waits for more octets ("+")."""
 
     text: bytes
 
@@ -83,14 +83,14 @@ Event = Status | Data | FetchedMessage | ImapPiece | Continue
 
 
 class ImapClient:
-    """One session's engine."""
+    """The engine of one session."""
 
     def __init__(self) -> None:
         self.capabilities: frozenset[str] = frozenset()
         self.is_closed = False
         self._reader = Reader()
         self._out: list[bytes] = []
-        self._held: deque[bytes] = deque()  # what goes out when the server is ready for a literal
+        self._held: deque[bytes] = deque()  # sent when the server is ready for a literal
         self._tag = 0
         self._awaited: dict[bytes, str] = {}
         self._login: Exchange | None = None
@@ -103,7 +103,7 @@ class ImapClient:
     # -- what to say -----------------------------------------------------------------------------------------
 
     def command(self, line: str, *literals: str) -> None:
-        """Say a command; each ``{}`` in *line* stands for one of *literals*. Raises LocalProtocolError."""
+        """Send a command; each ``{}`` in *line* stands for one of *literals*. Raises LocalProtocolError."""
         if _FORBIDDEN.search(line) or any("\x00" in literal for literal in literals):
             raise LocalProtocolError("a line end or NUL in a command")
         tag = self._next_tag(line.partition(" ")[0])
@@ -131,7 +131,10 @@ class ImapClient:
         self._out.append(b"DONE\r\n")
 
     def authenticate(self, mechanism: str, steps: "Mechanism") -> None:
-        """Log in; challenges are answered here, the one event is the verdict. Raises ConfigurationError."""
+        """Log in. The engine answers the challenges; the only event is the final response.
+
+        Raises ConfigurationError.
+        """
         from mailtools.core.auth.exchange import Exchange
 
         self._login = Exchange(steps, self._send_response)
@@ -143,7 +146,7 @@ class ImapClient:
         self._out.append(b"%b AUTHENTICATE %b%b\r\n" % (tag, mechanism.encode(), said))
 
     def start_tls(self) -> None:
-        """TLS begins: what was said before is void. Raises RemoteProtocolError."""
+        """Begin TLS: discard what the server said before (RFC 9051 §6.2.1). Raises RemoteProtocolError."""
         if self._awaited or self._out:
             raise LocalProtocolError("TLS begins in the middle of a dialogue")
         if self.buffered:
@@ -151,14 +154,14 @@ class ImapClient:
         self.capabilities = frozenset()
 
     def start_compression(self) -> None:
-        """From here on both sides deflate, after a good answer to COMPRESS."""
+        """Compress both directions from now on, after a positive response to COMPRESS (RFC 4978 §3)."""
         self._inflater = zlib.decompressobj(-15)
         self._deflater = zlib.compressobj(wbits=-15)
         self._packed, self._reader.octets = self._reader.octets, b""
 
     @property
     def awaited(self) -> Collection[str]:
-        """The commands that are not answered yet."""
+        """The commands that have no response yet."""
         return self._awaited.values()
 
     # -- the engine's face -----------------------------------------------------------------------------------
@@ -171,11 +174,11 @@ class ImapClient:
             self._packed += octets
 
     def receive_eof(self) -> None:
-        """The server closed the connection."""
+        """Note that the server closed the connection."""
         self._eof = True
 
     def next_event(self) -> Event | None:
-        """The next event; None where octets run short. Raises RemoteProtocolError."""
+        """Return the next event, or None if octets are missing. Raises RemoteProtocolError."""
         while (event := next(self._parser)) is None:
             if not self._inflate():
                 self.is_closed = self._eof
@@ -183,7 +186,7 @@ class ImapClient:
         return event
 
     def data_to_send(self) -> bytes:
-        """Octets for the server, each given once."""
+        """Return the octets for the server, each of them once."""
         octets = b"".join(self._out)
         self._out.clear()
         if octets and self._deflater is not None:
@@ -196,7 +199,7 @@ class ImapClient:
         return self._reader.size + len(self._packed)
 
     def _inflate(self) -> bool:
-        """A part of what waits compressed; False where nothing comes of it."""
+        """Inflate some of the compressed octets; return False if that gives nothing."""
         if not self._packed:
             return False
         try:
@@ -223,12 +226,13 @@ class ImapClient:
     def _line(self) -> Generator[None, None, bytes]:
         try:
             line = yield from self._reader.read_any_line(_MAX_LINE)
-            return line.replace(b"\0", b"?")  # NUL marks the literals, and IMAP has none
+            # NUL marks the places of literals in `_joined`; IMAP forbids it in lines
+            return line.replace(b"\0", b"?")
         except LineTooLongError:
             raise RemoteProtocolError("a response without end") from None
 
     def _joined(self, line: bytes, *before: bytes) -> Generator[None, None, tuple[bytes, list[bytes]]]:
-        """A response with its literals, which stand in the line as their numbers between NULs."""
+        """Read the rest of a response; return it and its literals, whose numbers stand between NULs in it."""
         literals = list(before)
         size = 0
         joined = line
@@ -248,7 +252,7 @@ class ImapClient:
         return self._reader.take(length)
 
     def _message(self, line: bytes) -> Generator[Event | None, None, None]:
-        """A FETCH with a message in it."""
+        """Read a FETCH response that contains a message."""
         match = _LITERAL.search(line)
         assert match
         length = int(match[1])
@@ -263,7 +267,7 @@ class ImapClient:
                 yield ImapPiece(piece) if piece else None
         rest = yield from self._line()
         usual = _ATTRIBUTES.match(line) if rest == b")" else None
-        if usual is not None:  # as nearly all servers answer our question: 3 us instead of 25
+        if usual is not None:  # nearly all servers answer our FETCH in this form: 3 µs instead of 25
             attributes: dict[bytes, Any] = {b"UID": usual[1], b"INTERNALDATE": usual[2]}
         else:
             joined, literals = yield from self._joined(b"%b\x000\0%b" % (line[: match.start()], rest), b"")

@@ -1,7 +1,7 @@
-"""Words of IMAP: sets of numbers, strings as they are said, responses taken apart.
+"""The grammar of IMAP, as far as a client needs it: sets of numbers, strings, responses.
 
-Knows no session. Owns, as far as a client needs it, RFC 9051 §9 (formal syntax). Invariants: linear in what
-is read, no recursion; nothing raises on any octets but RemoteProtocolError.
+Knows no session. Owns RFC 9051 §9 (formal syntax). Invariants: time is linear in the octets, there is no
+recursion, and no octets raise anything but RemoteProtocolError.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 from mailtools.core.engine import RemoteProtocolError
 
-_MOST_IN_SET = 4000  # characters of a set in one command (RFC 2683 §3.2.1.5 wants short lines)
+_MOST_IN_SET = 4000  # characters of a set in one command (RFC 2683 §3.2.1.5 asks for short lines)
 _DEPTH = 50  # lists within lists
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _TOKEN = re.compile(
@@ -23,7 +23,7 @@ _NUMBER = re.compile(rb"[0-9]{1,19}")
 
 
 def sets(numbers: Iterable[int]) -> Iterator[str]:
-    """Sorted *numbers* as sets, neighbours joined: ``1:3,7``; several where one would be too long."""
+    """Return sorted *numbers* as sequence sets such as ``1:3,7``; several if one would be too long."""
     ranges: list[str] = []
     length = 0
     for first, last in _ranges(numbers):
@@ -51,31 +51,31 @@ def _ranges(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
 
 
 def numbers(words: Sequence[Any]) -> list[int]:
-    """Numbers of a SEARCH response. Raises RemoteProtocolError."""
+    """Return the numbers of a SEARCH response. Raises RemoteProtocolError."""
     return [number(word) for word in words if isinstance(word, bytes) and word[:1].isdigit()]
 
 
 def number(word: Any) -> int:
-    """One number: ASCII digits. Raises RemoteProtocolError."""
+    """Return a number: ASCII digits. Raises RemoteProtocolError."""
     if not (isinstance(word, bytes) and _NUMBER.fullmatch(word)):
         raise RemoteProtocolError(f"not a number: {_shown(word)}")
     return int(word)
 
 
 def quoted(text: str) -> str:
-    """*text* in printable ASCII, or beyond it where a server takes UTF-8, as a quoted string."""
+    """Return *text* as a quoted string."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def search_date(year: int, month: int, day: int) -> str:
-    """As SEARCH wants it: ``1-Feb-2026``."""
+    """Return a date as SEARCH wants it: ``1-Feb-2026``."""
     return f"{day}-{_MONTHS[month - 1]}-{year}"
 
 
 def parse(line: bytes, literals: Sequence[bytes]) -> list[Any]:
-    r"""A response as words and lists of words; ``\0n\0`` in *line* stands for literal n.
+    r"""Parse a response into words and lists of words; ``\0n\0`` in *line* stands for literal n.
 
-    Quoted strings, literals and atoms are octets alike; NIL is None. Raises RemoteProtocolError.
+    Quoted strings, literals and atoms become octets; NIL becomes None. Raises RemoteProtocolError.
     """
     stack: list[list[Any]] = [[]]
     at = 0
@@ -111,7 +111,7 @@ def parse(line: bytes, literals: Sequence[bytes]) -> list[Any]:
 
 
 def pairs(words: Any) -> dict[bytes, Any]:
-    """The attributes of a FETCH response, by name in capitals. Raises RemoteProtocolError."""
+    """Return the attributes of a FETCH response, by name in upper case. Raises RemoteProtocolError."""
     if not isinstance(words, list) or len(words) % 2:
         raise RemoteProtocolError("FETCH without a list of pairs")
     found = {}

@@ -9,7 +9,7 @@ _RUN = re.compile(rb"&([A-Za-z0-9+,]*)-")
 
 
 def encode(name: str) -> str:
-    """*name* in printable ASCII."""
+    """Return *name* in modified UTF-7, which is printable ASCII."""
 
     def shifted(match: re.Match[str]) -> str:
         text = match[0]
@@ -22,7 +22,7 @@ def encode(name: str) -> str:
 
 
 def decode(octets: bytes) -> str:
-    """The name that *octets* stand for; what is no modified UTF-7 stays as it is (or is UTF-8)."""
+    """Return the name that *octets* encode. What is no modified UTF-7 is taken as UTF-8."""
     try:
         return _RUN.sub(_decoded, octets).decode()
     except (UnicodeDecodeError, binascii.Error, ValueError):

@@ -1,11 +1,12 @@
-"""The client's half of POP3: commands in, octets out, answers and messages back in the commands' order.
+"""The client's half of POP3: commands in, octets out, replies and messages back in the order of the commands.
 
-Commands may be given ahead of their answers; whether a server bears that the caller knows from
-`capabilities`. Knows no maildrop, no file, no policy. Owns, from the client's side, RFC 1939 §3 (answers),
-§7 (APOP); RFC 2449 §5 (CAPA), §8 (response codes); RFC 2595 §4 (STLS); RFC 5034 §4 (AUTH).
+Commands may be given ahead of their replies; the caller knows from `capabilities` whether the server
+supports this. Knows no maildrop, no file, no policy. Owns, on the client's side, RFC 1939 §3 (replies), §7
+(APOP); RFC 2449 §5 (CAPA), §8 (response codes); RFC 2595 §4 (STLS); RFC 5034 §4 (AUTH).
 
-Invariants: no command with CR, LF or NUL in it is ever sent. Nothing but RemoteProtocolError comes of what a
-server says. Memory is bounded: a message larger than `whole` comes in pieces, a listing has its limit.
+Invariants: no command with CR, LF or NUL is ever sent. Nothing that a server says raises anything but
+RemoteProtocolError. Memory is bounded: a message larger than `WHOLE` comes in pieces, and a listing has a
+limit.
 """
 
 import hashlib
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from mailtools.core.auth.client import Mechanism
     from mailtools.core.auth.exchange import Exchange
 
-WHOLE = 1 << 20  # octets of a message that is handed out in one piece
-MAX_LISTING = 256 << 20  # octets of an answer that is no message
+WHOLE = 1 << 20  # octets of a message that is returned in one piece
+MAX_LISTING = 256 << 20  # octets of a reply that is no message
 _MAX_LINE = 16 << 10  # octets; a challenge may have 12288
 _FORBIDDEN = re.compile("[\r\n\x00]")
 _BANNER = re.compile(r"<[!-;=?-~]{1,200}@[!-;=?-~]{1,255}>")
@@ -32,23 +33,23 @@ _END = b"\r\n.\r\n"
 
 
 class Answered(NamedTuple):
-    """The server answered *command* ("" is the greeting)."""
+    """The server's reply to *command* ("" is the greeting)."""
 
     command: str
     is_ok: bool
     text: str
-    code: str = ""  # of RFC 2449 and 3206, in capitals
+    code: str = ""  # the response code of RFC 2449 or RFC 3206, in upper case
 
 
 class Listing(NamedTuple):
-    """All lines of a good answer to *command*, CRLF, dots taken away."""
+    """All lines of a positive reply to *command*: CRLF, dots removed."""
 
     command: str
     octets: bytes
 
 
 class Pop3Piece(NamedTuple):
-    """A part of a large one. *begins_line*: what it begins is a line; *is_last*: nothing follows."""
+    """A part of a large message. *begins_line*: the part begins with a line; *is_last*: nothing follows."""
 
     octets: bytes
     begins_line: bool
@@ -59,11 +60,11 @@ Event = Answered | Listing | Pop3Piece
 
 
 class Pop3Client:
-    """One session's engine."""
+    """The engine of one session."""
 
     def __init__(self) -> None:
         self.capabilities: dict[str, str] = {}
-        self.banner = ""  # what APOP needs, "" where the server has none
+        self.banner = ""  # the banner for APOP, "" if the server sent none
         self.is_closed = False
         self._reader = Reader()
         self._out: list[bytes] = []
@@ -75,21 +76,23 @@ class Pop3Client:
     # -- what to say ----------------------------------------------------------------------------------------
 
     def command(self, line: str, is_long: bool = False) -> None:
-        """Say a command; *is_long*: a good answer has more lines. Raises LocalProtocolError."""
+        """Send a command; *is_long*: a positive reply has more lines. Raises LocalProtocolError."""
         if _FORBIDDEN.search(line):
             raise LocalProtocolError("a line end or NUL in a command")
         self._out.append(line.encode("utf-8", "surrogateescape") + b"\r\n")
         self._awaited.append((line.partition(" ")[0], is_long))
 
     def apop(self, user: str, password: str) -> None:
-        """Log in by a digest of banner and password. Raises LocalProtocolError."""
+        """Log in with a digest of banner and password. Raises LocalProtocolError."""
         octets = (self.banner + password).encode("utf-8", "surrogateescape")
         self.command(f"APOP {user} {hashlib.md5(octets, usedforsecurity=False).hexdigest()}")
 
     def auth(self, mechanism: str, steps: "Mechanism", with_initial: bool) -> None:
-        """Log in; challenges are answered here, the one event is the last answer. Raises ConfigurationError.
+        """Log in. The engine answers the challenges; the only event is the final reply.
 
-        *with_initial*: the first response may go with the command (RFC 5034), if the line is short enough.
+        Raises ConfigurationError.
+
+        *with_initial*: send the first response with the command (RFC 5034 §4) if the line is short enough.
         """
         from mailtools.core.auth.exchange import Exchange
 
@@ -103,7 +106,7 @@ class Pop3Client:
         self._awaited.append(("AUTH", False))
 
     def start_tls(self) -> None:
-        """TLS begins, after STLS: what was said before is void. Raises RemoteProtocolError."""
+        """Begin TLS, after STLS: discard what the server said before. Raises RemoteProtocolError."""
         if self._awaited or self._out:
             raise LocalProtocolError("TLS begins in the middle of a dialogue")
         if self.buffered:
@@ -113,7 +116,7 @@ class Pop3Client:
 
     @property
     def awaited(self) -> int:
-        """How many answers are still to come."""
+        """The number of replies that are still to come."""
         return len(self._awaited)
 
     # -- the engine's face ----------------------------------------------------------------------------------
@@ -123,18 +126,18 @@ class Pop3Client:
         self._reader.feed(octets)
 
     def receive_eof(self) -> None:
-        """The server closed the connection."""
+        """Note that the server closed the connection."""
         self._eof = True
 
     def next_event(self) -> Event | None:
-        """The next event; None where octets run short. Raises RemoteProtocolError."""
+        """Return the next event, or None if octets are missing. Raises RemoteProtocolError."""
         event = next(self._parser)
         if event is None and self._eof:
             self.is_closed = True
         return event
 
     def data_to_send(self) -> bytes:
-        """Octets for the server, each given once."""
+        """Return the octets for the server, each of them once."""
         octets = b"".join(self._out)
         self._out.clear()
         return octets
@@ -174,16 +177,16 @@ class Pop3Client:
             raise RemoteProtocolError("an answer without end") from None
 
     def _long(self, command: str) -> Generator[Event | None, None, None]:
-        """The lines of a long answer: in one piece, or where there are many as they come."""
+        """Read the lines of a long reply: in one piece, or in pieces as they come if there are many."""
         reader = self._reader
         searched = 0
         is_stuffed = False
-        while True:  # until all is there, or too much
+        while True:  # until the reply is complete, or too large for one piece
             if reader.starts_with(b".\r\n"):
                 reader.take(3)
                 yield Listing(command, b"")
                 return
-            # One search tells nearly always that there is no dot but the last: a tenth of all the time.
+            # One search nearly always shows that the only dot is the last: a tenth of the whole time.
             if not is_stuffed:
                 dot = reader.find(b"\n.", searched)
                 end = dot - 1
@@ -197,7 +200,8 @@ class Pop3Client:
                 return
             if reader.size > WHOLE:
                 break
-            searched = max(0, reader.size - len(_END) + 1)  # what came in drops is not searched anew
+            # a reply that comes in small pieces is not searched again from its beginning
+            searched = max(0, reader.size - len(_END) + 1)
             yield None
         if command in ("RETR", "TOP"):
             yield from self._pieces()
@@ -268,12 +272,12 @@ def _capabilities(octets: bytes) -> dict[str, str]:
 
 
 def _unstuff_rest(block: bytes) -> bytes:
-    """Of a block that goes on with a line."""
+    """Remove the dots of a block that continues a line."""
     return block.replace(b"\n.", b"\n") if b"\n." in block else block
 
 
 def numbered(listing: bytes) -> Iterator[tuple[int, str]]:
-    """The lines of a UIDL or LIST answer: number and value. Raises RemoteProtocolError."""
+    """Yield number and value of each line of UIDL or LIST. Raises RemoteProtocolError."""
     for line in listing.split(b"\r\n"):
         if not line:
             continue

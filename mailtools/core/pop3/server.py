@@ -210,7 +210,7 @@ class Pop3ServerEngine(Conversation):
             self._failed(name, reason)
 
     def _do_auth(self, argument: bytes) -> Steps | None:
-        if not argument.strip(b" "):  # as clients before RFC 5034 asked for what there is
+        if not argument.strip(b" "):  # clients older than RFC 5034 ask this way for the mechanisms
             self._ok("mechanisms")
             self._out.append("".join(f"{name}\r\n" for name in (*self.mechanisms(), ".")).encode())
             return None
@@ -243,7 +243,7 @@ class Pop3ServerEngine(Conversation):
     def _failed(self, user: str, reason: str) -> None:
         self._events.append(LoginFailed(user, reason))
         self.logins_left -= 1
-        self._error_line("wrong name or password", "AUTH")  # the same whoever it was (promise R7)
+        self._error_line("wrong name or password", "AUTH")  # the same for every name (promise R7)
         if self.logins_left <= 0:
             self.close_with(0, "", "too many failed logins, closing")
 
@@ -302,7 +302,7 @@ class Pop3ServerEngine(Conversation):
             return
         self._ok(f"{answer.size} octets" if lines is None else "the top")
         self._is_answering = True
-        # A message that ends early has no last line ".": the session ends there, so the client sees the
+        # A message that ends early has no last line ".", and the session ends: so the client sees the
         # fault.
         encode = Top(lines) if lines is not None else _as_it_is if answer.is_dotless else Stuffer()
         if (yield from self._send_blocks(answer.block, encode)):
@@ -365,7 +365,7 @@ def _no(argument: bytes) -> None:
 
 
 def _number(argument: bytes) -> int:
-    """A message number: ASCII digits and nothing else."""
+    """Parse a message number: ASCII digits. Raises Pop3CommandError."""
     digits = argument.strip(b" ")
     if not _NUMBER.fullmatch(digits) or not int(digits):
         raise Pop3CommandError("not a message number")
@@ -377,13 +377,13 @@ def _text(argument: bytes, verb: str) -> str:
         text = argument.decode()
     except UnicodeDecodeError:
         raise Pop3CommandError("not UTF-8") from None
-    if not text or "\0" in text:  # hashes written in C would stop at NUL
+    if not text or "\0" in text:  # hash functions written in C end at NUL
         raise Pop3CommandError(f"{verb} takes a name or password without NUL")
     return text
 
 
 def _masked(verb: bytes, line: bytes) -> bytes:
-    """A command line for a transcript, without what belongs to a login."""
+    """Return a command line as a transcript may show it."""
     if verb == b"AUTH":
         argument = line.partition(b" ")[2]
         return (b"AUTH " + dialogue.masked_argument(argument)).rstrip() + b"\r\n"

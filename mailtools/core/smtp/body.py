@@ -1,9 +1,10 @@
-"""The octets of a message as they come: checked, counted, cut into whole lines.
+"""The octets of a message while it is received: checked, counted, cut into whole lines.
 
-For DATA, whose dots are taken off, and for BDAT, whose chunks may end anywhere. Knows no command and no state
-of the session. Owns RFC 5321 §2.3.8 (CRLF only), §4.5.3.1.6 (lines, longer ones taken), RFC 1870 (the size).
+For DATA, after its dots are removed, and for BDAT, whose chunks may end anywhere. Knows no command and no
+state of the session. Owns RFC 5321 §2.3.8 (only CRLF), §4.5.3.1.6 (line length; longer lines are accepted),
+RFC 1870 (message size).
 
-Invariants: once there is a problem nothing more is passed on. A line is never held beyond its limit.
+Invariants: after a problem no more octets are passed on. No more than the limit of a line is kept.
 """
 
 from mailtools.core.smtp.reply import Reply
@@ -11,26 +12,26 @@ from mailtools.core.wire import eol
 
 
 class BodyReader:
-    """One message. Sizes are in octets: of a message as sent, of a line with its CRLF."""
+    """The octets of one message. Sizes are in octets: of the message as sent, of a line with its CRLF."""
 
     __slots__ = ("_max_line", "_max_size", "_rest", "problem", "size")
 
     def __init__(self, max_size: int, max_line: int) -> None:
         self._max_size = max_size
         self._max_line = max_line
-        self._rest = b""  # of a line whose end has not come
+        self._rest = b""  # an incomplete line
         self.size = 0
         self.problem: Reply | None = None
 
     def take_lines(self, block: bytes) -> bool:
-        """Count and check whole lines; False where they, or what came before, broke a rule."""
+        """Count and check whole lines; return False if the message broke a rule."""
         if self.problem is None:
             self.size += len(block)
             self.problem = self._problem(block)
         return self.problem is None
 
     def take_octets(self, octets: bytes) -> bytes:
-        """Take octets that end anywhere; the whole lines that can be passed on."""
+        """Take octets that may end anywhere; return the whole lines that can be passed on."""
         octets = self._rest + octets
         cut = octets.rfind(b"\r\n") + 2 if b"\r\n" in octets else 0
         self._rest = octets[cut:]
@@ -44,7 +45,7 @@ class BodyReader:
         return lines if self.take_lines(lines) else b""
 
     def end(self) -> bytes:
-        """The last line, where it came without its CRLF: an mbox has whole lines only."""
+        """Return the last line with a CRLF added if it has none: an mbox has only whole lines."""
         rest, self._rest = self._rest, b""
         return rest + b"\r\n" if rest and self.take_lines(rest + b"\r\n") else b""
 

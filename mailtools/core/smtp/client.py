@@ -1,14 +1,14 @@
 """The client's half of SMTP: commands in, octets out, replies back in the order of the commands.
 
-Commands may be given ahead of their replies (pipelining); which ones is the caller's affair, who knows
-from `capabilities` what the server offers. Knows no message store and no exit codes.
+Commands may be given ahead of their replies (pipelining). The caller decides which, and knows from
+`capabilities` what the server offers. This module knows no message store and no exit codes.
 
-Owns RFC 5321 §4.1.1 (commands), §4.2 (replies), §4.5.2 (transparency); RFC 2920 §3.1 (replies in order); the
-client's side of RFC 4954 §4 (AUTH) and of RFC 3207 §4.2 (what STARTTLS makes void).
+Owns RFC 5321 §4.1.1 (commands), §4.2 (replies), §4.5.2 (transparency); RFC 2920 §3.1 (replies in order); on
+the client's side RFC 4954 §4 (AUTH) and RFC 3207 §4.2 (what STARTTLS discards).
 
-Invariants: no command with CR, LF or NUL in it is ever sent (CVE-2024-6923's kin). Nothing but
-`RemoteProtocolError` comes of what a server says. A reply's size is bounded. What a login says is in
-`data_to_send` alone, never in `shown`.
+Invariants: no command with CR, LF or NUL is ever sent (as in CVE-2024-6923). Nothing that a server says
+raises anything but `RemoteProtocolError`. The size of a reply is bounded. The secrets of a login are only
+in `data_to_send`, never in `shown`.
 """
 
 import re
@@ -22,7 +22,7 @@ from mailtools.core.wire.dots import Stuffer
 from mailtools.core.wire.reader import LineTooLongError, Reader
 
 if TYPE_CHECKING:
-    from mailtools.core.auth.client import Mechanism  # only who logs in needs it
+    from mailtools.core.auth.client import Mechanism  # only programs that log in need it
     from mailtools.core.auth.exchange import Exchange
 
 _REPLY_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
@@ -36,14 +36,14 @@ _MAX_REPLY_LINES = 500
 
 
 class Replied(NamedTuple):
-    """The server answered *command* ("" is the greeting)."""
+    """The server's reply to *command* ("" is the greeting)."""
 
     command: str
     reply: Reply
 
 
 class SmtpClient:
-    """One session's engine."""
+    """The engine of one session."""
 
     def __init__(self) -> None:
         self.capabilities: dict[str, str] = {}
@@ -54,15 +54,15 @@ class SmtpClient:
         self._eof = False
         self._parser = self._replies()
         self._stuff = Stuffer()
-        self.shown = b""  # what `data_to_send` gave last, as transcripts may hold it
-        self._unshown = b""  # a line of the server's that is not whole, during a login
-        self._masked: dict[int, bytes] = {}  # what is shown instead of a secret part of _out
+        self.shown = b""  # what `data_to_send` returned last, without secrets, for transcripts
+        self._unshown = b""  # an incomplete line of the server, during a login
+        self._masked: dict[int, bytes] = {}  # by index in `_out`: what `shown` has in place of a secret
         self._login: Exchange | None = None  # the last login
 
     # -- what to say ---------------------------------------------------------------------------------------
 
     def command(self, verb: str, argument: str = "") -> None:
-        """Say a command. Raises LocalProtocolError where it would be more than one line."""
+        """Send a command. Raises LocalProtocolError if it would be more than one line."""
         line = f"{verb} {argument}" if argument else verb
         if _FORBIDDEN.search(line):
             raise LocalProtocolError(f"{verb}: a line end or NUL in its argument")
@@ -77,15 +77,15 @@ class SmtpClient:
         self._out.append(self._stuff(octets))
 
     def end_message(self, replies: int = 1) -> None:
-        """The end of the message; its reply, in LMTP so many of them, comes as that of the command "."."""
+        """End the message. Its reply comes as that of the command "."; in LMTP there are *replies* of them."""
         self._out.append(b".\r\n" if self._stuff.begins_line else b"\r\n.\r\n")
         self._stuff = Stuffer()
         self._awaited.extend(["."] * replies)
 
     def auth(self, mechanism: str, steps: "Mechanism") -> None:
-        """Log in; the challenges are answered here, the one event is the last reply.
+        """Log in. The engine answers the challenges; the only event is the final reply.
 
-        Raises ConfigurationError where the credentials cannot be said with *mechanism*.
+        Raises ConfigurationError if the credentials cannot be used with *mechanism*.
         """
         from mailtools.core.auth.exchange import Exchange
 
@@ -103,10 +103,10 @@ class SmtpClient:
         self._out.append(octets)
 
     def start_tls(self) -> None:
-        """TLS begins, after a 220 to STARTTLS: what the server said before is void.
+        """Begin TLS, after a 220 to STARTTLS: discard what the server said before (RFC 3207 §4.2).
 
-        Raises RemoteProtocolError where it already said more (CVE-2021-38371's kin): that would be taken for
-        said inside.
+        Raises RemoteProtocolError if the server already said more, which would count as said inside TLS (as
+        in CVE-2021-38371).
         """
         if self._awaited or self._out:
             raise LocalProtocolError("TLS begins in the middle of a dialogue")
@@ -116,7 +116,7 @@ class SmtpClient:
 
     @property
     def awaited(self) -> int:
-        """How many replies are still to come."""
+        """The number of replies that are still to come."""
         return len(self._awaited)
 
     # -- the engine's face ---------------------------------------------------------------------------------
@@ -126,11 +126,11 @@ class SmtpClient:
         self._reader.feed(octets)
 
     def receive_eof(self) -> None:
-        """The server closed the connection."""
+        """Note that the server closed the connection."""
         self._eof = True
 
     def next_event(self) -> Replied | None:
-        """The next reply; None where octets run short. Raises RemoteProtocolError."""
+        """Return the next reply, or None if octets are missing. Raises RemoteProtocolError."""
         while (reply := next(self._parser)) is not None and self._is_challenge(reply):
             self._respond(reply)
         if reply is None:
@@ -138,7 +138,7 @@ class SmtpClient:
                 self.is_closed = True
             return None
         if not self._awaited:
-            if reply.code == 421:  # may come at any time (RFC 5321 §3.8)
+            if reply.code == 421:  # the server may close at any time (RFC 5321 §3.8)
                 self.is_closed = True
                 return Replied("", reply)
             raise RemoteProtocolError(f"the server answered a command nobody gave: {reply}")
@@ -150,7 +150,7 @@ class SmtpClient:
         return Replied(command, reply)
 
     def data_to_send(self) -> bytes:
-        """Octets for the server, each given once."""
+        """Return the octets for the server, each of them once."""
         octets = self.shown = b"".join(self._out)
         if self._masked:
             self.shown = b"".join(self._masked.get(n, part) for n, part in enumerate(self._out))
@@ -164,7 +164,7 @@ class SmtpClient:
         return len(self._reader.octets)
 
     def heard(self, octets: bytes) -> bytes:
-        """What the server said, as transcripts may hold it: who reads SCRAM's challenges can guess."""
+        """Return what the server said, without SCRAM's challenges: with them a reader could guess passwords."""
         if not self._is_in_login and not self._unshown:
             return octets
         whole, newline, self._unshown = (self._unshown + octets).rpartition(b"\n")
@@ -236,7 +236,7 @@ def _reply(code: int, texts: list[str]) -> Reply:
 
 
 def _capabilities(text: str) -> dict[str, str]:
-    """The lines of an EHLO reply after its first: keyword -> its parameters (RFC 5321 §4.1.1.1)."""
+    """Return the keywords of an EHLO reply with their parameters (RFC 5321 §4.1.1.1)."""
     found = {}
     for line in text.split("\n")[1:]:
         keyword, _, parameters = line.partition(" ")

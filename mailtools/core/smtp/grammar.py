@@ -1,6 +1,6 @@
 """The grammar of SMTP commands: paths, parameters, HELO names.
 
-Takes the peer's octets, gives text or raises `SyntaxProblemError`. Knows no session state. Owns RFC 5321
+Takes the peer's octets; returns text or raises `SyntaxProblemError`. Knows no session state. Owns RFC 5321
 §4.1.2, RFC 5321 §4.1.3 (address literals, loosely), RFC 6531 §3.3 (UTF-8 in paths), RFC 1870 §3 (SIZE
 value).
 """
@@ -12,8 +12,8 @@ from functools import lru_cache
 from mailtools.core.errors import CommandError
 from mailtools.core.patterns import lazy
 
-# RFC 5321 §4.1.2, with RFC 6531 §3.3: UTF8-non-ascii joins atext, qtextSMTP and sub-domain. Classes are
-# written as what they leave out: compiling one that names the range up to U+10FFFF takes 20 ms.
+# RFC 5321 §4.1.2 and RFC 6531 §3.3: UTF8-non-ascii belongs to atext, qtextSMTP and sub-domain. The classes
+# name the characters that they exclude: compiling a class with a range up to U+10FFFF takes 20 ms.
 _ATEXT = r'[^\x00-\x20"(),.:;<>@\[\\\]\x7f]'
 _DOT_STRING = rf"{_ATEXT}+(?:\.{_ATEXT}+)*"
 _QUOTED_STRING = r'"(?:[^\x00-\x1f"\\\x7f]|\\[ -~])*"'
@@ -26,13 +26,14 @@ _MAILBOX = rf"(?P<mailbox>(?P<local>{_DOT_STRING}|{_QUOTED_STRING})@(?P<domain>{
 _ROUTE = rf"(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"
 _PATH = lazy(rf"<{_ROUTE}{_MAILBOX}>")
 _MAILBOX_ONLY = re.compile(_MAILBOX)
-# C1 controls hide in UTF-8 and reach terminals; the line and paragraph separators read as line ends.
+# C1 controls can be encoded in UTF-8 and control a terminal; the line and paragraph separators are line
+# ends to many programs.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HELO = lazy(rb"[!-~]{1,255}")
 _BDAT = lazy(rb"([0-9]{1,20})( +LAST)?", re.IGNORECASE)
 _PARAMETER = lazy(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?")
 
-MAX_PATH = 1000  # octets; RFC 5321 §4.5.3.1.3 asks for 256 at least
+MAX_PATH = 1000  # octets; RFC 5321 §4.5.3.1.3 requires at least 256
 
 
 class SyntaxProblemError(CommandError):
@@ -46,7 +47,7 @@ class SyntaxProblemError(CommandError):
 
 
 def decode_argument(argument: bytes) -> str:
-    """A command's argument as text.
+    """Decode the argument of a command.
 
     Raises SyntaxProblemError for controls and ill-formed UTF-8 (RFC 6531 §3.1).
     """
@@ -59,11 +60,13 @@ def decode_argument(argument: bytes) -> str:
     return text
 
 
-@lru_cache(maxsize=256)  # the same senders and recipients come again and again: 4 of 45 µs a message
+@lru_cache(maxsize=256)  # the same addresses come again and again: this saves 4 of 45 µs for each message
 def parse_path_command(argument: bytes, keyword: str) -> tuple[str, Mapping[str, str | None]]:
-    """``FROM:<path> key=value ...`` to (mailbox, parameters); the mailbox is "" for the null path ``<>``.
+    """Parse ``FROM:<path> key=value ...``;
 
-    Keys are in upper case, a parameter without "=" has the value None. The source route is dropped. A
+    Return the mailbox ("" for the null path ``<>``) and the parameters.
+
+    Keys are in upper case; a parameter without "=" has the value None. The source route is dropped. A
     recipient ``<postmaster>`` without domain is accepted (RFC 5321 §4.5.1). Raises SyntaxProblemError.
     """
     text = decode_argument(argument)
@@ -107,14 +110,17 @@ def _parameters(text: str) -> dict[str, str | None]:
 
 
 def parse_size(value: str | None) -> int:
-    """The value of SIZE: 1 to 20 ASCII digits (RFC 1870 §3). Raises SyntaxProblemError."""
+    """Parse the value of SIZE: 1 to 20 ASCII digits (RFC 1870 §3). Raises SyntaxProblemError."""
     if value is None or not re.fullmatch(r"[0-9]{1,20}", value):
         raise SyntaxProblemError(501, "5.5.4", "Bad SIZE parameter")
     return int(value)
 
 
 def parse_bdat(argument: bytes) -> tuple[int, bool]:
-    """``BDAT size [LAST]``, RFC 3030 §2: (octets, is it the last chunk). Raises SyntaxProblemError."""
+    """Parse ``BDAT size [LAST]`` (RFC 3030 §2); return the octets, and True for the last chunk.
+
+    Raises SyntaxProblemError.
+    """
     match = _BDAT.fullmatch(argument)
     if match is None:
         raise SyntaxProblemError(501, "5.5.4", "Syntax: BDAT size [LAST]")
@@ -122,7 +128,7 @@ def parse_bdat(argument: bytes) -> tuple[int, bool]:
 
 
 def parse_helo(argument: bytes) -> str:
-    """The client's name: printable ASCII without spaces. Raises SyntaxProblemError."""
+    """Parse the client's name: printable ASCII without spaces. Raises SyntaxProblemError."""
     name = argument.strip(b" ")
     if not _HELO.fullmatch(name):
         raise SyntaxProblemError(501, "5.5.4", "Syntax: a host name or address literal after the command")
@@ -130,12 +136,12 @@ def parse_helo(argument: bytes) -> str:
 
 
 def is_mailbox(text: str) -> bool:
-    """Tell whether *text* is ``local@domain`` as an envelope may hold it: the guard before it is sent."""
+    """Return True if an envelope can hold *text* as ``local@domain``. Checked before anything is sent."""
     return bool(_MAILBOX_ONLY.fullmatch(text)) and not _CONTROL.search(text)
 
 
 def split_mailbox(mailbox: str) -> tuple[str, str]:
-    """(local part without quoting, domain in lower case without final dot); the domain may be ""."""
+    """Return the local part without quotes, and the domain in lower case without final dot, which may be ""."""
     local, at, domain = mailbox.rpartition("@")
     if not at:
         return mailbox, ""

@@ -1,7 +1,7 @@
-"""What a server offers: its limits, its extensions as EHLO names them, its name for the protocol in use.
+"""What a server offers: its limits, its extensions as EHLO names them, the name of the protocol in use.
 
-Knows no session; where one stands is an argument. Owns RFC 5321 §4.1.1.1 (EHLO keywords), RFC 3848 and RFC
-6531 §4.3 (the "with" keyword of Received), RFC 9422 (LIMITS).
+Knows no session; its state is an argument. Owns RFC 5321 §4.1.1.1 (EHLO keywords), RFC 3848 and RFC 6531
+§4.3 (the "with" keyword of Received), RFC 9422 (LIMITS).
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from typing import NamedTuple
 class SmtpOffer(NamedTuple):
     """What all sessions of a server have in common. Sizes are in octets.
 
-    host: our name in greeting and HELO reply. max_size: of a message as sent (CRLF). max_line: of a
-    message's line, its CRLF counted. max_command: of a command line, likewise. max_errors: commands in
-    error before the session ends with 421; max_logins: logins that failed, likewise.
+    host: our name in greeting and HELO reply. max_size: of a message as sent (CRLF). max_line: of a line of
+    a message, with CRLF. max_command: of a command line, with CRLF. max_errors, max_logins: bad commands
+    and failed logins after which the session ends with 421.
     """
 
     host: str
@@ -27,7 +27,7 @@ class SmtpOffer(NamedTuple):
     max_logins: int = 3
 
     def keywords(self, starttls: bool, mechanisms: Sequence[str]) -> tuple[str, ...]:
-        """The lines of the EHLO reply after its first: what holds here and now, and nothing else."""
+        """Return the lines of the EHLO reply after its first: what is available at this moment."""
         return (
             "PIPELINING",
             f"SIZE {self.max_size}",
@@ -42,7 +42,7 @@ class SmtpOffer(NamedTuple):
         )
 
     def protocol(self, extended: bool, smtputf8: bool, is_secure: bool, has_login: bool) -> str:
-        """How a message came: SMTP, ESMTP, ESMTPSA, LMTPS, UTF8SMTPA ..."""
+        """Return the protocol of a message: SMTP, ESMTP, ESMTPSA, LMTPS, UTF8SMTPA ..."""
         if not extended:
             return "SMTP"
         kind = "LMTP" if self.lmtp else "SMTP" if smtputf8 else "ESMTP"

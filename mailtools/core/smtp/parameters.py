@@ -1,4 +1,4 @@
-"""The parameters of MAIL and RCPT: what they may say, and what is kept of them.
+"""The parameters of MAIL and RCPT: which values are allowed, and which are kept.
 
 Knows no session; what is offered is an argument. Owns RFC 1870 §3 (SIZE), RFC 6152 §2 (BODY), RFC 6531 §3.4
 (SMTPUTF8), RFC 3461 §4 (RET, ENVID, NOTIFY, ORCPT), RFC 4954 §5 (AUTH).
@@ -12,16 +12,16 @@ from mailtools.core.smtp.grammar import SyntaxProblemError, parse_size
 
 _XTEXT = r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})"
 _ENVID = lazy(rf"{_XTEXT}{{1,100}}")
-# RFC 6533 §3 has UTF-8 in an ORCPT of type utf-8, as it is or as \x{HEX}.
+# RFC 6533 §3 allows UTF-8 in an ORCPT of type utf-8, directly or as \x{HEX}.
 _ORCPT = lazy(rf"[A-Za-z0-9-]{{1,30}};(?:{_XTEXT}|[^\x00-\x7f]){{1,500}}")
 _AUTH = lazy(rf"<>|{_XTEXT}{{1,500}}")
 _NOTIFY = lazy(r"NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY)){0,2}")
 
 
 class MailParameters(NamedTuple):
-    """What MAIL said beside the reverse-path; "" and 0 where it said nothing. ENVID stays in xtext."""
+    """The parameters of MAIL; "" and 0 for those that were not given. ENVID stays in xtext."""
 
-    size: int = 0  # octets, as declared
+    size: int = 0  # octets, as the client declared them
     body: str = ""  # 7BIT or 8BITMIME
     smtputf8: bool = False
     ret: str = ""  # FULL or HDRS
@@ -29,7 +29,7 @@ class MailParameters(NamedTuple):
 
 
 class RcptParameters(NamedTuple):
-    """What RCPT said beside the forward-path; ORCPT stays in xtext."""
+    """The parameters of RCPT. ORCPT stays in xtext."""
 
     notify: str = ""  # NEVER, or some of SUCCESS,FAILURE,DELAY
     orcpt: str = ""  # address type, a semicolon, the address
@@ -40,7 +40,7 @@ NO_RCPT_PARAMETERS = RcptParameters()
 
 
 def mail_parameters(given: Mapping[str, str | None], may_auth: bool) -> MailParameters:
-    """Check those of MAIL. Raises SyntaxProblemError: 555 for an unknown one, 501 for a bad value."""
+    """Check the parameters of MAIL. Raises SyntaxProblemError: 555 for an unknown one, 501 for a bad value."""
     for key, value in given.items():
         if key not in _MAIL or (key == "AUTH" and not may_auth):
             raise SyntaxProblemError(555, "5.5.4", f"Parameter {key} not recognized")
@@ -56,7 +56,7 @@ def mail_parameters(given: Mapping[str, str | None], may_auth: bool) -> MailPara
 
 
 def rcpt_parameters(given: Mapping[str, str | None]) -> RcptParameters:
-    """Check those of RCPT; raises as `mail_parameters`."""
+    """Check the parameters of RCPT. Raises as `mail_parameters`."""
     for key, value in given.items():
         if key not in _RCPT:
             raise SyntaxProblemError(555, "5.5.4", f"Parameter {key} not recognized")
@@ -67,7 +67,7 @@ def rcpt_parameters(given: Mapping[str, str | None]) -> RcptParameters:
 
 _Check = Callable[[str | None], bool]
 _MAIL: dict[str, _Check] = {
-    "SIZE": lambda value: value is not None,  # `parse_size` looks closer
+    "SIZE": lambda value: value is not None,  # `parse_size` checks the value
     "BODY": lambda value: (value or "").upper() in ("7BIT", "8BITMIME"),
     "SMTPUTF8": lambda value: value is None,
     "RET": lambda value: (value or "").upper() in ("FULL", "HDRS"),

@@ -1,17 +1,17 @@
-"""Replies, which both sides know: RFC 5321 §4.2 (form), RFC 2034 and RFC 3463 (enhanced status codes)."""
+"""SMTP replies: RFC 5321 §4.2 (form), RFC 2034 and RFC 3463 (enhanced status codes)."""
 
 from typing import NamedTuple
 
 
 class Reply(NamedTuple):
-    """A reply: its code, its enhanced status code ("" where none belongs), its lines of text."""
+    """A reply: code, enhanced status code ("" if it has none), lines of text."""
 
     code: int
     enhanced: str
     text: str
 
     def octets(self) -> bytes:
-        """The reply as it goes over the wire; a text of several lines becomes a multiline reply."""
+        """Return the reply as it is sent; a text of several lines becomes a multiline reply."""
         prefix = f"{self.enhanced} " if self.enhanced else ""
         if "\n" not in self.text:
             return f"{self.code} {prefix}{self.text}\r\n".encode()
@@ -21,17 +21,17 @@ class Reply(NamedTuple):
 
     @property
     def is_positive(self) -> bool:
-        """Tell whether it is 2yz or 3yz."""
+        """True for 2yz and 3yz."""
         return 200 <= self.code < 400
 
     @property
     def is_completed(self) -> bool:
-        """Tell whether it is 2yz: the command did what it is for."""
+        """True for 2yz: the command is completed."""
         return 200 <= self.code < 300
 
     @property
     def is_transient(self) -> bool:
-        """Tell whether it is 4yz: the same again may work later."""
+        """True for 4yz: the same command may succeed later."""
         return 400 <= self.code < 500
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
-"""Routes: how the next hop of a message is written, ``smtp://host:25`` and its kin.
+"""Routes: how the next hop of a message is written, such as ``smtp://host:25``.
 
-A text in, a `Route` out. Knows no connection and no DNS.
+Parses a text into a `Route`. Knows no connection and no DNS.
 """
 
 import re
@@ -17,12 +17,12 @@ class Route(NamedTuple):
     """One next hop. *scheme*: smtp, smtps, lmtp, unix, mx, or mbox."""
 
     scheme: str
-    host: str = ""  # smtp, smtps, lmtp: a name or address, without brackets
-    port: int = 0  # those, and mx: on which port the hosts of a domain are called
+    host: str = ""  # smtp, smtps, lmtp: a name or address without brackets
+    port: int = 0  # of smtp, smtps, lmtp; of mx: the port of the domain's hosts
     path: str = ""  # unix, mbox
 
     def __str__(self) -> str:
-        """As it is written."""
+        """Return the route as it is written."""
         if self.path:
             return f"{self.scheme}:{self.path}"
         if self.scheme == "mx":
@@ -32,7 +32,7 @@ class Route(NamedTuple):
 
 
 def parse(text: str) -> Route:
-    """Raises ConfigurationError. ``mx:2525`` is mx on another port, for networks of one's own."""
+    """Parse a route. Raises ConfigurationError. ``mx:2525`` is mx on another port, for one's own network."""
     scheme, _, rest = text.partition(":")
     if scheme in ("unix", "mbox") and rest and "\0" not in rest:
         return Route(scheme, path=rest)

@@ -1,27 +1,27 @@
-"""What a TLS client says first: which application protocols it wants to speak.
+"""Reads the application protocols that a TLS client names in its ClientHello.
 
-Python's ssl goes on where none of them is ours; RFC 7301 §3.2 has us end there, and a browser that a page
-made speak TLS to a mail server is turned away by it (ALPACA). So the ClientHello is looked at before the
-library gets it. Knows nothing else of TLS. Owns RFC 7301 §3.1, and RFC 8446 §4.1.2, §5.1 as far as they lead
-there.
+Python's ssl library continues if none of the names is ours. RFC 7301 §3.2 requires us to end there, which
+turns away a browser that a web page made speak TLS to a mail server (ALPACA). So the ClientHello is read
+before the library gets it. This module knows nothing else of TLS. Owns RFC 7301 §3.1, and of RFC 8446
+§4.1.2 and §5.1 what leads there.
 
-Invariant: octets that are no ClientHello raise RemoteProtocolError, whatever they are; at most MAX_HELLO in
-MAX_RECORDS are looked at.
+Invariant: any octets that are no ClientHello raise RemoteProtocolError. At most MAX_HELLO octets in
+MAX_RECORDS records are read.
 """
 
 from mailtools.core.engine import RemoteProtocolError
 
 MAX_HELLO = 32 << 10  # octets; those of browsers have 2 KiB
-MAX_RECORDS = 16  # that it is spread over: all are looked at again whenever octets come
+MAX_RECORDS = 16  # records; all of them are read again whenever octets come
 # A fatal alert, "no application protocol" (RFC 7301 §3.2).
 NO_APPLICATION_PROTOCOL = bytes.fromhex("15030300020278")
 _HANDSHAKE, _CLIENT_HELLO, _ALPN = 22, 1, 16
 
 
 def wanted_protocols(octets: bytes) -> tuple[bytes, ...] | None:
-    """The protocol names of the ClientHello that *octets* begin with; () where it names none.
+    """Return the protocol names of the ClientHello that *octets* begin with; () if it has none.
 
-    None where more octets are needed. Raises RemoteProtocolError where it is no ClientHello.
+    Returns None if more octets are needed. Raises RemoteProtocolError if it is no ClientHello.
     """
     message = _first_message(octets)
     if message is None:
@@ -46,7 +46,10 @@ def wanted_protocols(octets: bytes) -> tuple[bytes, ...] | None:
 
 
 def _first_message(octets: bytes) -> bytes | None:
-    """The first handshake message, which may be spread over several records."""
+    """Return the first handshake message, which may be spread over several records;
+
+    None if octets are missing.
+    """
     message = b""
     at = 0
     for _ in range(MAX_RECORDS):
@@ -70,7 +73,7 @@ def _first_message(octets: bytes) -> bytes | None:
 
 
 class _Fields:
-    """Numbers and vectors, one after another."""
+    """Reads numbers and vectors one after another."""
 
     def __init__(self, octets: bytes) -> None:
         self._octets = octets
@@ -92,5 +95,5 @@ class _Fields:
         return int.from_bytes(self.skip(size), "big")
 
     def vector(self, size: int) -> bytes:
-        """A length of *size* octets, and so many octets."""
+        """Read a length in *size* octets, and return as many octets as it says."""
         return self.skip(self.number(size))

@@ -1,11 +1,11 @@
-"""Octets that came and were not read yet, and generators that read lines out of them.
+"""A buffer of received octets, and generators that read lines from it.
 
-``line = yield from reader.read_line(limit)`` stops where octets run short and goes on there when more came,
-so that a parser reads from top to bottom. Knows nothing of any protocol. Owns RFC 5321 §2.3.8 for command
-and reply lines: CRLF ends a line, no other octet does.
+``line = yield from reader.read_line(limit)`` yields if octets are missing and continues when more came, so
+a parser reads from top to bottom. This module knows no protocol. Owns RFC 5321 §2.3.8 for command and reply
+lines: only CRLF ends a line.
 
-Invariants: a line that is not yet whole is never held beyond its limit. Reading lines costs what they are
-long, however much waits behind them.
+Invariants: no more than *limit* octets of an incomplete line are kept. Reading a line takes time in its
+length, however much is in the buffer behind it.
 """
 
 from collections.abc import Generator
@@ -14,11 +14,11 @@ Wait = Generator[None, None, bytes]
 
 
 class LineTooLongError(Exception):
-    """A line is longer than its limit; it was skipped whole."""
+    """A line is longer than its limit. The whole line is skipped."""
 
 
 class BareNewlineError(Exception):
-    """A line holds an LF without CR; it was skipped to its CRLF."""
+    """A line contains an LF without CR. The line is skipped up to its CRLF."""
 
 
 class Reader:
@@ -28,12 +28,12 @@ class Reader:
 
     def __init__(self) -> None:
         self._octets = b""
-        self._at = 0  # what is before it was read: cutting it off line by line would cost quadratic time
+        self._at = 0  # octets before it are read; removing them for each line would take quadratic time
         self._skipping = False
 
     @property
     def octets(self) -> bytes:
-        """What was not read yet."""
+        """The octets that are not read yet."""
         if self._at:
             self._octets = self._octets[self._at :]
             self._at = 0
@@ -46,45 +46,45 @@ class Reader:
 
     @property
     def size(self) -> int:
-        """How many octets were not read yet."""
+        """The number of octets that are not read yet."""
         return len(self._octets) - self._at
 
     def feed(self, octets: bytes) -> None:
-        """Add *octets* behind what is there."""
+        """Append *octets*."""
         left = self.octets
         self._octets = left + octets if left else octets
 
     def take(self, size: int) -> bytes:
-        """The next octets, at most *size*."""
+        """Read at most *size* octets and return them."""
         octets = self._octets[self._at : self._at + size]
         self._at += len(octets)
         return octets
 
     def find(self, needle: bytes, start: int = 0) -> int:
-        """Where *needle* stands in what was not read yet, counted from its begin; -1 for nowhere.
+        """Return the offset of *needle* in the octets that are not read yet, -1 if there is none.
 
-        *start*: what is before it is not searched.
+        *start*: the offset at which the search begins.
         """
         found = self._octets.find(needle, self._at + start)
         return found if found < 0 else found - self._at
 
     def has(self, octets: bytes, at: int) -> bool:
-        """Tell whether *octets* stand there, counted from the begin of what was not read yet."""
+        """Return True if *octets* stand at the offset *at* of what is not read yet."""
         return at >= 0 and self._octets.startswith(octets, self._at + at)
 
     def starts_with(self, prefix: bytes) -> bool:
-        """Tell whether what was not read yet begins with *prefix*."""
+        """Return True if what is not read yet begins with *prefix*."""
         return self._octets.startswith(prefix, self._at)
 
     def read_line(self, limit: int) -> Wait:
-        """Read one line of at most *limit* octets and return it without its CRLF.
+        """Read a line of at most *limit* octets and return it without its CRLF.
 
-        Raises LineTooLongError or BareNewlineError as soon as it is known, at most once a line: what is
-        left of a bad line is skipped at the next call.
+        Raises LineTooLongError or BareNewlineError as soon as it is known, once for each line: the next
+        call skips the rest of a bad line.
         """
         if self._skipping:
             yield from self._skip_line()
-        searched = 0  # octets from where we are
+        searched = 0  # octets from `_at` on without an LF
         while (end := self._octets.find(b"\n", self._at + searched)) < 0:
             searched = self.size
             if searched > limit:
@@ -102,9 +102,10 @@ class Reader:
         return line
 
     def read_any_line(self, limit: int) -> Wait:
-        """Read one line that ends with CRLF or, as some servers say it, LF; return it without its end.
+        """Read a line that ends with CRLF or LF, as some servers end it; return it without its end.
 
-        For clients, where nothing hangs on it. Raises LineTooLongError: nothing is skipped then.
+        For clients, where nobody can smuggle commands this way. Raises LineTooLongError: then nothing is
+        skipped.
         """
         searched = 0
         while (end := self._octets.find(b"\n", self._at + searched)) < 0:
@@ -119,7 +120,7 @@ class Reader:
         return line
 
     def _drop_bad_line(self, newline: int) -> None:
-        """Drop up to *newline*; where it is a bare LF, the line goes on behind it."""
+        """Drop the octets up to *newline*. If it is a bare LF the line continues behind it."""
         self._skipping = newline == self._at or self._octets[newline - 1] != 13
         self._at = newline + 1
 
