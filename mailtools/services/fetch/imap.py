@@ -1,7 +1,7 @@
 r"""Fetches mail from an IMAP server.
 
 This module knows no mbox and no state. It opens a mailbox read-only (EXAMINE, RFC 9051 §6.3.3) unless it
-has to change something, and reads messages with BODY.PEEK[]: \\Seen is set only if asked for. One FETCH
+has to change something, and reads messages with BODY.PEEK[]: \Seen is set only if asked for. One FETCH
 asks for hundreds of messages, and the next one is sent before the reply to the last.
 
 RFC 9051 leaves to clients how mailbox names are shown: here with "/" between their levels, whatever the
@@ -262,7 +262,7 @@ class ImapRemote:
             yield Fetched(item, body, _moment(attributes.get(b"INTERNALDATE")))
 
     def mark_seen(self, items: list[Item]) -> None:
-        r"""Set \\Seen. Raises MailError."""
+        r"""Set \Seen. Raises MailError."""
         self._store(items, "\\Seen")
 
     def delete(self, items: list[Item]) -> None:
