@@ -1,6 +1,6 @@
-"""The one entry point: a lazy table of commands, the options that all of them share, and the exit code.
+"""The entry point: a lazy table of commands, the options that all of them share, and the exit code.
 
-A command's module is imported when the command runs, never before: start-up is a part of the run time.
+A command's module is imported only when the command runs, because start-up is part of the run time.
 """
 
 import gc
@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-# Imports make objects that stay, and collecting among them is 8 % of a short command's run time.
+# Imports create objects that stay. To collect garbage among them takes 8 % of a short command's run time.
 gc.set_threshold(50_000, 20, 50)
 
 import click  # noqa: E402
@@ -18,7 +18,7 @@ from mailtools import __version__  # noqa: E402
 from mailtools.commands.lazy_group import LazyGroup  # noqa: E402
 from mailtools.commands.output import exits  # noqa: E402
 
-# command -> (module, short help). The help stands here so that `mailtools --help` imports nothing.
+# Name -> module and short help. The help is here so that `mailtools --help` imports no command.
 COMMANDS = {
     "fetch": ("mailtools.commands.fetch", "Fetch mail over POP3 or IMAP into an mbox."),
     "mbox": ("mailtools.commands.mbox.group", "Read and filter mbox files."),
@@ -77,7 +77,7 @@ def command(
 
 
 def main(args: list[str] | None = None) -> NoReturn:
-    """Run one command line and leave with its exit code; no traceback reaches a user without ``-vv``."""
+    """Run one command line and exit with its code; only ``-vv`` shows a traceback."""
     argv = sys.argv[1:] if args is None else args
     _open_closed_streams()
     try:
@@ -96,17 +96,19 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 
 def _open_closed_streams() -> None:
-    """What the caller closed (``>&-``) is /dev/null: else an mbox or socket would get its number."""
+    """Open /dev/null for streams that the caller closed (``>&-``): else an mbox or socket would get their
+    numbers.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as the process
 
 
 def run() -> NoReturn:
-    """`main` as a process: what was said is flushed, and the interpreter is not taken down piece by piece.
+    """Run `main` as a process: flush the output, then exit without dismantling the interpreter.
 
-    That takes 8 ms, a sixth of a short command. Files are closed by the system, and threads that write are
-    joined where they are used.
+    That would take 8 ms, a sixth of a short command. The system closes files, and threads that write are
+    joined by their users.
     """
     try:
         main()
@@ -119,7 +121,7 @@ def run() -> NoReturn:
 
 
 def _run(argv: list[str]) -> int:
-    """As `command.main`, which would take a closed pipe for a failure."""
+    """Do what `command.main` does, which would treat a closed pipe as a failure."""
     if "_MAILTOOLS_COMPLETE" in os.environ:
         command.main(argv, prog_name="mailtools")
     try:
@@ -131,7 +133,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _closed_pipe() -> int:
-    """A reader that has seen enough, as `head`, is no failure; nothing more is written to it."""
+    """Exit quietly when the reader of our output has enough, as `head` does."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return exits.OK
 

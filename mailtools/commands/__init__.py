@@ -1,1 +1,1 @@
-"""The door: options to one service call to output; no logic here."""
+"""Commands read options, call one service and print its results. No decision is made here."""

@@ -1,4 +1,4 @@
-"""``mailtools fetch``: mail from a POP3 or IMAP server into an mbox."""
+"""``mailtools fetch``: makes a target for each account and runs services/fetch/run for it."""
 
 import os
 import re
@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Since(click.ParamType[float]):
-    """``2026-01-31``, or ``30d`` ago, to seconds since the epoch."""
+    """Converts ``2026-01-31``, or ``30d`` ago, to seconds since the epoch."""
 
     name = "date"
 
@@ -45,7 +45,7 @@ class Since(click.ParamType[float]):
 
 
 def destination_options(function: F) -> F:
-    """Where messages go."""
+    """Add the options that say where messages go."""
     options = [
         click.option(
             "--to",
@@ -53,9 +53,12 @@ def destination_options(function: F) -> F:
             default="",
             help="Append to this mbox; - writes an mbox to stdout.  [default: ROOT/USER/INBOX.mbox]",
         ),
-        click.option("--to-dir", metavar="DIR", default="", help="Append to DIR/MAILBOX.mbox each."),
+        click.option("--to-dir", metavar="DIR", default="", help="Append each mailbox to DIR/MAILBOX.mbox."),
         click.option(
-            "--pipe", metavar="CMD", default="", help="Each message to a program; exit code 0 takes it."
+            "--pipe",
+            metavar="CMD",
+            default="",
+            help="Run CMD with each message on stdin; exit code 0 accepts it.",
         ),
         root_option,
     ]
@@ -65,12 +68,15 @@ def destination_options(function: F) -> F:
 
 
 def wish_options(function: F) -> F:
-    """Which messages, and what becomes of them on the server."""
+    """Add the options that say which messages are fetched, and what happens to them on the server."""
     options = [
-        click.option("--keep", is_flag=True, help="Leave them on the server; fetch what is new.  [default]"),
-        click.option("--delete", is_flag=True, help="Delete on the server what was fetched and is on disk."),
+        click.option("--keep", is_flag=True, help="Leave messages on the server; fetch new ones.  [default]"),
+        click.option("--delete", is_flag=True, help="Delete messages on the server once they are on disk."),
         click.option(
-            "--delete-after", metavar="DUR", type=DURATION, help="Delete on the server DUR after the fetch."
+            "--delete-after",
+            metavar="DUR",
+            type=DURATION,
+            help="Delete messages on the server DUR after they were fetched.",
         ),
         click.option(
             "--mailbox",
@@ -83,12 +89,12 @@ def wish_options(function: F) -> F:
             "--since",
             metavar="DATE",
             type=Since(),
-            help="Only what was written since 2026-01-31, or 30d ago.",
+            help="Only messages since 2026-01-31, or since 30d ago.",
         ),
-        click.option("--max-size", metavar="SIZE", type=SIZE, help="Leave larger messages there."),
+        click.option("--max-size", metavar="SIZE", type=SIZE, help="Leave larger messages on the server."),
         click.option("--limit", metavar="N", type=click.IntRange(1), help="At most N messages."),
-        click.option("--mark-seen", is_flag=True, help="Mark what was fetched as read on the server (IMAP)."),
-        click.option("--idle", is_flag=True, help="Stay, and fetch as mail comes (IMAP)."),
+        click.option("--mark-seen", is_flag=True, help="Mark fetched messages as read on the server (IMAP)."),
+        click.option("--idle", is_flag=True, help="Stay connected, and fetch mail as it comes (IMAP)."),
         click.option("--dry-run", is_flag=True, help="Print what would be fetched, and fetch nothing."),
         json_option,
     ]
@@ -105,8 +111,8 @@ def wish_options(function: F) -> F:
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Fetch mail over POP3 or IMAP into an mbox.
 
-    What is new comes, and what was fetched stays on the server unless told otherwise: then it is deleted once
-    it is on the disk. Says nothing unless on a terminal. Ends with 1 where there is no new mail.
+    New messages are fetched. They stay on the server; with --delete they are deleted there once they are on
+    disk. Prints nothing except on a terminal. Exits 1 if there is no new mail.
 
     \b
     Examples:
@@ -170,7 +176,7 @@ def _wishes(options: dict[str, Any]) -> "FetchWishes":
 def _all_at_once(
     found: list[FetchSource], options: dict[str, Any], wishes: "FetchWishes", report: "FetchReport"
 ) -> list[int]:
-    """A thread for each; the exit codes of those that failed."""
+    """Fetch from all accounts at once, with a thread for each; return the exit codes of those that failed."""
     codes: list[int] = []
 
     def fetch(source: FetchSource) -> None:
@@ -194,7 +200,7 @@ def _all_at_once(
 def _fetch(
     source: FetchSource, options: dict[str, Any], wishes: "FetchWishes", report: "FetchReport"
 ) -> None:
-    """One server. Raises MailError, OSError."""
+    """Fetch from one server. Raises MailError, OSError."""
     from mailtools.services.fetch import run
 
     order = run.Order(
@@ -211,7 +217,7 @@ def _fetch(
 
 @cache
 def _until_stopped() -> Callable[[], bool]:
-    """What tells that a signal asked for the end. Signals are the main thread's: ask there first."""
+    """Return a function that is True after a signal. Only the main thread may install signal handlers."""
     from mailtools.system.process.signals import on_stop
 
     asked = threading.Event()
@@ -232,7 +238,7 @@ def _sink(source: FetchSource, options: dict[str, Any], mailbox: str) -> "Sink":
 
 
 def _mbox(source: FetchSource, options: dict[str, Any]) -> str:
-    """The one mbox of a source. Raises MailError."""
+    """Return the mbox for a source. Raises MailError."""
     path = options["to"] or source.to
     if path:
         return os.path.realpath(os.path.expanduser(path))
@@ -244,7 +250,7 @@ def _mbox(source: FetchSource, options: dict[str, Any]) -> str:
 
 
 def _mbox_in(folder: str, mailbox: str) -> str:
-    """DIR/NAME.mbox; below it, for names with a hierarchy. Raises ConfigurationError."""
+    """Return DIR/NAME.mbox; names with a hierarchy become folders. Raises ConfigurationError."""
     from mailtools.system.mbox.mailroot import file_name
 
     name = mailbox or "INBOX"
@@ -256,7 +262,7 @@ def _mbox_in(folder: str, mailbox: str) -> str:
 
 
 def _state_target(source: FetchSource, options: dict[str, Any]) -> str:
-    """What the state is beside. Raises MailError."""
+    """Return the path beside which the fetch state is kept. Raises MailError."""
     from mailtools.services.fetch.collect import beside
 
     if options["to_dir"]:

@@ -1,4 +1,6 @@
-"""Groups whose commands are imported when they run, never before: start-up is a part of the run time."""
+"""Command groups that import a command's module only when the command runs, because start-up is part of the
+run time.
+"""
 
 from typing import Any
 
@@ -6,7 +8,7 @@ import click
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are named in a table and imported when asked for."""
+    """A group whose table names the module of each command."""
 
     table: dict[str, tuple[str, str]]
 

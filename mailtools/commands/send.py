@@ -1,4 +1,4 @@
-"""``mailtools send``: a message as it is, or composed here, to its next hop."""
+"""``mailtools send``: composes a message if asked, and passes messages to services/submission/send."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +33,7 @@ _EVENTS = {"never": "NEVER", "success": "SUCCESS", "failure": "FAILURE", "delay"
 
 
 class Events(click.ParamType[str]):
-    """``never``, or ``success,failure,delay`` in any choice, to NOTIFY's words (RFC 3461 §4.1)."""
+    """Converts ``never``, or some of ``success,failure,delay``, to the words of NOTIFY (RFC 3461 §4.1)."""
 
     name = "events"
 
@@ -47,7 +47,7 @@ class Events(click.ParamType[str]):
 
 
 def envelope_options(function: F) -> F:
-    """To whom, from whom, and what the sender wants to hear."""
+    """Add the options of the envelope: recipients, sender, and the DSNs that the sender wants."""
     options = [
         click.option("--mbox", metavar="FILE", help="Send every message of an mbox; - is stdin."),
         click.option("-t", "from_header", is_flag=True, help="Send to To, Cc and Bcc as well as to ADDR."),
@@ -57,18 +57,22 @@ def envelope_options(function: F) -> F:
             metavar="EVENTS",
             type=Events(),
             default="",
-            help="Ask to be told: never, or some of success,failure,delay.",
+            help="Ask for reports: never, or some of success,failure,delay.",
         ),
-        click.option("--ret", type=click.Choice(["full", "hdrs"]), help="What a report of failure returns."),
-        click.option("--envid", metavar="ID", default="", help="What such reports call the message."),
+        click.option(
+            "--ret",
+            type=click.Choice(["full", "hdrs"]),
+            help="What a report of a failure returns: the whole message, or its header.",
+        ),
+        click.option("--envid", metavar="ID", default="", help="An id of the message for such reports."),
         click.option(
             "--body",
             type=click.Choice(["auto", "7bit", "8bit"]),
             default="auto",
             show_default=True,
-            help="auto: 8-bit parts are re-encoded where the server takes 7 bits only.",
+            help="auto: re-encode 8-bit parts if the server takes only 7 bits.",
         ),
-        click.option("--partial", is_flag=True, help="Send to the others where a recipient is refused."),
+        click.option("--partial", is_flag=True, help="Send to the other recipients if one is refused."),
     ]
     for option in reversed(options):
         function = option(function)
@@ -76,21 +80,21 @@ def envelope_options(function: F) -> F:
 
 
 def outcome_options(function: F) -> F:
-    """What becomes of the message."""
+    """Add the options that say what happens to the message."""
     options = [
         click.option(
             "--queue",
             type=click.Choice(["auto", "always", "never"]),
             default="auto",
             show_default=True,
-            help="auto: into the queue after a temporary failure.",
+            help="auto: queue the message after a temporary failure.",
         ),
         root_option,
         spool_option,
         click.option(
             "--fcc", metavar="MBOX", default="", help="Append a copy to this mbox once it is sent or queued."
         ),
-        click.option("--explain", is_flag=True, help="Say how it would go, and why; send nothing."),
+        click.option("--explain", is_flag=True, help="Explain how the message would be sent; send nothing."),
         click.option("--dry-run", is_flag=True, help="Print the exact octets instead of sending them."),
         click.option(
             "--transcript", metavar="FILE|-", default="", help="Write the session as S: and C: lines."
@@ -112,9 +116,10 @@ def outcome_options(function: F) -> F:
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Send a message, or every message of an mbox, over SMTP.
 
-    The message is read from stdin and sent as it is; only Bcc is removed, and Date and Message-ID are added
-    where they are missing. With -s, --to, -a and their like it is composed, and stdin is its text. Without
-    ADDR it goes to its To, Cc and Bcc. Prints a line a recipient: status, address, reply code, text.
+    Reads the message from stdin and sends it as it is, except that Bcc is removed, and Date and Message-ID
+    are added if they are missing. With -s, --to, -a and similar options it composes a message, and stdin is
+    the text. Without ADDR the recipients are those of To, Cc and Bcc. Prints a line for each recipient:
+    status, address, reply code, text.
 
     \b
     Examples:
@@ -149,7 +154,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
 
 def _address(options: dict[str, Any], accounts: "Mapping[str, Account]") -> str:
-    """The address that the account writes as, where it is known which one it is."""
+    """Return the address of the account that sends, if only one can."""
     name = options["account"] or (next(iter(accounts)) if len(accounts) == 1 else "")
     return accounts[name].address if name in accounts else ""
 
@@ -244,7 +249,7 @@ def _wishes(options: dict[str, Any], recipients: tuple[str, ...], writes_as: str
 
 
 def _xtext(text: str) -> str:
-    """RFC 3461 §4: what a parameter's value may not hold, in hexadecimal."""
+    """Encode *text* as xtext (RFC 3461 §4)."""
     return "".join(
         chr(octet) if 33 <= octet <= 126 and octet not in b"+=" else f"+{octet:02X}"
         for octet in os.fsencode(text)

@@ -1,4 +1,4 @@
-"""``mailtools serve-pop3``: let mail programs read mbox files over POP3."""
+"""``mailtools serve-pop3``: options of services/pop3_server/service."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ from mailtools.commands.options.server import (
 
 
 class Days(click.ParamType[str]):
-    """``never``, or a number of days, as CAPA says it (RFC 2449 §6.7)."""
+    """Converts ``never`` or a number of days to the argument of EXPIRE in CAPA (RFC 2449 §6.7)."""
 
     name = "days"
 
@@ -35,21 +35,21 @@ class Days(click.ParamType[str]):
     type=Days(),
     default="never",
     show_default=True,
-    help="Tell clients how long mail is kept here; whoever removes it is another.",
+    help="Tell clients how many days mail is kept; this server does not remove any.",
 )
 @click.option(
     "--login-delay",
     metavar="DUR",
     type=DURATION,
     default=None,
-    help="A user may log in once in DUR.  [default: as often as they like]",
+    help="Let each user log in at most once in DUR.  [default: no limit]",
 )
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Let mail programs read mbox files over POP3.
 
-    The maildrop of bob is DIR/bob/INBOX.mbox as it is at login. QUIT removes what was deleted, and nothing
-    else does. Who may log in stands in the users file: see mailtools user.
+    The maildrop of bob is DIR/bob/INBOX.mbox as it is at login. Only QUIT removes the messages that were
+    deleted. The users file names the users who may log in: see mailtools user.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""``mailtools serve-smtp``: receive mail over SMTP into mbox files."""
+"""``mailtools serve-smtp``: options of services/smtp_server/service."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class FaultRule(click.ParamType["Fault"]):
-    """One rule of ``--fault``."""
+    """Parses one rule of ``--fault``."""
 
     name = "fault"
 
@@ -39,17 +39,25 @@ class FaultRule(click.ParamType["Fault"]):
 
 
 def delivery_options(function: F) -> F:
-    """Whose mail it is, and where it goes."""
+    """Add the options that say whose mail is accepted, and where it goes."""
     options = [
         click.option(
-            "--domain", "domains", metavar="NAME", multiple=True, help="A domain of ours; repeatable."
+            "--domain",
+            "domains",
+            metavar="NAME",
+            multiple=True,
+            help="Accept mail for this domain; repeatable.",
         ),
-        click.option("--mbox", metavar="FILE", default="", help="All mail into this one mbox."),
+        click.option("--mbox", metavar="FILE", default="", help="Store all mail in this one mbox."),
         click.option("--aliases", metavar="FILE", default="", help="Aliases, in the form of /etc/aliases."),
         click.option("--alias-commands", is_flag=True, help="Aliases may pipe mail into programs."),
-        click.option("--catch-all", metavar="USER", default="", help="USER gets what is for nobody else."),
-        click.option("--plus-delimiter", metavar="CHARS", default="", help="With +, bob+tag@ goes to bob."),
-        click.option("--lmtp", is_flag=True, help="Speak LMTP: one reply a recipient."),
+        click.option(
+            "--catch-all", metavar="USER", default="", help="USER gets mail for names that do not exist."
+        ),
+        click.option(
+            "--plus-delimiter", metavar="CHARS", default="", help="With +, mail for bob+tag goes to bob."
+        ),
+        click.option("--lmtp", is_flag=True, help="Speak LMTP, which has a reply for each recipient."),
         click.option(
             "--max-size",
             metavar="SIZE",
@@ -64,14 +72,14 @@ def delivery_options(function: F) -> F:
             type=click.IntRange(1),
             default=1000,
             show_default=True,
-            help="Recipients of one message; RFC 5321 wants at least 100.",
+            help="At most N recipients of one message; RFC 5321 requires at least 100.",
         ),
         click.option(
             "--filter",
             "filter_command",
             metavar="CMD",
             default="",
-            help="CMD gets each message on stdin; what it prints is stored.",
+            help="Run CMD with each message on stdin; store what it prints.",
         ),
     ]
     for option in reversed(options):
@@ -80,13 +88,18 @@ def delivery_options(function: F) -> F:
 
 
 def relay_options(function: F) -> F:
-    """Mail for others: who may hand it in, and how it goes on."""
+    """Add the options for relaying: who may send mail to other servers, and how it leaves."""
     options = [
-        click.option("--relay", is_flag=True, help="Take mail for other servers from logged-in clients."),
+        click.option("--relay", is_flag=True, help="Accept mail for other servers from clients that log in."),
         click.option(
-            "--relay-from", metavar="NET", multiple=True, help="And from these networks; repeatable."
+            "--relay-from",
+            metavar="NET",
+            multiple=True,
+            help="With --relay: accept it also from this network, without login; repeatable.",
         ),
-        click.option("--no-deliver", is_flag=True, help="Only queue it: `queue run` delivers."),
+        click.option(
+            "--no-deliver", is_flag=True, help="With --relay: only queue such mail; `queue run` delivers it."
+        ),
         spool_option,
     ]
     for option in reversed(options):
@@ -95,7 +108,7 @@ def relay_options(function: F) -> F:
 
 
 def test_options(function: F) -> F:
-    """For tests of programs that send mail."""
+    """Add the options for tests of programs that send mail."""
     options = [
         click.option(
             "--fault",
@@ -103,9 +116,9 @@ def test_options(function: F) -> F:
             metavar="RULE",
             type=FaultRule(),
             multiple=True,
-            help="Misbehave: STAGE [to=GLOB from=GLOB] ACTION [times=N every=N p=0.1]; repeatable.",
+            help="Misbehave by a rule: STAGE [to=GLOB from=GLOB] ACTION [times=N every=N p=0.1]; repeatable.",
         ),
-        click.option("--seed", metavar="N", type=int, help="Make the chances of --fault the same each time."),
+        click.option("--seed", metavar="N", type=int, help="Make the random faults of --fault repeatable."),
         click.option(
             "--to-stdout",
             type=click.Choice(["raw", "mbox", "json"]),
@@ -156,7 +169,7 @@ def _relaying(ctx: click.Context, options: dict[str, Any]) -> "Relaying | None":
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Receive mail over SMTP into mbox files.
 
-    Mail for bob@anywhere goes to DIR/bob/INBOX.mbox, and 250 is said when it is on the disk.
+    Mail for bob@anywhere goes to DIR/bob/INBOX.mbox. The reply 250 comes when it is on the disk.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""``mailtools user``: who has mail here, and their passwords."""
+"""``mailtools user``: adds, changes, deletes, lists and checks users with services/users/edit."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def users_options(function: F) -> F:
-    """Where the users file is."""
+    """Add the options that name the users file."""
     users = click.option("--users", metavar="FILE", help="The users file.  [default: ROOT/users]")
     return root_option(users(function))
 
@@ -29,7 +29,7 @@ def _path(root: str, users: str | None) -> str:
 def command() -> None:
     """Add users, change their passwords, delete, list and check them.
 
-    They stand in ROOT/users, a Dovecot passwd-file; servers that run see the change at once.
+    Users are kept in ROOT/users, a passwd-file as Dovecot uses it. Running servers see changes at once.
     """
 
 
@@ -107,7 +107,7 @@ def list_users(ctx: click.Context, /, root: str, users: str | None, as_json: boo
 def check(ctx: click.Context, /, name: str, root: str, users: str | None, **source: Any) -> None:
     """Check a password of NAME: 0 or 77.
 
-    The exit code is 0 where it is right, and 77 where it is not.
+    The exit code is 0 if it is right, 77 if it is wrong.
     """
     from mailtools.services.users import edit
 

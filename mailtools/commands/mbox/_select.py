@@ -1,4 +1,4 @@
-"""SELECT options, sources, complaints and progress: what the mbox commands have in common."""
+"""What the mbox commands share: options that select messages, sources, errors of sources, progress."""
 
 import sys
 import time
@@ -31,7 +31,10 @@ _HELP = {
 
 
 def select_options(function: F) -> F:
-    """``-q EXPR``, ``--from X`` ...: all that are given must hold. Arrive as *terms*, in one dictionary."""
+    """Add ``-q EXPR``, ``--from X`` and the like; all that are given must match.
+
+    Their values arrive as *terms*.
+    """
     for name in reversed(_TERMS):
         metavar, text = _HELP[name]
         function = click.option(f"--{name}", f"select_{name}", metavar=metavar, multiple=True, help=text)(
@@ -42,12 +45,15 @@ def select_options(function: F) -> F:
         "expressions",
         metavar="EXPR",
         multiple=True,
-        help="Messages that EXPR selects, as 'from:alice and not subject:spam'.",
+        help="Select messages by EXPR, such as 'from:alice and not subject:spam'.",
     )(function)
 
 
 def predicate_of(options: dict[str, Any], extra: str = "") -> "Predicate | None":
-    """The predicate of the SELECT options in *options* (taken out) and *extra*; None if there are none."""
+    """Return the predicate of the SELECT options in *options* (which are removed) and *extra*;
+
+    None without any.
+    """
     terms = [(name, value) for name in _TERMS for value in options.pop(f"select_{name}")]
     expressions = [expression for expression in (*options.pop("expressions"), extra) if expression.strip()]
     if not terms and not expressions:
@@ -64,7 +70,7 @@ def predicate_of(options: dict[str, Any], extra: str = "") -> "Predicate | None"
 
 
 def source_names(given: tuple[str, ...]) -> list[str]:
-    """The sources *given*, else stdin; refuses to wait for a person to type an mbox."""
+    """Return the sources *given*, else stdin; refuse to wait for a person to type an mbox."""
     if given:
         return list(given)
     if sources_.stdin_is_terminal():
@@ -75,7 +81,7 @@ def source_names(given: tuple[str, ...]) -> list[str]:
 
 
 class Complaints:
-    """Tells of each source that cannot be read, as grep does, and keeps the exit code for the end."""
+    """Reports each source that cannot be read, as grep does, and keeps the exit code for the end."""
 
     def __init__(self) -> None:
         self.codes: list[int] = []
@@ -89,7 +95,7 @@ class Complaints:
         warn(f"{name}: {sentence}")
 
     def exit(self, matched: bool) -> None:
-        """Leave with the code that tells most: what went wrong, else whether anything was found."""
+        """Exit with the code of the worst error, else with whether anything was found."""
         code = exits.worst(self.codes) or (exits.OK if matched else exits.NOTHING)
         if code:
             sys.stdout.flush()
@@ -97,7 +103,10 @@ class Complaints:
 
 
 class Progress:
-    """A progress bar on stderr for work of more than a second, on a terminal only. Call with octets read."""
+    """A progress bar on stderr for work of more than a second, only on a terminal.
+
+    Call it with the octets read.
+    """
 
     def __init__(self, sources: list[str]) -> None:
         self.total = sources_.size_of(sources) if sys.stderr.isatty() else None
@@ -107,8 +116,8 @@ class Progress:
 
     @property
     def watch(self) -> Callable[[int], None] | None:
-        """What the sources shall call; None where nobody would see a bar."""
-        # Rows on the same terminal tell enough, and would be written over.
+        """Return what the sources call, or None if nobody would see a bar."""
+        # Rows on the same terminal show the progress, and would be overwritten.
         return self._note if self.total and not sys.stdout.isatty() else None
 
     def _note(self, octets: int) -> None:
@@ -121,7 +130,7 @@ class Progress:
             self.bar.update(self.done)
 
     def finish(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.bar is not None:
             self.bar.__exit__(None, None, None)
             self.bar = None

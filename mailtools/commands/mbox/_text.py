@@ -1,7 +1,7 @@
-"""Text on stdout: many short lines in few writes, controls visible, columns that fit a terminal.
+"""Writes text to stdout: many short lines with few writes, controls visible, columns that fit a terminal.
 
-`tabulate` is not used for `list`: it must hold every row, counts a Chinese letter as one cell, and takes 50
-ms to import; here rows are written as they come, cut and padded by the cells that a terminal gives them.
+`list` does not use `tabulate`, which needs all rows at once, counts a Chinese letter as one cell, and takes
+50 ms to import. Here rows are written as they come, cut and padded by the cells that a terminal uses.
 """
 
 import sys
@@ -11,13 +11,14 @@ from unicodedata import combining, east_asian_width
 
 from mailtools.commands.output.print import visible
 
-_BATCH = 256  # lines a write
+_BATCH = 256  # lines in one write
 
 
 def write_lines(lines: Iterable[str]) -> bool:
-    """Write *lines* (without line ends) as they come, many a write; tell whether there were any."""
+    """Write *lines* (without line ends) as they come, many at once; return True if there were any."""
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a letter that the locale lacks is no failure
+        # a letter that the locale's encoding lacks is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     write = sys.stdout.write
     lines = iter(lines)
     some = False
@@ -28,12 +29,14 @@ def write_lines(lines: Iterable[str]) -> bool:
 
 
 def clean(text: str) -> str:
-    """`visible`, fast for text that needs nothing: what is printable holds no control, no bidi character."""
+    """Return `visible`, fast for text that needs no change: what is printable has no control or bidi
+    character.
+    """
     return text if text.isprintable() else visible(text)
 
 
 def cells(text: str) -> int:
-    """How many cells of a terminal *text* takes."""
+    """Return the number of terminal cells of *text*."""
     if text.isascii():
         return len(text)
     return sum(_width(char) for char in text)
@@ -46,7 +49,7 @@ def _width(char: str) -> int:
 
 
 def fit(text: str, width: int, right: bool = False) -> str:
-    """*text* cut or padded to *width* cells."""
+    """Return *text* cut or padded to *width* cells."""
     taken = cells(text)
     if taken > width:
         text, taken = _cut(text, width)

@@ -1,4 +1,4 @@
-"""``mailtools mbox cat``."""
+"""``mailtools mbox cat``: copies the records that services/filters/entries reads and query selects."""
 
 import sys
 from typing import Any
@@ -8,7 +8,7 @@ import click
 from mailtools.commands.mbox import _select
 from mailtools.services.filters import listing
 
-_BLOCK = 1 << 18  # octets a write
+_BLOCK = 1 << 18  # octets in one write
 
 
 @click.command()

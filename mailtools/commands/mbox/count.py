@@ -1,4 +1,4 @@
-"""``mailtools mbox count``."""
+"""``mailtools mbox count``: counts what services/filters selects, in several processes for a large mbox."""
 
 import sys
 from typing import Any
@@ -12,7 +12,7 @@ from mailtools.services.filters import listing
 
 @click.command()
 @_select.select_options
-@click.option("-u", "unread", is_flag=True, help="Unread messages only.")
+@click.option("-u", "unread", is_flag=True, help="Count only unread messages.")
 @click.argument("source", nargs=-1)
 def command(unread: bool, source: tuple[str, ...], **options: Any) -> None:
     """Count messages.

@@ -1,4 +1,4 @@
-"""``mailtools mbox list``."""
+"""``mailtools mbox list``: prints services/filters/listing as a table, tab-separated lines or JSON."""
 
 import shutil
 import sys
@@ -28,11 +28,11 @@ _MAX_INDENT = 20  # levels of a thread
 @click.command()
 @_select.select_options
 @click.option(
-    "--sort", "sort", type=click.Choice(listing.SORTS), help="Order by this; default: as they stand."
+    "--sort", "sort", type=click.Choice(listing.SORTS), help="Sort by this.  [default: the order in the mbox]"
 )
-@click.option("--reverse", is_flag=True, help="The other way round.")
-@click.option("--threads", is_flag=True, help="Answers below what they answer.")
-@click.option("--limit", type=click.IntRange(0), metavar="N", help="No more than N messages.")
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
+@click.option("--threads", is_flag=True, help="Show replies below the messages they answer.")
+@click.option("--limit", type=click.IntRange(0), metavar="N", help="List at most N messages.")
 @json_option
 @click.argument("source", nargs=-1)
 def command(
@@ -83,7 +83,7 @@ def command(
 
 
 def _parallel(source: str, predicate: Any, as_json: bool, progress: listing.Progress) -> Iterator[str] | None:
-    """Lines of a large mbox; the number, which its processes do not know, is put before the rest here."""
+    """Yield the lines of a large mbox. Its processes do not know the numbers, so these are added here."""
     fields, make = (
         (listing.JSON_FIELDS, lambda entry: _json(listing.full_row(entry)))
         if as_json
@@ -92,7 +92,7 @@ def _parallel(source: str, predicate: Any, as_json: bool, progress: listing.Prog
     made = listing.parallel_lines(source, predicate, fields, make, progress)
     if made is None:
         return None
-    if as_json:  # {"number": 1, "date": ... : what stands behind the first comma
+    if as_json:  # {"number": 1, "date": ...: the text behind the first comma
         return (f'{{"number": {number}, {line.partition(", ")[2]}' for number, line in made)
     return (f"{number}\t{line.partition(TAB)[2]}" for number, line in made)
 
@@ -120,7 +120,7 @@ def _tabbed(row: ListRow) -> str:
 
 
 def _table(rows: Iterable[ListRow], width: int) -> Iterator[str]:
-    """Lines that fit a terminal of *width* cells, with a headline."""
+    """Yield lines that fit a terminal of *width* cells, with a headline."""
     room = max(width - sum(_FIXED) - 2 * 5, 16)
     senders = min(max(room // 3, 8), 24)
     widths = (*_FIXED[:3], senders, room - senders, _FIXED[3])
@@ -156,7 +156,7 @@ def _flags(flags: frozenset[str]) -> str:
 
 
 def _short(size: int) -> str:
-    """*size* for a person, in at most six cells."""
+    """Return *size* for people, in at most six cells."""
     if size < 10_000:
         return str(size)
     for unit in "KMGT":

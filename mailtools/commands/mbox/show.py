@@ -1,4 +1,4 @@
-"""``mailtools mbox show``."""
+"""``mailtools mbox show``: prints services/filters/render, or the octets of a message or part."""
 
 import os
 import re
@@ -21,11 +21,11 @@ _WHOLE = 1 << 62  # octets: no limit
 @click.command()
 @_select.select_options
 @click.option(
-    "--raw", is_flag=True, help="The message itself, octet for octet as it was before it was quoted."
+    "--raw", is_flag=True, help="Print the message octet for octet, as it was before it was quoted."
 )
-@click.option("--headers", is_flag=True, help="All header fields, decoded, and nothing else.")
-@click.option("--part", metavar="N.N", help="The content of this part, its transfer encoding undone.")
-@click.option("--html", is_flag=True, help="The HTML of the message, as UTF-8.")
+@click.option("--headers", is_flag=True, help="Print only the header fields, decoded.")
+@click.option("--part", metavar="N.N", help="Print the decoded content of this part.")
+@click.option("--html", is_flag=True, help="Print the HTML of the message as UTF-8.")
 @json_option
 @click.argument("arguments", metavar="[SOURCE]... [N]...", nargs=-1)
 def command(
@@ -84,7 +84,7 @@ class _Counter:
 
 
 def _numbered(found: Iterable[MboxEntry], numbers: list[str]) -> Iterator[MboxEntry]:
-    """Those of *found* whose number is in *numbers* ("3", "3-5"); all if none is given."""
+    """Yield the entries whose number is in *numbers* ("3", "3-5"); all if none is given."""
     if not numbers:
         yield from found
         return
@@ -109,7 +109,7 @@ def _octets_of(raw: bool, part: str | None) -> Callable[[MboxEntry], Iterable[by
 
 
 def _write_octets(found: Iterable[MboxEntry], octets_of: Callable[[MboxEntry], Iterable[bytes]]) -> None:
-    """To a pipe or a file the octets themselves; to a terminal nothing that could drive it."""
+    """Write octets: to a pipe or file unchanged, to a terminal with controls made visible."""
     if sys.stdout.isatty():
         from mailtools.core.message.words import decode_raw
 

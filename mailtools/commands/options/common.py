@@ -1,4 +1,4 @@
-"""Option types and decorators that commands share."""
+"""Option types and decorators that several commands share."""
 
 import os
 import re
@@ -14,7 +14,7 @@ _OCTETS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 class DurationType(click.ParamType[float]):
-    """``30s 5m 4h 5d`` to seconds, more than 0; a bare number is seconds."""
+    """Converts ``30s 5m 4h 5d`` to seconds, more than 0; a bare number is seconds."""
 
     name = "duration"
 
@@ -31,7 +31,7 @@ class DurationType(click.ParamType[float]):
 
 
 class SizeType(click.ParamType[int]):
-    """``10M`` to octets; a bare number is octets."""
+    """Converts ``10M`` to octets; a bare number is octets."""
 
     name = "size"
 
@@ -61,7 +61,7 @@ def root_option(function: F) -> F:
 
 
 def spool_option(function: F) -> F:
-    """``--spool DIR``: where queued mail lies."""
+    """``--spool DIR``: the folder of queued mail."""
     return click.option(
         "--spool",
         metavar="DIR",
@@ -71,21 +71,21 @@ def spool_option(function: F) -> F:
 
 
 def spool_path(options: Mapping[str, Any]) -> str:
-    """The spool's folder, as ``--spool`` and ``--root`` say it."""
+    """Return the spool's folder, from ``--spool`` and ``--root``."""
     return os.path.expanduser(options["spool"] or os.path.join(options["root"], ".spool"))
 
 
 def json_option(function: F) -> F:
-    """``--json``: one object a line."""
+    """``--json``: one object on each line."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")(function)
 
 
 def scheme_option(function: F) -> F:
-    """``--scheme``: how a new password is kept."""
+    """``--scheme``: the hash of a new password."""
     return click.option(
         "--scheme",
         type=click.Choice(["argon2id", "scram-sha-256"]),
         default="argon2id",
         show_default=True,
-        help="Keep it so; scram-sha-256 lets clients log in without sending it.",
+        help="Store the password so. With scram-sha-256 clients need not send it to log in.",
     )(function)

@@ -1,4 +1,4 @@
-"""The options that make a message, and the making: a draft of them, its text, perhaps an editor."""
+"""The options that compose a message: they make a draft, read its text, and perhaps start an editor."""
 
 import os
 import sys
@@ -20,54 +20,60 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
-# (names of the option, what Click is told of it)
+# the names of an option, and its settings for Click
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("-s", "--subject"), {"metavar": "TEXT", "help": "Compose a message with this subject."}),
-    (("--to",), {"metavar": "A", "multiple": True, "help": "To whom; ADDR are added to them."}),
-    (("--cc",), {"metavar": "A", "multiple": True, "help": "Who gets a copy."}),
-    (("--bcc",), {"metavar": "A", "multiple": True, "help": "Who gets one without the others' knowing."}),
+    (("--to",), {"metavar": "A", "multiple": True, "help": "A recipient; the arguments ADDR are added."}),
+    (("--cc",), {"metavar": "A", "multiple": True, "help": "A recipient of a copy."}),
+    (
+        ("--bcc",),
+        {"metavar": "A", "multiple": True, "help": "A recipient of a copy whom the others do not see."},
+    ),
     (
         ("--from", "from_"),
-        {"metavar": "A", "envvar": "MAILTOOLS_SEND_FROM", "help": "Who writes.  [default: $EMAIL]"},
+        {"metavar": "A", "envvar": "MAILTOOLS_SEND_FROM", "help": "The author.  [default: $EMAIL]"},
     ),
-    (("--reply-to",), {"metavar": "A", "help": "Where answers are to go."}),
+    (("--reply-to",), {"metavar": "A", "help": "The address for replies."}),
     (
         ("--header", "headers"),
         {"metavar": "'NAME: VALUE'", "multiple": True, "help": "Another header field."},
     ),
     (
         ("-b", "text"),
-        {"metavar": "TEXT|@FILE", "help": "The text, or the file that holds it.  [default: stdin]"},
+        {"metavar": "TEXT|@FILE", "help": "The text, or a file with the text.  [default: stdin]"},
     ),
     (("-a", "--attach"), {"metavar": "FILE", "multiple": True, "help": "Attach a file."}),
-    (("--html",), {"metavar": "FILE", "help": "The text as HTML, in addition to the plain one."}),
+    (("--html",), {"metavar": "FILE", "help": "The text as HTML, in addition to the plain text."}),
     (
         ("--edit",),
-        {"is_flag": True, "help": "Write it in $VISUAL or $EDITOR; its 'Attach: FILE' lines attach."},
+        {
+            "is_flag": True,
+            "help": "Write the message in $VISUAL or $EDITOR; its lines 'Attach: FILE' attach files.",
+        },
     ),
-    (("--draft",), {"metavar": "FILE", "help": "Send a draft that was kept; with --edit, go on with it."}),
+    (("--draft",), {"metavar": "FILE", "help": "Send a kept draft; with --edit, edit it first."}),
     (("--reply-to-message",), {"metavar": "MBOX:N", "help": "Reply to message N of an mbox, quoting it."}),
-    (("--reply-all",), {"is_flag": True, "help": "With --reply-to-message: to all whom it went to."}),
+    (("--reply-all",), {"is_flag": True, "help": "With --reply-to-message: reply to all recipients."}),
     (("--forward",), {"metavar": "MBOX:N", "help": "Forward message N of an mbox, attached as it is."}),
 )
 _MAKING = (
     "subject", "to", "cc", "bcc", "headers", "text", "attach", "html", "edit", "draft", "reply_to_message",
     "forward",
 )  # fmt: skip
-_ABSENT = (None, (), False)  # the value of an option that was not given
+_ABSENT = (None, (), False)  # stands for an option that was not given
 
 
 def compose_options(function: F) -> F:
-    """The options that compose a message; they arrive under the names that `composed` reads."""
+    """Add the options that compose a message, under the names that `composed` reads."""
     for names, settings in reversed(_OPTIONS):
         function = click.option(*names, **settings)(function)
     return function
 
 
 class Composed:
-    """A message that was composed, and the draft it was made of, where one lies on disk.
+    """A composed message, and its draft if there is one on disk.
 
-    A context manager: left before `sent` was called, it tells where the draft is.
+    A context manager: if the block ends before `sent` was called, the user is told where the draft is.
     """
 
     def __init__(self, octets: bytes, kept: "KeptDraft | None" = None) -> None:
@@ -75,7 +81,7 @@ class Composed:
         self._kept = kept
 
     def sent(self) -> None:
-        """All recipients have it, or the spool has: the draft may go."""
+        """Note that the message is sent or queued to all recipients: remove the draft."""
         if self._kept is not None:
             self._kept.remove()
             self._kept = None
@@ -93,10 +99,10 @@ class Composed:
 
 
 def composed(options: dict[str, Any], ctx: click.Context) -> Composed | None:
-    """The message that the options describe; None where they ask for none, and stdin is the message.
+    """Return the message that the options describe; None if stdin is the message.
 
-    *options*: those of `compose_options`, and ``recipients``, the arguments ADDR. With ``--edit`` the whole
-    dialogue happens here. Raises click's UsageError and Exit, MailError, OSError.
+    *options*: those of `compose_options`, and ``recipients``, the arguments ADDR. With ``--edit`` the
+    editor runs here. Raises click's UsageError and Exit, MailError, OSError.
     """
     if all(options[name] in _ABSENT for name in _MAKING):
         _refuse_alone(options, ctx)
@@ -118,7 +124,9 @@ def composed(options: dict[str, Any], ctx: click.Context) -> Composed | None:
 
 
 def _refuse_alone(options: dict[str, Any], ctx: click.Context) -> None:
-    """Options that say nothing of a message that is sent as it is; in a configuration file they may stand."""
+    """Refuse options that have no effect on a message that is sent as it is, unless the configuration file
+    gives them.
+    """
     for name, flag in (("from_", "--from"), ("reply_to", "--reply-to"), ("reply_all", "--reply-all")):
         if options[name] and ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
             with_ = "--reply-to-message MBOX:N" if name == "reply_all" else "-s SUBJECT or --edit"
@@ -143,7 +151,7 @@ def _check(options: dict[str, Any]) -> None:
 
 
 def _usage(make: Callable[..., T], *arguments: Any) -> T:
-    """What an option says wrongly is a wrong use."""
+    """Turn errors of option values into usage errors."""
     try:
         return make(*arguments)
     except BadDataError as error:
@@ -151,7 +159,7 @@ def _usage(make: Callable[..., T], *arguments: Any) -> T:
 
 
 def _draft(options: dict[str, Any]) -> "Draft":
-    """All but the text that is still to be read."""
+    """Return the draft without the text that is still to be read."""
     from mailtools.core.message import compose, encode
     from mailtools.services.submission import drafts
 
@@ -209,7 +217,7 @@ def _writer(options: dict[str, Any]) -> "Address":
 
 
 def _with_text(draft: "Draft", text: str) -> "Draft":
-    """*draft* with *text* below what it quotes; of HTML alone, the text that stands for it."""
+    """Return *draft* with *text* below its quote; if it has only HTML, with the text of the HTML."""
     from mailtools.services.submission import drafts
 
     if draft.html and not text.strip():
@@ -222,7 +230,7 @@ def _is_to_be_typed(options: dict[str, Any]) -> bool:
 
 
 def _read_body(options: dict[str, Any]) -> str:
-    """The text of -b, else of stdin."""
+    """Return the text of -b, else of stdin."""
     from mailtools.services.submission import drafts
 
     given: str | None = options["text"]
@@ -247,12 +255,12 @@ def _stdin() -> str:
 
 
 def _retold(draft: "Draft", options: dict[str, Any]) -> "Draft":
-    """A draft that has its text already, or the text that -b gives it now."""
+    """Return a draft that has its text, or gets it from -b."""
     return draft if options["text"] is None else draft._replace(text=_read_body(options))
 
 
 def _typed(draft: "Draft") -> Composed:
-    """The text as a person types it; it is kept until it was sent."""
+    """Read the text that a person types. It is kept until the message is sent."""
     from mailtools.commands.output import editor
     from mailtools.services.submission import drafts
 
@@ -278,7 +286,7 @@ def _in_the_editor(options: dict[str, Any]) -> Composed:
         kept = drafts.keep(_with_text(_draft(options), _read_body(options)))
     else:
         kept = drafts.kept_at(options["draft"]) or drafts.copied(options["draft"])
-        # What stands in it may be wrong: it is read only where an option changes it.
+        # The draft's header may be broken: it is parsed only if an option changes it.
         others = {*_MAKING, "recipients", "from_", "reply_to"} - {"draft", "edit"}
         if any(options[name] not in _ABSENT for name in others):
             kept.write(_retold(_draft(options), options))

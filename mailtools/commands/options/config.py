@@ -1,8 +1,8 @@
-"""The configuration file: TOML, one table for each command, one key for each option.
+"""The configuration file: TOML, a table for each command, a key for each option.
 
-``root = "/srv/mail"`` at the top serves every command that has the option; ``[send] host = "..."`` one
-command; ``[mbox.list] sort = "date"`` a command in a group; ``[account.NAME]`` is an account to send by. A
-key that no command knows is an error with its line and the nearest name.
+``root = "/srv/mail"`` at the top applies to every command that has the option; ``[send] host = "..."`` to
+one command; ``[mbox.list] sort = "date"`` to a command in a group; ``[account.NAME]`` is an account to send
+by. An unknown key is an error that names its line and the nearest known name.
 """
 
 import os
@@ -20,9 +20,9 @@ ACCOUNTS = "mailtools.accounts"  # in the context's meta
 
 
 def load(ctx: click.Context, path: str | None) -> dict[str, Any]:
-    """Read the first configuration file there is; return Click's default_map.
+    """Read the first configuration file that exists; return Click's default_map.
 
-    Raises ConfigurationError where it cannot be read, is not TOML, or holds an unknown key.
+    Raises ConfigurationError if it cannot be read, is no TOML, or has an unknown key.
     """
     found = path or next((p for p in _places() if os.path.exists(p)), None)
     if found is None:
@@ -43,7 +43,7 @@ def load(ctx: click.Context, path: str | None) -> dict[str, Any]:
 
 
 def accounts(ctx: click.Context) -> dict[str, "Account"]:
-    """The accounts of the configuration, by name."""
+    """Return the accounts of the configuration, by name."""
     found: dict[str, Account] = ctx.meta.get(ACCOUNTS, {})
     return found
 
@@ -54,7 +54,7 @@ def _places() -> list[str]:
 
 
 class _Reader:
-    """One file: checks names against the commands and spreads the common keys over them."""
+    """Reads one file: checks its names against the commands and applies the common keys to them."""
 
     def __init__(self, path: str, text: str) -> None:
         self.path = path
@@ -79,7 +79,7 @@ class _Reader:
             if command is None:
                 continue
             own = values.get(name)
-            own = own if isinstance(own, dict) else {}  # `mbox` is a table of commands and an option too
+            own = own if isinstance(own, dict) else {}  # `mbox` is both a table of commands and an option
             usable = {key: common[key] for key in common if key in _all_keys(command, ctx)} | own
             if isinstance(command, click.Group):
                 result[name] = self.group(command, ctx, usable, (*where, name))
@@ -90,7 +90,7 @@ class _Reader:
         return result
 
     def accounts(self, tables: Any) -> dict[str, "Account"]:
-        """``[account.NAME]``, checked."""
+        """Return the accounts of ``[account.NAME]``, checked. Raises ConfigurationError."""
         if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
             raise ConfigurationError(f"{self.path}: an account is a table: [account.NAME]")
         return {name: self._account(name, table) for name, table in tables.items()}
@@ -135,7 +135,7 @@ class _Reader:
         )
 
     def _line(self, key: str, where: tuple[str, ...], table: bool) -> int:
-        """The line where *key* stands; tomllib does not tell, so look in the right table first."""
+        """Return the line of *key*. tomllib does not tell, so search the right table first."""
         header = re.compile(r"\s*\[\s*" + r"\s*\.\s*".join(re.escape(w) for w in (*where, key)))
         plain = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[=.]")
         start = 0
@@ -149,7 +149,7 @@ class _Reader:
 
 
 def _converted(kind: click.ParamType[Any], value: Any) -> Any:
-    """As the option of the same name takes it; but TOML's words, numbers and truths are not each other."""
+    """Convert a value as the option of the same name does, but only from the TOML type that fits."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise click.BadParameter(f"{value!r} is neither a text nor a number")
     if isinstance(value, str) is isinstance(kind, click.IntRange):
@@ -158,7 +158,7 @@ def _converted(kind: click.ParamType[Any], value: Any) -> Any:
 
 
 def _keys(command: click.Command) -> set[str]:
-    """The long names of the options of *command*, without their dashes."""
+    """Return the long names of the options of *command*, without dashes."""
     return {
         name.lstrip("-")
         for param in command.params
@@ -175,5 +175,7 @@ def _all_keys(command: click.Command, ctx: click.Context) -> set[str]:
 
 
 def _param(command: click.Command, key: str) -> str:
-    """Click keeps defaults by parameter name: ``max-size`` -> ``max_size``, ``json`` -> ``as_json``."""
+    """Return the name under which Click keeps a default: ``max-size`` -> ``max_size``, ``json`` ->
+    ``as_json``.
+    """
     return next(p.name or key for p in command.params if f"--{key}" in (*p.opts, *p.secondary_opts))

@@ -1,4 +1,4 @@
-"""How `send` connects: the options, the accounts, the secrets; out of them a next hop and how to dial it."""
+"""How `send` connects: makes a next hop and its target of options, accounts and secrets."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,46 +17,52 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 MECHANISMS = ("plain", "login", "scram-sha-256", "xoauth2", "oauthbearer")
-WAYS = ("off", "opportunistic", "starttls", "implicit")  # to use TLS
+WAYS = ("off", "opportunistic", "starttls", "implicit")  # TLS modes
 _ASKED = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
 def dial_options(function: F) -> F:
-    """The server, TLS, who logs in."""
+    """Add the options of the server, TLS and login."""
     options = [
         click.option("--host", metavar="HOST", default="", help="The server."),
         click.option(
             "--port",
             metavar="N",
             type=click.IntRange(1, 65535),
-            help="Its port.  [default: 25; 587 with --user; 465 with --tls implicit]",
+            help="The server's port.  [default: 25; 587 with --user; 465 with --tls implicit]",
         ),
         click.option(
             "--route",
             metavar="URL",
             default="",
-            help="Instead of both: smtp://HOST:PORT, smtps:, lmtp:, unix:PATH, mx: or mbox:PATH.",
+            help="In place of host and port: smtp://HOST:PORT, smtps:, lmtp:, unix:PATH, mx: or mbox:PATH.",
         ),
-        click.option("-A", "--account", metavar="NAME", default="", help="By this account."),
+        click.option(
+            "-A", "--account", metavar="NAME", default="", help="Send with the settings of this account."
+        ),
         click.option(
             "--tls",
             type=click.Choice(WAYS),
-            help="TLS.  [default: opportunistic; starttls with --user, but on loopback]",
+            help="TLS.  [default: opportunistic; starttls with --user, except on loopback]",
         ),
         click.option(
-            "--cafile", metavar="FILE", default="", help="Trust these authorities, not the system's."
+            "--cafile", metavar="FILE", default="", help="Trust these authorities instead of the system's."
         ),
         click.option(
             "--fingerprint",
             metavar="SHA256:HEX",
             default="",
-            help="Trust the server with this certificate, and no other.",
+            help="Trust only the server with this certificate.",
         ),
-        click.option("--user", metavar="NAME", default="", help="Log in."),
-        click.option("--auth", type=click.Choice(MECHANISMS), help="By this mechanism and no other."),
-        click.option("--password-command", metavar="CMD", help="The password is what CMD prints first."),
-        click.option("--password-file", metavar="FILE", help="The password is the first line of FILE."),
-        click.option("--token-command", metavar="CMD", help="CMD prints an OAuth token."),
+        click.option("--user", metavar="NAME", default="", help="Log in with this name."),
+        click.option(
+            "--auth", type=click.Choice(MECHANISMS), help="Log in with this mechanism and no other."
+        ),
+        click.option(
+            "--password-command", metavar="CMD", help="The first line that CMD prints is the password."
+        ),
+        click.option("--password-file", metavar="FILE", help="The first line of FILE is the password."),
+        click.option("--token-command", metavar="CMD", help="CMD prints an OAuth token to log in with."),
         click.option(
             "--resolver",
             metavar="ADDR[:PORT]",
@@ -67,7 +73,7 @@ def dial_options(function: F) -> F:
             "--timeout",
             metavar="DUR",
             type=DURATION,
-            help="Give up after DUR without an answer.  [default: 5m]",
+            help="Give up a server that is silent for DUR.  [default: 5m]",
         ),
     ]
     for option in reversed(options):
@@ -76,7 +82,7 @@ def dial_options(function: F) -> F:
 
 
 class RouteText(click.ParamType[str]):
-    """A route, checked and left as it is written."""
+    """Checks a route and leaves it as written."""
 
     name = "route"
 
@@ -86,7 +92,7 @@ class RouteText(click.ParamType[str]):
 
 
 def account_keys() -> dict[str, click.ParamType[Any]]:
-    """The keys of ``[account.NAME]`` beside ``from``, and what each holds."""
+    """Return the keys of ``[account.NAME]`` other than ``from``, with their types."""
     text = click.STRING
     return {
         "host": text, "port": click.IntRange(1, 65535), "route": RouteText(), "tls": click.Choice(WAYS),
@@ -97,7 +103,7 @@ def account_keys() -> dict[str, click.ParamType[Any]]:
 
 
 def connection(options: Mapping[str, Any]) -> "HopSettings":
-    """What *options* say, of which any may be missing."""
+    """Return the settings in *options*, some of which may be missing."""
     from mailtools.services.submission.next_hop import HopSettings
 
     values = {key: options[key] for key in HopSettings._fields if options.get(key)}
@@ -105,7 +111,7 @@ def connection(options: Mapping[str, Any]) -> "HopSettings":
 
 
 def chooser(ctx: click.Context, accounts: "Mapping[str, Account]") -> "Callable[[str], Hop]":
-    """What chooses the next hop of a message by its sender. Raises UsageError, ConfigurationError."""
+    """Return a function that chooses the next hop for a sender. Raises UsageError, ConfigurationError."""
     from mailtools.services.submission import next_hop
 
     options = ctx.params
@@ -118,7 +124,7 @@ def chooser(ctx: click.Context, accounts: "Mapping[str, Account]") -> "Callable[
 
 
 def why_not_queued(hop: "Hop") -> str:
-    """Why the queue could not send on what was meant for *hop*; "" where it can."""
+    """Return why the queue could not send to *hop*, or ""."""
     if hop.route.scheme == "mbox":
         return "an mbox is no server"
     its = hop.beside
@@ -152,7 +158,7 @@ def target_of(hop: "Hop", transcript: str) -> "SmtpTarget":
 
 
 def by_account(accounts: "Mapping[str, Account]") -> "dict[str, Callable[[], SmtpTarget]]":
-    """How each account is dialled, found out when it is needed."""
+    """Return for each account a function that returns its target, made when it is called."""
     from mailtools.commands.options.secrets import once
     from mailtools.services.submission import next_hop
 
@@ -196,7 +202,7 @@ def carrier(hop: "Hop", options: Mapping[str, Any]) -> "Carrier":
 
 
 def explanation(hop: "Hop", recipients: list[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What would be done, and why."""
+    """Return what `--explain` shows: how the message would be sent, and why."""
     its = hop.connection
     found: dict[str, Any] = {
         "route": str(hop.route),
@@ -243,5 +249,5 @@ def _hosts(recipients: list[str], options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shown_route(route: Route) -> str:
-    """As the queue keeps it: "" where it goes by MX records on the usual port."""
+    """Return the route as the queue keeps it: "" for MX records on the usual port."""
     return "" if str(route) == "mx:" else str(route)

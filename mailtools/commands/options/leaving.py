@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Durations(click.ParamType[tuple[float, ...]]):
-    """``1m,5m,1h`` to seconds."""
+    """Converts ``1m,5m,1h`` to seconds."""
 
     name = "durations"
 
@@ -27,7 +27,7 @@ class Durations(click.ParamType[tuple[float, ...]]):
 
 
 def leaving_options(function: F) -> F:
-    """How mail leaves: what `queue run` and `serve-smtp --relay` share."""
+    """Add the options that say how mail leaves."""
     options = [
         click.option(
             "--route",
@@ -40,7 +40,7 @@ def leaving_options(function: F) -> F:
             "--retry",
             metavar="LIST",
             type=Durations(),
-            help="Try again after these times, the last one over and over.  [default: 1m, doubled up to 4h]",
+            help="Wait so long between attempts; the last time repeats.  [default: 1m, doubled up to 4h]",
         ),
         click.option(
             "--expire",
@@ -48,7 +48,7 @@ def leaving_options(function: F) -> F:
             type=DURATION,
             default="5d",
             show_default=True,
-            help="Give up after DUR.",
+            help="Return mail to its sender after DUR without success.",
         ),
         click.option(
             "--warn-after",
@@ -64,7 +64,7 @@ def leaving_options(function: F) -> F:
             type=click.IntRange(1, 200),
             default=20,
             show_default=True,
-            help="Deliver over N connections at a time.",
+            help="Deliver over at most N connections at a time.",
         ),
         click.option(
             "--per-site",
@@ -72,7 +72,7 @@ def leaving_options(function: F) -> F:
             type=click.IntRange(1, 100),
             default=5,
             show_default=True,
-            help="N of them to one site.",
+            help="At most N of these connections go to one site (a domain or next hop).",
         ),
         click.option(
             "--resolver",
@@ -87,7 +87,7 @@ def leaving_options(function: F) -> F:
 
 
 def leaving(ctx: click.Context, options: Mapping[str, Any], timeout: float = 300.0) -> "Leaving":
-    """What the options, and the accounts of the configuration, say of how mail leaves."""
+    """Return what the options and the accounts of the configuration say."""
     from mailtools.commands.options import config
     from mailtools.commands.options.dial import by_account
     from mailtools.core.queue.schedule import Schedule

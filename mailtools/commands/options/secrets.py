@@ -1,4 +1,4 @@
-"""Where passwords come from: a command, a file, ~/.netrc, the terminal, stdin; never the command line."""
+"""Reads passwords from a command, a file, ~/.netrc, the terminal or stdin; never from the command line."""
 
 import os
 import subprocess
@@ -20,13 +20,15 @@ _MOST = 4096  # octets
 
 def password_options(function: F) -> F:
     """``--password-command`` and ``--password-file``."""
-    command = click.option("--password-command", metavar="CMD", help="The password is what CMD prints first.")
-    file = click.option("--password-file", metavar="FILE", help="The password is the first line of FILE.")
+    command = click.option(
+        "--password-command", metavar="CMD", help="The first line that CMD prints is the password."
+    )
+    file = click.option("--password-file", metavar="FILE", help="The first line of FILE is the password.")
     return command(file(function))
 
 
 def read_password(*, twice: bool, password_command: str | None, password_file: str | None) -> str:
-    """The password, from where the options say; *twice*: a new one, asked for again.
+    """Return the password, from where the options say. *twice*: it is new, so ask for it twice.
 
     Raises MissingInputError, BadDataError, PolicyError.
     """
@@ -46,7 +48,7 @@ def read_password(*, twice: bool, password_command: str | None, password_file: s
 
 
 def secret(host: str, connection: "HopSettings", variable: str = "MAILTOOLS_SEND_PASSWORD") -> str:
-    """The password or token for a login at *host*. Raises PolicyError, BadDataError, OSError."""
+    """Return the password or token for a login at *host*. Raises PolicyError, BadDataError, OSError."""
     if connection.token_command:
         return _printed(connection.token_command, "token")
     if connection.password_command:
@@ -63,7 +65,7 @@ def secret(host: str, connection: "HopSettings", variable: str = "MAILTOOLS_SEND
 
 
 def _asked_for(host: str, user: str, variable: str) -> str:
-    """Asked for on the terminal itself: stdin is the message. getpass would ask stdin where there is none."""
+    """Ask on the terminal itself: stdin is the message. Without a terminal getpass would read stdin."""
     import getpass
 
     try:
@@ -77,7 +79,7 @@ def _asked_for(host: str, user: str, variable: str) -> str:
 
 
 def once(ask: Callable[[], T]) -> Callable[[], T]:
-    """*ask*, asked at most once."""
+    """Return a function that calls *ask* at its first call, and always returns that result."""
     found: list[T] = []
 
     def answer() -> T:
@@ -101,7 +103,9 @@ def _printed(command: str, what: str) -> str:
 
 
 def _program(command: str) -> str:
-    """What *command* runs, without its arguments: they may be secrets, and errors go into the queue."""
+    """Return the program of *command* without arguments: these may be secrets, and errors are kept in the
+    queue.
+    """
     return next((word for word in command.split() if "=" not in word), "")[:100]
 
 

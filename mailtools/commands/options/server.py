@@ -1,4 +1,4 @@
-"""Options and start of every server."""
+"""Options of all servers, and how their sockets and certificates are opened."""
 
 import os
 import socket
@@ -18,16 +18,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def server_options(port: int, timeout: str = "5m") -> Callable[[F], F]:
-    """The options that all servers share; *port* and *timeout* are the default ones."""
+    """Add the options that all servers share. *port* and *timeout*: their defaults."""
     options = [
-        click.option("--host", metavar="ADDR", default="127.0.0.1", show_default=True, help="Listen here."),
+        click.option(
+            "--host", metavar="ADDR", default="127.0.0.1", show_default=True, help="Listen on this address."
+        ),
         click.option(
             "--port",
             metavar="N",
             type=click.IntRange(0, 65535),
             default=port,
             show_default=True,
-            help="On this port; 0 chooses a free one.",
+            help="Listen on this port; 0 chooses a free one.",
         ),
         click.option(
             "--listen",
@@ -38,7 +40,7 @@ def server_options(port: int, timeout: str = "5m") -> Callable[[F], F]:
         click.option("--port-file", metavar="FILE", help="Write the port to FILE once listening."),
         root_option,
         click.option(
-            "--users", metavar="FILE", help="Who has mail here.  [default: ROOT/users if it exists]"
+            "--users", metavar="FILE", help="The users who get mail here.  [default: ROOT/users if it exists]"
         ),
         click.option("--dev", is_flag=True, help="Accept any recipient and any login; loopback only."),
         click.option(
@@ -56,7 +58,7 @@ def server_options(port: int, timeout: str = "5m") -> Callable[[F], F]:
 
 
 def limit_options(function: F, timeout: str) -> F:
-    """How much of a client a server bears."""
+    """Add the options that limit clients."""
     options = [
         click.option(
             "--max-connections",
@@ -70,7 +72,7 @@ def limit_options(function: F, timeout: str) -> F:
             "--max-connections-per-ip",
             metavar="N",
             type=click.IntRange(0),
-            help="At most N from one address.  [default: 50; loopback: any number]",
+            help="At most N connections from one address.  [default: 50; loopback: any number]",
         ),
         click.option(
             "--timeout",
@@ -78,21 +80,25 @@ def limit_options(function: F, timeout: str) -> F:
             type=DURATION,
             default=timeout,
             show_default=True,
-            help="Cut a client that makes no progress for DUR.",
+            help="Disconnect a client that makes no progress for DUR.",
         ),
     ]
     return _all(options, function)
 
 
 def tls_options(function: F) -> F:
-    """TLS, and logging in without it."""
+    """Add the options of TLS and of logins without TLS."""
     options = [
         click.option("--tls-cert", metavar="FILE", help="Offer TLS with this certificate, in PEM."),
-        click.option("--tls-key", metavar="FILE", help="Its key.  [default: in the certificate's file]"),
+        click.option(
+            "--tls-key",
+            metavar="FILE",
+            help="The key of the certificate.  [default: in the certificate's file]",
+        ),
         click.option(
             "--tls-self-signed",
             is_flag=True,
-            help="Offer TLS with a certificate of our own, kept in DIR/.tls.",
+            help="Offer TLS with a self-signed certificate, kept in DIR/.tls.",
         ),
         click.option("--implicit-tls", is_flag=True, help="Speak TLS from the first octet."),
         click.option(
@@ -103,14 +109,14 @@ def tls_options(function: F) -> F:
 
 
 def _all(options: Sequence[Callable[[F], F]], function: F) -> F:
-    """*function* with *options*, which the help shows in this order."""
+    """Add *options* to *function*; the help shows them in this order."""
     for option in reversed(options):
         function = option(function)
     return function
 
 
 def open_sockets(host: str, port: int, listen: Sequence[str]) -> list[socket.socket]:
-    """Listening sockets for the options. Raises ConfigurationError."""
+    """Return the listening sockets. Raises ConfigurationError."""
     from mailtools.system.net.listeners import open_listener
 
     shown = f"[{host}]" if ":" in host else host
@@ -120,7 +126,7 @@ def open_sockets(host: str, port: int, listen: Sequence[str]) -> list[socket.soc
 def open_certificates(
     options: Mapping[str, Any], protocols: tuple[str, ...], host: str
 ) -> "Certificates | None":
-    """What TLS is offered with, None where it is not. *protocols*: ALPN names. Raises ConfigurationError."""
+    """Return the certificates, None without TLS. *protocols*: ALPN names. Raises ConfigurationError."""
     certificate, key = options["tls_cert"], options["tls_key"]
     if not (certificate or options["tls_self_signed"]):
         if options["implicit_tls"] or key:
@@ -142,7 +148,7 @@ def open_certificates(
 
 
 def settings_of(options: Mapping[str, Any], certificates: "Certificates | None") -> "ServerSettings":
-    """What the options say to every server. Raises CannotWriteError."""
+    """Return the settings that all servers have. Raises CannotWriteError."""
     from mailtools.system.net.server import Limits, ServerSettings
 
     per_address = options["max_connections_per_ip"]
@@ -162,7 +168,7 @@ def settings_of(options: Mapping[str, Any], certificates: "Certificates | None")
 
 
 def announce(name: str, sockets: Sequence[socket.socket], port_file: str | None) -> None:
-    """One line a listener on stderr, and the port file, whole or not at all."""
+    """Print a line for each listener on stderr, and write the port file whole or not at all."""
     from mailtools.system.files import atomic
     from mailtools.system.net.listeners import shown_address
 

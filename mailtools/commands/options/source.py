@@ -1,4 +1,4 @@
-"""Where `fetch` fetches from: the options, the accounts and the secrets, made into targets."""
+"""Where `fetch` fetches from: makes targets of options, accounts and secrets."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ _ASKING = threading.Lock()
 
 
 class FetchSource(NamedTuple):
-    """A target, and the name and the mbox of its account ("" where there is none)."""
+    """A target, with the name and the mbox of its account ("" without one)."""
 
     target: "FetchTarget"
     account: str = ""
@@ -28,23 +28,30 @@ class FetchSource(NamedTuple):
 
 
 def source_options(function: F) -> F:
-    """The server, TLS, who logs in."""
+    """Add the options of the server, TLS and login."""
     options = [
         click.option("--pop3", "protocol", flag_value="pop3", help="The server speaks POP3."),
-        click.option("--imap", "protocol", flag_value="imap", help="It speaks IMAP."),
-        click.option("-A", "--account", metavar="NAME", default="", help="Fetch by this account."),
+        click.option("--imap", "protocol", flag_value="imap", help="The server speaks IMAP."),
         click.option(
-            "--all-accounts", is_flag=True, help="By all that say where to fetch, at the same time."
+            "-A", "--account", metavar="NAME", default="", help="Fetch with the settings of this account."
+        ),
+        click.option(
+            "--all-accounts",
+            is_flag=True,
+            help="Fetch by all accounts that have a key fetch, at the same time.",
         ),
         click.option("--host", metavar="HOST", default="", help="The server."),
         click.option(
             "--port",
             metavar="N",
             type=click.IntRange(1, 65535),
-            help="Its port.  [default: 110 or 143; 995 or 993 with --tls implicit]",
+            help="The server's port.  [default: 110 or 143; 995 or 993 with --tls implicit]",
         ),
         click.option(
-            "--user", metavar="NAME", default="", help="Log in with this name.  [default: who you are here]"
+            "--user",
+            metavar="NAME",
+            default="",
+            help="Log in with this name.  [default: your name on this machine]",
         ),
         click.option(
             "--tls",
@@ -52,25 +59,29 @@ def source_options(function: F) -> F:
             help="TLS.  [default: implicit; off on loopback]",
         ),
         click.option(
-            "--cafile", metavar="FILE", default="", help="Trust these authorities, not the system's."
+            "--cafile", metavar="FILE", default="", help="Trust these authorities instead of the system's."
         ),
         click.option(
             "--fingerprint",
             metavar="SHA256:HEX",
             default="",
-            help="Trust the server with this certificate, and no other.",
+            help="Trust only the server with this certificate.",
         ),
-        click.option("--auth", type=click.Choice(MECHANISMS), help="By this mechanism and no other."),
-        click.option("--password-command", metavar="CMD", help="The password is what CMD prints first."),
-        click.option("--password-file", metavar="FILE", help="The password is the first line of FILE."),
-        click.option("--token-command", metavar="CMD", help="CMD prints an OAuth token."),
+        click.option(
+            "--auth", type=click.Choice(MECHANISMS), help="Log in with this mechanism and no other."
+        ),
+        click.option(
+            "--password-command", metavar="CMD", help="The first line that CMD prints is the password."
+        ),
+        click.option("--password-file", metavar="FILE", help="The first line of FILE is the password."),
+        click.option("--token-command", metavar="CMD", help="CMD prints an OAuth token to log in with."),
         click.option(
             "--timeout",
             metavar="DUR",
             type=DURATION,
             default="1m",
             show_default=True,
-            help="Give up after DUR without an answer.",
+            help="Give up a server that is silent for DUR.",
         ),
     ]
     for option in reversed(options):
@@ -79,7 +90,7 @@ def source_options(function: F) -> F:
 
 
 def sources(ctx: click.Context) -> list[FetchSource]:
-    """What is to be fetched from. Raises ConfigurationError, UsageError."""
+    """Return the sources to fetch from. Raises ConfigurationError, UsageError."""
     options = ctx.params
     accounts = {name: account for name, account in config.accounts(ctx).items() if account.fetch}
     if options["all_accounts"]:
@@ -174,7 +185,7 @@ def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, acc
 
 
 def _ask(host: str, its: "HopSettings") -> str:
-    """One account's secret after the other: two questions on one terminal could not be told apart."""
+    """Return a secret. One account asks at a time: two questions on one terminal could not be told apart."""
     from mailtools.commands.options.secrets import secret
 
     with _ASKING:

@@ -1,8 +1,8 @@
-"""A draft in the writer's editor: edit, look, then send, edit again, keep or drop.
+"""A draft in the user's editor: edit, check, then send, edit again, keep or drop.
 
-The draft is on disk before the editor begins, and stays there until it was sent or dropped: whatever ends
-this program, a signal, the terminal's end or a kill, the text is where it was, and its path is told if there
-is anybody to tell.
+The draft is on disk before the editor starts, and stays there until it is sent or dropped. Whatever ends
+this program (a signal, the end of the terminal, a kill), the text is still there; if possible, the user is
+told where.
 """
 
 import os
@@ -26,15 +26,15 @@ from mailtools.services.submission.drafts import KeptDraft
 
 _PLAIN = re.compile(
     r"[\w./ +@%,:-]+"
-)  # words of a command: no quotes, no assignments, nothing of the shell's
+)  # words of a plain command: no quotes, no assignments, nothing special to the shell
 _FALLBACKS = ("vi", "nano")
-_PATIENCE = 2.0  # seconds that an editor has to end when we are told to
+_PATIENCE = 2.0  # seconds that an editor has to end when we are told to end
 
 
 def edited(kept: KeptDraft) -> bytes:
-    """Let the writer edit *kept* until it is to be sent; the message.
+    """Let the user edit *kept* until it is to be sent; return the message.
 
-    Raises click's Exit where it is not: 1, nothing was sent.
+    Raises click's Exit with 1 if nothing is sent.
     """
     _edit(kept.path)
     while True:
@@ -54,7 +54,7 @@ def edited(kept: KeptDraft) -> bytes:
 
 
 def _looked_at(kept: KeptDraft) -> tuple[Draft | None, bytes | None]:
-    """What *kept* says, told in short, and the message; None for what it does not yield, told why."""
+    """Show what *kept* says in short; return the message, None if it is none yet, with the reason."""
     draft = None
     try:
         draft = kept.read()
@@ -67,7 +67,7 @@ def _looked_at(kept: KeptDraft) -> tuple[Draft | None, bytes | None]:
 
 
 def _is_still(kept: KeptDraft, draft: Draft | None) -> bool:
-    """Tell whether *kept* says what was looked at: some editors return at once and write later."""
+    """Return True if *kept* is what was shown: some editors return at once and write later."""
     try:
         return kept.read() == draft
     except (BadDataError, MissingInputError):
@@ -75,7 +75,7 @@ def _is_still(kept: KeptDraft, draft: Draft | None) -> bool:
 
 
 def tell(kept: KeptDraft) -> None:
-    """Say where the draft is, if it still is anywhere and there is anybody to hear it."""
+    """Tell the user where the draft is, if it still exists."""
     if os.path.exists(kept.path):
         path = kept.path if kept.path.isprintable() and " " not in kept.path else repr(kept.path)
         with suppress(OSError):
@@ -84,9 +84,9 @@ def tell(kept: KeptDraft) -> None:
 
 @contextmanager
 def told(kept: KeptDraft) -> Iterator[None]:
-    """Whatever ends the block before its end, the draft's path is told. SIGTERM and SIGHUP end it, too."""
+    """Tell where the draft is if the block ends early, whatever ends it: SIGTERM and SIGHUP do so, too."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:  # nohup's wish stands
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup asked to ignore SIGHUP
             signal.signal(number, _leave)
     try:
         yield
@@ -120,7 +120,7 @@ _CHOICES = {"s": "[s]end", "e": "[e]dit again", "k": "[k]eep", "d": "[d]rop"}
 
 
 def _choice(letters: str) -> str:
-    """One of *letters*; the end of input keeps the draft."""
+    """Ask for one of *letters*; the end of input keeps the draft."""
     question = ", ".join(_CHOICES[letter] for letter in letters) + "? "
     while True:
         click.echo(question, nl=False, err=True)
@@ -145,10 +145,10 @@ def _editor() -> str:
 
 
 def _edit(path: str) -> None:
-    """Run the editor on *path*, as the shell reads its name: it may have options. ConfigurationError."""
+    """Run the editor, whose name is a shell command, on *path*. Raises ConfigurationError."""
     editor = _editor()
-    # Ctrl-C and Ctrl-\ at the terminal are the editor's: we hear them and go on. They are not
-    # ignored, for the editor would inherit that.
+    # Ctrl-C and Ctrl-\ at the terminal are for the editor: we catch them and continue. Ignoring them would
+    # be inherited by the editor.
     before: list[tuple[signal.Signals, Any]] = [
         (number, signal.signal(number, _pass)) for number in (signal.SIGINT, signal.SIGQUIT)
     ]
@@ -173,9 +173,12 @@ def _edit(path: str) -> None:
 
 
 def _line(editor: str) -> str:
-    """What the shell runs: where it can, the shell gives way, for our signals to reach the editor itself."""
+    """Return the shell's command line;
+
+    Where possible the shell execs the editor, so that our signals reach it.
+    """
     return f'exec {editor} "$@"' if _PLAIN.fullmatch(editor) else f'trap : INT QUIT; {editor} "$@"'
 
 
 def _pass(number: int, frame: FrameType | None) -> None:
-    """Hear a signal and go on."""
+    """Catch a signal and continue."""

@@ -1,4 +1,4 @@
-"""Exceptions to exit codes (sysexits.h)."""
+"""Maps exceptions to the exit codes of sysexits.h."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ NO_PERMISSION = 77
 CONFIG = 78
 INTERRUPTED = 130
 
-# The first class that fits decides: subclasses stand before their bases.
+# The first class that matches decides, so subclasses come before their bases.
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.BadDataError, DATA),
     (errors.MissingInputError, NO_INPUT),
@@ -43,7 +43,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
 
 
 def code_for(error: BaseException) -> int | None:
-    """The exit code of *error*; None where it is a bug."""
+    """Return the exit code of *error*; None if it is a bug."""
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code
@@ -53,7 +53,7 @@ def code_for(error: BaseException) -> int | None:
 
 
 def sentence_for(error: BaseException) -> str:
-    """What to tell a person about *error*, in one line."""
+    """Return a line for people about *error*."""
     if isinstance(error, OSError) and error.strerror:
         subject = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         return f"{subject}{error.strerror}"
@@ -61,5 +61,8 @@ def sentence_for(error: BaseException) -> str:
 
 
 def worst(codes: list[int]) -> int:
-    """The exit code where several apply: 75 wins, for trying again may help; else the first that is not 0."""
+    """Return the exit code for several: 75 if one is 75, because another attempt may help;
+
+    Else the first that is not 0.
+    """
     return TEMP_FAIL if TEMP_FAIL in codes else next((code for code in codes if code), OK)

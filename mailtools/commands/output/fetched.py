@@ -1,4 +1,4 @@
-"""What `fetch` tells: JSON lines where asked, a bar and a summary on a terminal, else nothing."""
+"""What `fetch` prints: JSON lines if asked for, a progress bar and a summary on a terminal, else nothing."""
 
 import sys
 import threading
@@ -14,7 +14,7 @@ from mailtools.services.transit import mbox_form
 
 
 class FetchReport:
-    """Of one run, over all of its accounts; they may tell from several threads."""
+    """The report of one run over all its accounts. Several threads may call it."""
 
     def __init__(self, options: Mapping[str, Any], verbosity: int, several: bool) -> None:
         self._as_json = options["as_json"]
@@ -27,11 +27,11 @@ class FetchReport:
         self.fetched = self.deleted = self.octets = self.failed = 0
 
     def watch(self, account: str) -> "Watcher":
-        """What one account's run tells."""
+        """Return the watcher of one account."""
         return Watcher(self, account)
 
     def begin(self, messages: int) -> None:
-        """So many are to come: from now on a bar shows how it goes."""
+        """Show a progress bar for so many messages."""
         with self._lock:
             if not messages or not self._is_person or (self._as_json and sys.stdout.isatty()):
                 return
@@ -41,7 +41,7 @@ class FetchReport:
             self._bar.length += messages
 
     def came(self, account: str, mailbox: str, message: Fetched, problem: str) -> None:
-        """One message."""
+        """Report one message."""
         with self._lock:
             if self._bar is not None:
                 self._bar.update(1)
@@ -56,7 +56,7 @@ class FetchReport:
                 self._line(account, mailbox, message.item, "failed" if problem else "fetched", message)
 
     def deleted_some(self, account: str, mailbox: str, items: Sequence[Item]) -> None:
-        """These are gone from the server."""
+        """Report messages that were deleted on the server."""
         with self._lock:
             self.deleted += len(items)
             if self._as_json:
@@ -64,7 +64,7 @@ class FetchReport:
                     self._line(account, mailbox, item, "deleted", None)
 
     def would(self, account: str, mailbox: str, items: Sequence[Item]) -> None:
-        """These would be fetched."""
+        """Report messages that would be fetched."""
         with self._lock:
             self.fetched += len(items)
             for item in items:
@@ -88,7 +88,7 @@ class FetchReport:
         click.echo(json_line(found))
 
     def end(self, codes: list[int]) -> int:
-        """Take the bar away, sum up for a person; the exit code."""
+        """Remove the bar, print a summary for people; return the exit code."""
         if self._bar is not None:
             self._bar.update(max(0, self._bar.length - self._bar.pos))
             self._bar.__exit__(None, None, None)
@@ -106,30 +106,30 @@ class FetchReport:
 
 
 class Watcher:
-    """The same for one account: what services/fetch/collect tells."""
+    """The report of one account, as services/fetch/collect calls it."""
 
     def __init__(self, report: FetchReport, account: str) -> None:
         self._report = report
         self._account = account
 
     def begin(self, messages: int) -> None:
-        """So many are to come."""
+        """Report how many messages will come."""
         self._report.begin(messages)
 
     def came(self, mailbox: str, message: Fetched, problem: str) -> None:
-        """One was stored, or not."""
+        """Report that a message was stored, or was not."""
         self._report.came(self._account, mailbox, message, problem)
 
     def deleted(self, mailbox: str, items: Sequence[Item]) -> None:
-        """These are removed on the server."""
+        """Report messages that were deleted on the server."""
         self._report.deleted_some(self._account, mailbox, items)
 
     def would(self, mailbox: str, items: Sequence[Item]) -> None:
-        """These would be fetched."""
+        """Report messages that would be fetched."""
         self._report.would(self._account, mailbox, items)
 
     def warn(self, text: str) -> None:
-        """Something that a person should know."""
+        """Print a warning."""
         warn(f"{self._account}: {text}" if self._account else text)
 
 

@@ -1,4 +1,4 @@
-"""A server's log lines on stderr: text for people, JSON for programs."""
+"""The log lines of a server on stderr: text for people, JSON for programs."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ def _verbose() -> bool:
 
 
 def set_up(verbosity: int, log_format: str) -> logging.Logger:
-    """The logger, told how much to say (-1 errors, 0 warnings, 1 each message, 2 with tracebacks)."""
+    """Set up the logger: -1 errors, 0 warnings, 1 each message, 2 with tracebacks."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if log_format == "json" else _Text())
     logger = logging.getLogger("mailtools")

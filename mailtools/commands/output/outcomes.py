@@ -1,4 +1,4 @@
-"""What became of messages, told to a person or a program; and the exit code of it all."""
+"""Prints the outcomes of messages for people or programs, and finds the exit code."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ _LONG_LINE = "a line of more than 998 octets goes out as it is; a server may ref
 
 
 class SendReport:
-    """Prints results, a line a recipient, and gathers exit codes."""
+    """Prints results, a line for each recipient, and collects exit codes."""
 
     def __init__(self, as_json: bool, quiet: bool) -> None:
         self.codes: list[int] = []
@@ -25,14 +25,14 @@ class SendReport:
         self._rows: list[tuple[object, ...]] = []
 
     def warned(self, messages: Iterable[Outgoing | Unsendable]) -> Iterator[Outgoing | Unsendable]:
-        """The same messages; a long line is told."""
+        """Pass on *messages*; warn of long lines."""
         for message in messages:
             if isinstance(message, Outgoing) and message.has_long_line and not self._quiet:
                 warn(f"{message.name}: {_LONG_LINE}")
             yield message
 
     def dry(self, message: Outgoing | Unsendable) -> None:
-        """What would be sent: the envelope on stderr, the octets on stdout."""
+        """Print what would be sent: the envelope on stderr, the octets on stdout."""
         if isinstance(message, Unsendable):
             self._unsendable(message)
             return
@@ -45,7 +45,7 @@ class SendReport:
         message.body.close()
 
     def result(self, result: list[Outcome] | Unsendable | Uncopied) -> None:
-        """A line a recipient."""
+        """Print a line for each recipient."""
         if isinstance(result, Uncopied):
             self.codes.append(exits.code_for(result.error) or exits.CANNOT_CREATE)
             warn(str(result.error))
@@ -90,7 +90,7 @@ class SendReport:
         click.echo(json_line(row))
 
     def end(self) -> None:
-        """Print what waits: a table on a terminal needs all rows."""
+        """Print the rows that wait: a table on a terminal needs all of them."""
         print_rows(("status", "recipient", "code", "text"), self._rows)
         self._rows = []
 
@@ -105,5 +105,5 @@ def _note(outcome: Outcome) -> str:
     if outcome.reply is None or outcome.error is None:
         return ""
     error = str(outcome.error)
-    said = (str(outcome.reply), outcome.reply.text)  # the error of our own mailboxes has no reply code
+    said = (str(outcome.reply), outcome.reply.text)  # errors of our own mailboxes have no reply code
     return next((error.removeprefix(text) for text in said if error.startswith(f"{text}; ")), "")

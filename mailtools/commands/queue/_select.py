@@ -1,4 +1,4 @@
-"""What the verbs of ``mailtools queue`` share: which messages are meant, and the exit code."""
+"""What the commands of ``mailtools queue`` share: which messages are meant, and the exit code."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,18 +19,34 @@ _LONGEST = 1000  # octets of a line of ids
 
 
 def select_options(function: F) -> F:
-    """ID... and the options that select."""
+    """Add the argument ID... and the options that select."""
     for option in reversed(
         (
             click.argument("ids", metavar="[ID]...", nargs=-1),
             click.option("--all", "everything", is_flag=True, help="All messages."),
-            click.option("--from", "sender", metavar="GLOB", help="Sent from GLOB; <> is the null sender."),
-            click.option("--to", "recipient", metavar="GLOB", help="A recipient who still waits is GLOB."),
-            click.option("--site", metavar="DOMAIN", default="", help="A recipient waits at DOMAIN."),
             click.option(
-                "--state", type=click.Choice([INCOMING, ACTIVE, DEFERRED, HOLD]), help="In this state."
+                "--from",
+                "sender",
+                metavar="GLOB",
+                help="Messages whose sender matches GLOB; <> is the null sender.",
             ),
-            click.option("--older", metavar="DUR", type=DURATION, help="Arrived longer ago than DUR."),
+            click.option(
+                "--to",
+                "recipient",
+                metavar="GLOB",
+                help="Messages with a waiting recipient that matches GLOB.",
+            ),
+            click.option(
+                "--site", metavar="DOMAIN", default="", help="Messages with a waiting recipient at DOMAIN."
+            ),
+            click.option(
+                "--state",
+                type=click.Choice([INCOMING, ACTIVE, DEFERRED, HOLD]),
+                help="Messages in this state.",
+            ),
+            click.option(
+                "--older", metavar="DUR", type=DURATION, help="Messages that arrived longer ago than DUR."
+            ),
             root_option,
             spool_option,
         )
@@ -40,7 +56,7 @@ def select_options(function: F) -> F:
 
 
 class Selection(NamedTuple):
-    """What was asked for."""
+    """The selection that the options ask for."""
 
     spool: Spool
     ids: tuple[str, ...] | None  # None: no ID was given
@@ -49,11 +65,11 @@ class Selection(NamedTuple):
 
     @property
     def is_narrowed(self) -> bool:
-        """An option selects."""
+        """True if an option selects."""
         return self.filter != Filter()
 
     def listed(self, unknown: Callable[[str], None]) -> Iterator[Listed]:
-        """The messages. *unknown* is told of ids that are none here."""
+        """Yield the selected messages. *unknown* is called with ids that are not in the queue."""
         wanted = self.filter.predicate()
         if self.ids is None:
             yield from filter(wanted, self.spool.query())
@@ -69,7 +85,7 @@ class Selection(NamedTuple):
 
 
 def selection(options: Mapping[str, Any], needed: bool = False) -> Selection:
-    """What the options say. *needed*: saying nothing is not enough. Raises UsageError."""
+    """Return the selection. *needed*: it may not be empty. Raises UsageError."""
     given = Filter(
         options["sender"],
         options["recipient"],
@@ -87,12 +103,12 @@ def selection(options: Mapping[str, Any], needed: bool = False) -> Selection:
 
 
 def spool_of(options: Mapping[str, Any]) -> Spool:
-    """The spool that the options name."""
+    """Return the spool that the options name."""
     return Spool(spool_path(options), warn)
 
 
 def ids_of(given: Iterable[str]) -> Iterator[str]:
-    """The ids; - stands for those on standard input, one a line."""
+    """Return the ids; - stands for those on standard input, one on each line."""
     for one in given:
         if one != "-":
             yield one
@@ -103,7 +119,7 @@ def ids_of(given: Iterable[str]) -> Iterator[str]:
 
 
 class Unknown:
-    """Tells of ids that are none, and remembers it."""
+    """Reports ids that are not in the queue, and remembers that there were some."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -113,7 +129,7 @@ class Unknown:
         warn(f"{identity}: not in the queue; mailtools queue list shows what is")
 
     def exit(self, some: bool, *codes: int) -> None:
-        """End the command. *some*: messages were found."""
+        """Exit. *some*: messages were found."""
         unknown = exits.NO_INPUT if self.count else exits.OK
         nothing = exits.OK if some or self.count or any(codes) else exits.NOTHING
         click.get_current_context().exit(exits.worst([*codes, unknown, nothing]))

@@ -1,4 +1,4 @@
-"""``mailtools queue add``: a message into the queue."""
+"""``mailtools queue add``: puts a message into the spool with services/queue/spooled."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""``mailtools queue hold``, ``release``, ``retry``, ``bounce``, ``delete``."""
+"""``mailtools queue hold``, ``release``, ``retry``, ``bounce``, ``delete``: run services/queue/actions."""
 
 import sys
 from typing import Any
@@ -91,7 +91,7 @@ def delete(yes: bool, **options: Any) -> None:
 
 
 def _who() -> str:
-    """Who did it, for the journal."""
+    """Return the name of the operator, for the journal."""
     import getpass
 
     try:
@@ -101,7 +101,7 @@ def _who() -> str:
 
 
 def _change(selection: _select.Selection, action: Action, unfit: str) -> None:
-    """Do it, and end the command. *unfit*: why a message that an ID named was left as it is."""
+    """Apply the action and exit. *unfit*: why a message that an ID named is not changed."""
     unknown = _select.Unknown()
     outcomes: dict[str, int] = {}
 
@@ -120,7 +120,7 @@ def _change(selection: _select.Selection, action: Action, unfit: str) -> None:
             warn(f"{identity}: {unfit}")
 
     wanted = selection.filter.predicate()
-    # All are found before one is changed: a message that was moved must not be found again.
+    # All are found before one is changed: a message that was moved must not be found twice.
     chosen = [(listed.entry.envelope.identity, listed.state) for listed in selection.listed(unknown)]
     actions.apply(selection.spool, chosen, action, wanted, tell)
     late = outcomes.get(actions.BUSY, 0) + outcomes.get(actions.LATER, 0)

@@ -1,4 +1,4 @@
-"""``mailtools queue``: mail on its way."""
+"""``mailtools queue``: the group of commands for mail that is on its way."""
 
 import click
 
@@ -20,7 +20,7 @@ COMMANDS = {
 
 
 class _Verbs(LazyGroup):
-    """Several verbs live in one module, as ``module:name``."""
+    """Several commands share one module: the table names them as ``module:name``."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.table:

@@ -1,4 +1,4 @@
-"""``mailtools queue list``."""
+"""``mailtools queue list``: prints services/queue/listing as a table, tab-separated lines, JSON or mailq."""
 
 import shutil
 import sys
@@ -20,7 +20,7 @@ _RIGHT = (3, 6)  # columns of numbers
 
 @click.command("list")
 @_select.select_options
-@click.option("--mailq", is_flag=True, help="In the form of Postfix's mailq; exits 0.")
+@click.option("--mailq", is_flag=True, help="Print in the form of Postfix's mailq; exits 0.")
 @json_option
 def command(mailq: bool, as_json: bool, **options: Any) -> None:
     """List messages, a line each, all without an ID or an option that selects.
@@ -37,7 +37,8 @@ def command(mailq: bool, as_json: bool, **options: Any) -> None:
     selection = _select.selection(options)
     unknown = _select.Unknown()
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a letter that the locale lacks is no failure
+        # a letter that the locale's encoding lacks is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     if mailq:
         _print_mailq(selection, unknown)
         unknown.exit(True)
@@ -52,7 +53,7 @@ def command(mailq: bool, as_json: bool, **options: Any) -> None:
 
 @cache
 def _encoder() -> Callable[[object], str]:
-    """Made once: making it takes longer than what it does for a line."""
+    """Return the JSON encoder, made once: making it takes longer than encoding a line."""
     import json
 
     return json.JSONEncoder(ensure_ascii=False).encode
@@ -94,7 +95,7 @@ def _print_table(found: Iterable[Listed]) -> bool:
         [visible(cell) for cell in listing.row(listed)]
         for listed in sorted(found, key=lambda listed: listed.entry.envelope.arrived)
     ]
-    heads = [f"{name}  " for name in listing.COLUMNS]  # tabulate gives a headline two cells more
+    heads = [f"{name}  " for name in listing.COLUMNS]  # tabulate makes a headline two cells wider
     taken = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     room = max(20, shutil.get_terminal_size().columns - sum(taken[:_REASON]) - 2 * _REASON)
     for row in rows:
@@ -105,7 +106,7 @@ def _print_table(found: Iterable[Listed]) -> bool:
 
 
 def _print_mailq(selection: _select.Selection, unknown: _select.Unknown) -> None:
-    """Each text begins with the number of its octets, for the sum."""
+    """Print texts in mailq's form. Each text begins with its number of octets, for the sum."""
 
     def render(listed: Listed) -> str:
         return f"{listed.entry.envelope.size}\n{listing.mailq(listed, visible)}\n"

@@ -1,4 +1,4 @@
-"""``mailtools queue run``: deliver what is due."""
+"""``mailtools queue run``: delivers what is due with services/queue/runner."""
 
 from typing import Any
 
@@ -12,29 +12,33 @@ from mailtools.commands.output import exits
 @click.command("run")
 @root_option
 @spool_option
-@click.option("--once", is_flag=True, help="Deliver what is due now, and end.")
-@click.option("--site", metavar="DOMAIN", help="Only mail for this domain.")
+@click.option("--once", is_flag=True, help="Deliver what is due now, then exit.")
+@click.option("--site", metavar="DOMAIN", help="Deliver only mail for this domain.")
 @leaving_options
-@click.option("--domain", "domains", metavar="NAME", multiple=True, help="A domain of ours; repeatable.")
-@click.option("--users", metavar="FILE", help="Who has mail here.  [default: ROOT/users if it exists]")
+@click.option(
+    "--domain", "domains", metavar="NAME", multiple=True, help="Accept mail for this domain; repeatable."
+)
+@click.option(
+    "--users", metavar="FILE", help="The users who get mail here.  [default: ROOT/users if it exists]"
+)
 @click.option("--aliases", metavar="FILE", default="", help="Aliases, in the form of /etc/aliases.")
 @click.option("--alias-commands", is_flag=True, help="Aliases may pipe mail into programs.")
-@click.option("--catch-all", metavar="USER", default="", help="USER gets what is for nobody else.")
-@click.option("--plus-delimiter", metavar="CHARS", default="", help="With +, bob+tag@ goes to bob.")
+@click.option("--catch-all", metavar="USER", default="", help="USER gets mail for names that do not exist.")
+@click.option("--plus-delimiter", metavar="CHARS", default="", help="With +, mail for bob+tag goes to bob.")
 @click.option(
     "--timeout",
     metavar="DUR",
     type=DURATION,
     default="5m",
     show_default=True,
-    help="Give a server up that says nothing for DUR.",
+    help="Give up a server that is silent for DUR.",
 )
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Deliver queued mail: what is due now, and what becomes due.
 
-    Goes on until it is stopped; with --once it ends when everything that was due had its turn, with 75 where
-    mail stays in the queue. Any number of runs may work on one queue.
+    Runs until it is stopped. With --once it exits after one attempt at everything that is due, with 75 if mail
+    stays in the queue. Any number of runs may work on one queue.
 
     \b
     Examples:

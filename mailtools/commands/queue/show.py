@@ -1,4 +1,4 @@
-"""``mailtools queue show`` and ``mailtools queue log``."""
+"""``mailtools queue show`` and ``mailtools queue log``: print a message, its envelope and its journal."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -87,7 +87,7 @@ def _named(spool: Spool, options: dict[str, Any], unknown: _select.Unknown) -> I
 
 
 def _write(blocks: Iterable[bytes]) -> None:
-    """The octets; on a terminal text, in which no control is left."""
+    """Write octets; on a terminal as text with controls made visible."""
     sys.stdout.flush()
     if not sys.stdout.isatty():
         for block in blocks:

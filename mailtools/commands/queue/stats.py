@@ -1,4 +1,4 @@
-"""``mailtools queue stats``."""
+"""``mailtools queue stats``: prints services/queue/statistics."""
 
 import sys
 from typing import Any

@@ -21,17 +21,21 @@ class _AsSendmail(click.Command):
 @click.argument("arguments", metavar="[ADDR]...", nargs=-1)
 @root_option
 @spool_option
-@click.option("--domain", "domain", metavar="NAME", multiple=True, help="A domain of ours; repeatable.")
-@click.option("--users", metavar="FILE", help="Who has mail here.  [default: ROOT/users if it exists]")
+@click.option(
+    "--domain", "domain", metavar="NAME", multiple=True, help="Accept mail for this domain; repeatable."
+)
+@click.option(
+    "--users", metavar="FILE", help="The users who get mail here.  [default: ROOT/users if it exists]"
+)
 @click.option("--aliases", metavar="FILE", default="", help="Aliases, in the form of /etc/aliases.")
 @click.option("--alias-commands", is_flag=True, help="Aliases may pipe mail into programs.")
-@click.option("--catch-all", metavar="USER", default="", help="USER gets what is for nobody else.")
-@click.option("--plus-delimiter", metavar="CHARS", default="", help="With +, bob+tag@ goes to bob.")
+@click.option("--catch-all", metavar="USER", default="", help="USER gets mail for names that do not exist.")
+@click.option("--plus-delimiter", metavar="CHARS", default="", help="With +, mail for bob+tag goes to bob.")
 @click.option(
     "--origin",
     metavar="NAME",
     default="",
-    help="The domain of names without one.  [default: the host's name]",
+    help="The domain of names without a domain.  [default: the host's name]",
 )
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:

@@ -167,7 +167,7 @@ def sends_secret(mechanism: str) -> bool:
 
 
 def token_note(challenge: bytes) -> str:
-    """Return what a server says about a token: ``status`` and the explanations in its JSON (RFC 7628 §3.2.2)."""
+    """Return what a server says about a token: ``status`` and explanations in JSON (RFC 7628 §3.2.2)."""
     import json  # json is seldom needed
 
     found: object = None

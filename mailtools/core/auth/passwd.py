@@ -62,7 +62,7 @@ def parse(text: str) -> tuple[dict[str, UserEntry], list[str]]:
         if problem := problem_with_name(entry.name):
             problems.append(f"line {number}: {problem}")
         elif entry.name in users:
-            problems.append(f"line {number}: {entry.name} stands there twice; the first counts")
+            problems.append(f"line {number}: {entry.name} is defined twice; the first definition counts")
         else:
             users[entry.name] = entry
     return users, problems

@@ -54,7 +54,7 @@ def parse(text: str) -> tuple[Aliases, list[str]]:
         name = _unquoted(match[1]).lower()
         targets = parse_targets(match[2])
         if name in found:
-            problems.append(f"line {number}: {name} stands there twice; the first counts")
+            problems.append(f"line {number}: {name} is defined twice; the first definition counts")
         elif not targets:
             problems.append(f"line {number}: {name} has no target")
         else:

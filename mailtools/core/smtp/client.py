@@ -77,7 +77,10 @@ class SmtpClient:
         self._out.append(self._stuff(octets))
 
     def end_message(self, replies: int = 1) -> None:
-        """End the message. Its reply comes as that of the command "."; in LMTP there are *replies* of them."""
+        """End the message. Its reply comes as that of the command ".".
+
+        In LMTP there are *replies* of them.
+        """
         self._out.append(b".\r\n" if self._stuff.begins_line else b"\r\n.\r\n")
         self._stuff = Stuffer()
         self._awaited.extend(["."] * replies)
@@ -164,7 +167,7 @@ class SmtpClient:
         return len(self._reader.octets)
 
     def heard(self, octets: bytes) -> bytes:
-        """Return what the server said, without SCRAM's challenges: with them a reader could guess passwords."""
+        """Return what the server said, without SCRAM's challenges, which help to guess passwords."""
         if not self._is_in_login and not self._unshown:
             return octets
         whole, newline, self._unshown = (self._unshown + octets).rpartition(b"\n")

@@ -141,7 +141,7 @@ def is_mailbox(text: str) -> bool:
 
 
 def split_mailbox(mailbox: str) -> tuple[str, str]:
-    """Return the local part without quotes, and the domain in lower case without final dot, which may be ""."""
+    """Return the local part without quotes, and the domain ("" if none) in lower case without final dot."""
     local, at, domain = mailbox.rpartition("@")
     if not at:
         return mailbox, ""

@@ -40,7 +40,10 @@ NO_RCPT_PARAMETERS = RcptParameters()
 
 
 def mail_parameters(given: Mapping[str, str | None], may_auth: bool) -> MailParameters:
-    """Check the parameters of MAIL. Raises SyntaxProblemError: 555 for an unknown one, 501 for a bad value."""
+    """Check the parameters of MAIL.
+
+    Raises SyntaxProblemError: 555 for an unknown one, 501 for a bad value.
+    """
     for key, value in given.items():
         if key not in _MAIL or (key == "AUTH" and not may_auth):
             raise SyntaxProblemError(555, "5.5.4", f"Parameter {key} not recognized")

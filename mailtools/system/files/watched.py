@@ -60,7 +60,7 @@ class Watched(Generic[T]):
         except ConfigurationError as error:
             if self._seen:
                 self._seen = ()  # warn once, and try again at the next call
-                self._warn(f"{error}; what was known before stays")
+                self._warn(f"{error}; its last content stays in use")
         return self._value
 
     @property
