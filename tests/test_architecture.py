@@ -231,8 +231,6 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
     ),
     "tests/commands/test_fetch_scripted.py and tests/faults play it against scripted servers; unit tests are to come": (
         "services/fetch/imap",
-        "services/fetch/pop3",
-        "services/fetch/remote",
         "services/fetch/run",
         "system/mbox/fetch_state",
     ),
