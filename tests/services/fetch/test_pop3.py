@@ -172,7 +172,7 @@ def test_the_response_code_tells_whether_a_refused_login_may_succeed_later(
         rules["CAPA"] = capa("SASL PLAIN")
     with (
         ScriptedPop3(MESSAGES, rules) as server,
-        pytest.raises(error, match="refused the login of bob with .*: not you$"),
+        pytest.raises(error, match=r"refused the login of bob with .*: not you$"),
     ):
         enter(server)
 
