@@ -308,11 +308,13 @@ class ImapRemote:
         end = clock.monotonic() + _IDLE
         usual, self._wire.pump.timeout = self._wire.pump.timeout, _IDLE
         self._wire.pump.deadline = None
-        while self._exists <= known and clock.monotonic() < end and not is_stopping():
-            if not self._wire.pump.wait_at_most(_LOOK_AGAIN):
-                continue
+        while clock.monotonic() < end and not is_stopping():
+            # Some events come in one segment with the continuation: the socket tells nothing of them.
             while (event := self._wire.pump.poll_event()) is not None:
                 self._note(event)
+            if self._exists > known:
+                break
+            self._wire.pump.wait_at_most(_LOOK_AGAIN)
         self._wire.pump.timeout = usual
         self._wire.renew()
         self._engine.done()

@@ -3,6 +3,7 @@ r"""services/fetch/imap: a session with scripted servers. Logins, mailboxes, mes
 import base64
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -629,8 +630,31 @@ def test_seen_is_set_when_asked(inbox: Inbox) -> None:
 # -- waiting, and the end ------------------------------------------------------------------------------------
 
 
-def never() -> bool:
-    return False
+def patient() -> Callable[[], bool]:
+    """Nobody asks to stop, but the test fails if the wait goes on."""
+    looks = count()
+
+    def is_stopping() -> bool:
+        assert next(looks) < 10, "the wait goes on"
+        return False
+
+    return is_stopping
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"* 6 EXISTS\r\n",
+        b"* OK still here\r\n* 6 EXISTS\r\n* 1 RECENT\r\n",
+        b"* 1 EXPUNGE\r\n* 6 EXISTS\r\n",
+    ],
+)
+def test_idle_ends_when_mail_comes(inbox: Inbox, said: bytes) -> None:
+    with serve({"IDLE": b"+ idling\r\n" + said}) as server:
+        remote = inbox(server)
+        remote.items(FetchWishes())
+        remote.wait_for_mail(patient())
+        assert server.commands[-1] == "IDLE"
 
 
 def test_mail_that_came_while_messages_were_fetched_needs_no_idle(inbox: Inbox) -> None:
@@ -638,7 +662,7 @@ def test_mail_that_came_while_messages_were_fetched_needs_no_idle(inbox: Inbox) 
         remote = inbox(server)
         remote.items(FetchWishes())
         remote.mark_seen(items(1))
-        remote.wait_for_mail(never)
+        remote.wait_for_mail(patient())
         assert "IDLE" not in server.commands
 
 
@@ -664,7 +688,7 @@ def test_idle_is_begun_again_before_the_server_forgets_us(
     with serve({"IDLE": in_turn(b"+ idling\r\n", b"+ idling\r\n* 6 EXISTS\r\n")}) as server:
         remote = inbox(server)
         remote.items(FetchWishes())
-        remote.wait_for_mail(never)
+        remote.wait_for_mail(patient())
         assert server.commands[-2:] == ["IDLE", "IDLE"]
 
 
@@ -674,6 +698,7 @@ def test_idle_is_begun_again_before_the_server_forgets_us(
         ({}, "IMAP4rev1", ProtocolError),
         ({"IDLE": b"TAG NO no\r\n"}, "IMAP4rev1 IDLE", ProtocolError),
         ({"IDLE": b"* BYE gone\r\n"}, "IMAP4rev1 IDLE", LostConnectionError),
+        ({"IDLE": b"+ idling\r\n* BYE gone\r\n"}, "IMAP4rev2", LostConnectionError),
     ],
 )
 def test_servers_that_do_not_wait_with_us(
@@ -683,7 +708,7 @@ def test_servers_that_do_not_wait_with_us(
         remote = inbox(server)
         remote.items(FetchWishes())
         with pytest.raises(error):
-            remote.wait_for_mail(never)
+            remote.wait_for_mail(patient())
 
 
 @pytest.mark.parametrize("answer", [b"* BYE bye\r\n" + OK, None, b"TAG NO no\r\n", b"garbage\r\n"])
