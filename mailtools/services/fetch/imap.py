@@ -54,7 +54,7 @@ class ImapRemote:
         self._target = target
         self._raw: dict[str, str] = {}  # a mailbox as it is shown -> as the server has it
         self._exists = 0
-        self._seen = 0  # messages when they were listed last
+        self._seen = 0  # messages that were listed and are still there
         try:
             self._open()
         except BaseException:
@@ -292,12 +292,10 @@ class ImapRemote:
         """IDLE until there is more than there was. Raises MailError."""
         if not {"IDLE", "IMAP4REV2"} & self._engine.capabilities:
             raise ProtocolError(f"{self._target.host} cannot tell of new mail (IDLE); run fetch by cron")
-        known = self._seen
-        while self._exists <= known and not is_stopping():
-            known = min(known, self._exists)
-            self._idle(known, is_stopping)
+        while self._exists <= self._seen and not is_stopping():
+            self._idle(is_stopping)
 
-    def _idle(self, known: int, is_stopping: Callable[[], bool]) -> None:
+    def _idle(self, is_stopping: Callable[[], bool]) -> None:
         """One IDLE: until mail comes, or it is time to say that we are still there."""
         self._engine.command("IDLE")
         self._wire.pump.flush()
@@ -312,7 +310,7 @@ class ImapRemote:
             # Some events come in one segment with the continuation: the socket tells nothing of them.
             while (event := self._wire.pump.poll_event()) is not None:
                 self._note(event)
-            if self._exists > known:
+            if self._exists > self._seen:
                 break
             self._wire.pump.wait_at_most(_LOOK_AGAIN)
         self._wire.pump.timeout = usual
@@ -358,8 +356,11 @@ class ImapRemote:
             self._wire.progress(64)
             if event.name == "EXISTS":
                 self._exists = event.number
+                self._seen = min(self._seen, event.number)
             elif event.name == "EXPUNGE":
                 self._exists = max(0, self._exists - 1)
+                if event.number <= self._seen:  # a new message may take the place of a listed one
+                    self._seen = max(0, self._seen - 1)
         elif isinstance(event, FetchedMessage | ImapPiece):
             self._wire.progress(len(event.octets))
         elif isinstance(event, Status):

@@ -647,6 +647,8 @@ def patient() -> Callable[[], bool]:
         b"* 6 EXISTS\r\n",
         b"* OK still here\r\n* 6 EXISTS\r\n* 1 RECENT\r\n",
         b"* 1 EXPUNGE\r\n* 6 EXISTS\r\n",
+        b"* 1 EXPUNGE\r\n* 5 EXISTS\r\n",  # one of the known left, and a new one came
+        b"* 6 EXISTS\r\n* 1 EXPUNGE\r\n",
     ],
 )
 def test_idle_ends_when_mail_comes(inbox: Inbox, said: bytes) -> None:
@@ -662,6 +664,16 @@ def test_mail_that_came_while_messages_were_fetched_needs_no_idle(inbox: Inbox) 
         remote = inbox(server)
         remote.items(FetchWishes())
         remote.mark_seen(items(1))
+        remote.wait_for_mail(patient())
+        assert "IDLE" not in server.commands
+
+
+def test_mail_that_came_while_fetched_messages_were_removed_is_not_missed(inbox: Inbox) -> None:
+    gone = b"* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n* 4 EXISTS\r\n"  # of five, two left and one came
+    with serve({"UID EXPUNGE": gone + OK}) as server:
+        remote = inbox(server)
+        remote.items(FetchWishes())
+        remote.delete(items(1, 2))
         remote.wait_for_mail(patient())
         assert "IDLE" not in server.commands
 
