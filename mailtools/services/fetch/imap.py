@@ -153,7 +153,7 @@ class ImapRemote:
                 continue
             attributes, delimiter, name = entry.words[:3]
             flags = {word.lower() for word in attributes or () if isinstance(word, bytes)}
-            if flags & {b"\\noselect", b"\\nonexistent"} or not isinstance(name, bytes):
+            if flags & {b"\\noselect", b"\\nonexistent"} or not isinstance(name, bytes) or b"\0" in name:
                 continue
             shown = utf7.decode(name)
             if isinstance(delimiter, bytes) and delimiter not in (b"", b"/"):
@@ -166,7 +166,10 @@ class ImapRemote:
         """Open *mailbox*; its UIDVALIDITY. Raises MailError."""
         raw = self._raw.get(mailbox) or utf7.encode(mailbox)
         verb = "SELECT" if to_change else "EXAMINE"
-        self._engine.command(f"{verb} {grammar.quoted(raw)}")
+        if raw.isascii() and raw.isprintable():
+            self._engine.command(f"{verb} {grammar.quoted(raw)}")
+        else:
+            self._engine.command(f"{verb} {{}}", raw)  # only a literal may hold other octets
         self._exists, validity = 0, ""
         while True:
             event = self._next()

@@ -376,6 +376,10 @@ def test_patterns_choose_mailboxes(
         (b'* LIST () "." "a.b/c"', "a/b\u2215c", '"a.b/c"'),
         (b'* LIST () NIL "flat"', "flat", '"flat"'),
         (b'* LIST () "/" "a \\"b\\\\"', 'a "b\\', '"a \\"b\\\\"'),
+        (b'* LIST () "/" "a{}b"', "a{}b", '"a{}b"'),
+        (b'* LIST () "/" "\xc3\xbc"', "\u00fc", "\u00fc"),
+        (b'* LIST () "/" "caf\xe9"', "caf\udce9", "caf\udce9"),
+        (b'* LIST () "/" {4}\r\na\r\nb', "a\r\nb", "a\r\nb"),
         (b'* LIST (\\Marked) "/" {4}\r\na\\"b', 'a\\"b', '"a\\\\\\"b"'),
     ],
 )
@@ -395,6 +399,7 @@ def test_a_mailbox_is_selected_by_the_name_that_the_server_gave(
         b'* LIST (\\NoSelect) "/" "x"',
         b'* LIST (\\NonExistent \\Subscribed) "/" "x"',
         b'* LIST () "/" NIL',
+        b'* LIST () "/" {3}\r\na\0b',  # no command can hold the NUL
         b'* LIST () "/" (x)',
         b"* LIST ()",
         b'* LSUB () "/" "x"',
