@@ -230,7 +230,6 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "core/message/trace",
     ),
     "tests/commands/test_fetch_scripted.py and tests/faults play it against scripted servers; unit tests are to come": (
-        "services/fetch/run",
         "system/mbox/fetch_state",
     ),
     "tests/services/queue/test_runner.py drives it": (
