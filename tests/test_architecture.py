@@ -229,9 +229,7 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "core/patterns",
         "core/message/trace",
     ),
-    "tests/commands/test_fetch_scripted.py and tests/faults play it against scripted servers; unit tests are to come": (
-        "system/mbox/fetch_state",
-    ),
+    "tests/commands/test_fetch_scripted.py and tests/faults play it against scripted servers; unit tests are to come": (),
     "tests/services/queue/test_runner.py drives it": (
         "services/queue/courier",
         "services/queue/job",
