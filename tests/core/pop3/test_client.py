@@ -216,9 +216,8 @@ def test_a_message_is_the_same_however_its_octets_come(
         found = [e for at in range(0, len(said), size) for e in events(made, said[at : at + size])]
         assert found[0] == Answered("RETR", True, "")
         assert found[-1] == Answered("NOOP", True, "next")
-        assert (
-            b"".join(event.octets for event in found[1:-1] if isinstance(event, Listing | Pop3Piece)) == plain
-        )
+        octets = [event.octets for event in found[1:-1] if isinstance(event, Listing | Pop3Piece)]
+        assert b"".join(octets) == message
 
 
 def test_a_refused_command_has_no_lines() -> None:
