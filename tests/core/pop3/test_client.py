@@ -9,6 +9,7 @@ from mailtools.core.auth.client import MECHANISMS, Credentials
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
 from mailtools.core.pop3 import client as engines
 from mailtools.core.pop3.client import Answered, Listing, Pop3Client, Pop3Piece, numbered
+from mailtools.core.wire.dots import Stuffer
 
 GREETING = b"+OK hi <1.2@host>\r\n"
 
@@ -51,10 +52,12 @@ def test_only_crlf_dot_crlf_ends_a_message(body: bytes) -> None:
     assert len(found) == 2
 
 
-@pytest.mark.parametrize("line", [b"y" * 70 + b"\r\n", b".dot\r\n", b"z" * 200_000 + b"\r\n"])
+@pytest.mark.parametrize(
+    "line", [b"y" * 70 + b"\r\n", b".dot\r\n", b"z" * 200_000 + b"\r\n", b"." * 200_000 + b"\r\n"]
+)
 def test_a_large_message_comes_in_pieces(line: bytes) -> None:
     message = line * (3_000_000 // len(line))
-    stuffed = message.replace(b".dot", b"..dot")
+    stuffed = Stuffer()(message)
     made = engine("RETR 1")
     found = events(made, b"+OK\r\n")
     for at in range(0, len(stuffed), 50_000):
