@@ -255,14 +255,8 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "services/filters/threads",
     ),
     "tests of its users on the same floor test it; unit tests are to come": (
-        "system/files/durable",
-        "system/files/lock",
-        "system/files/watched",
         "system/net/listeners",
         "system/net/server_connection",
-        "system/process/pipes",
-        "system/process/pool",
-        "system/process/signals",
         "system/tls/certificates",
     ),
 }
