@@ -73,9 +73,13 @@ def test_a_file_is_loaded_again_only_after_a_change(words: Words) -> None:
     assert words.loads == 3
 
 
-def test_a_change_that_keeps_size_and_time_is_noticed(words: Words) -> None:
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_change_that_keeps_size_and_time_is_noticed(words: Words, in_place: bool) -> None:
     times = os.stat(words.path)
-    replace(words.path, "x y")
+    if in_place:
+        words.path.write_text("x y")
+    else:
+        replace(words.path, "x y")
     os.utime(words.path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert words.now() == ["x", "y"]
 

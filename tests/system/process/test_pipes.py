@@ -9,7 +9,6 @@ import pytest
 
 from mailtools.system.process import pipes
 
-
 Pipe = tuple[BinaryIO, BinaryIO]  # to read, to write
 
 
@@ -35,6 +34,15 @@ def test_a_result_larger_than_the_pipe_comes_whole(pipe: Pipe) -> None:
     sender.start()
     assert pipes.receive_result(pipe[0].fileno()) == large
     sender.join()
+
+
+def test_a_result_is_sent_whole_if_the_kernel_takes_little_at_a_time(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda end, octets: write(end, octets[:3]))
+    pipes.send_result(pipe[1].fileno(), b"0123456789")
+    assert pipes.receive_result(pipe[0].fileno()) == b"0123456789"
 
 
 @pytest.mark.parametrize("left", [b"", b"\0\0\0", bytes(7) + b"\5", bytes(7) + b"\5half"])
