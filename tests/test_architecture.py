@@ -238,7 +238,6 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "services/queue/spooled",
     ),
     "tests/commands and tests/services/smtp_client drive it; unit tests are to come": (
-        "services/delivery/dispatch",
         "services/smtp_client/transaction",
         "services/smtp_server/relay",
         "services/smtp_server/service",
@@ -248,7 +247,6 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "services/submission/prepare",
         "services/submission/sendmail_smtp",
         "services/transit/outgoing",
-        "services/users/login",
         "services/filters/entries",
         "services/filters/threads",
     ),
