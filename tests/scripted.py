@@ -178,7 +178,11 @@ class ScriptedImap(ScriptedServer):
             while match := re.search(r"\{([0-9]+)\+?\}$", line):
                 if not match[0].endswith("+}"):
                     wire.sock.sendall(b"+ go\r\n")
-                line = line[: match.start()] + wire.file.read(int(match[1])).decode() + wire.line()
+                line = (
+                    line[: match.start()]
+                    + wire.file.read(int(match[1])).decode("utf-8", "surrogateescape")
+                    + wire.line()
+                )
             tag, _, command = line.partition(" ")
             wire.tag = tag.encode()
             self.commands.append(command)

@@ -229,14 +229,6 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "core/patterns",
         "core/message/trace",
     ),
-    "tests/commands/test_fetch_scripted.py and tests/faults play it against scripted servers; unit tests are to come": (
-        "services/fetch/collect",
-        "services/fetch/imap",
-        "services/fetch/pop3",
-        "services/fetch/remote",
-        "services/fetch/run",
-        "system/mbox/fetch_state",
-    ),
     "tests/services/queue/test_runner.py drives it": (
         "services/queue/courier",
         "services/queue/job",
@@ -244,9 +236,7 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "services/queue/sites",
         "services/queue/spooled",
     ),
-    "tests/commands and tests/services/smtp_client drive it; unit tests are to come": (
-        "services/delivery/content_filter",
-        "services/delivery/dispatch",
+    "the golden dialogues and tests of the same floor (sender, send, listing) drive it; tests/commands run it whole": (
         "services/smtp_client/transaction",
         "services/smtp_server/relay",
         "services/smtp_server/service",
@@ -256,20 +246,12 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "services/submission/prepare",
         "services/submission/sendmail_smtp",
         "services/transit/outgoing",
-        "services/users/edit",
-        "services/users/login",
         "services/filters/entries",
         "services/filters/threads",
     ),
-    "tests of its users on the same floor test it; unit tests are to come": (
-        "system/files/durable",
-        "system/files/lock",
-        "system/files/watched",
+    "test_server and test_layer beside it run it on real sockets": (
         "system/net/listeners",
         "system/net/server_connection",
-        "system/process/pipes",
-        "system/process/pool",
-        "system/process/signals",
         "system/tls/certificates",
     ),
 }

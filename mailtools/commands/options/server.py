@@ -40,7 +40,7 @@ def server_options(port: int, timeout: str = "5m") -> Callable[[F], F]:
         click.option("--port-file", metavar="FILE", help="Write the port to FILE once listening."),
         root_option,
         click.option(
-            "--users", metavar="FILE", help="The users who get mail here.  [default: ROOT/users if it exists]"
+            "--users", metavar="FILE", help="The users who get mail.  [default: ROOT/users if it exists]"
         ),
         click.option("--dev", is_flag=True, help="Accept any recipient and any login; loopback only."),
         click.option(

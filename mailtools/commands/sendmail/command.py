@@ -24,9 +24,7 @@ class _AsSendmail(click.Command):
 @click.option(
     "--domain", "domain", metavar="NAME", multiple=True, help="Accept mail for this domain; repeatable."
 )
-@click.option(
-    "--users", metavar="FILE", help="The users who get mail here.  [default: ROOT/users if it exists]"
-)
+@click.option("--users", metavar="FILE", help="The users who get mail.  [default: ROOT/users if it exists]")
 @click.option("--aliases", metavar="FILE", default="", help="Aliases, in the form of /etc/aliases.")
 @click.option("--alias-commands", is_flag=True, help="Aliases may pipe mail into programs.")
 @click.option("--catch-all", metavar="USER", default="", help="USER gets mail for names that do not exist.")

@@ -103,20 +103,24 @@ class ImapClient:
     # -- what to say -----------------------------------------------------------------------------------------
 
     def command(self, line: str, *literals: str) -> None:
-        """Send a command; each ``{}`` in *line* stands for one of *literals*. Raises LocalProtocolError."""
+        """Send a command; each ``{}`` in *line* stands for one of *literals*, if there are any.
+
+        Raises LocalProtocolError.
+        """
         if _FORBIDDEN.search(line) or any("\x00" in literal for literal in literals):
             raise LocalProtocolError("a line end or NUL in a command")
         tag = self._next_tag(line.partition(" ")[0])
-        parts = f"{tag.decode()} {line}\r\n".split("{}")
+        said = f"{tag.decode()} {line}\r\n"
+        parts = said.split("{}") if literals else [said]
         octets = parts[0].encode()
         is_plus = "LITERAL+" in self.capabilities
         for literal, part in zip(literals, parts[1:], strict=True):
-            said = literal.encode("utf-8", "surrogateescape")
-            if is_plus or (len(said) <= 4096 and "LITERAL-" in self.capabilities):
-                octets += b"{%d+}\r\n%b%b" % (len(said), said, part.encode())
+            value = literal.encode("utf-8", "surrogateescape")
+            if is_plus or (len(value) <= 4096 and "LITERAL-" in self.capabilities):
+                octets += b"{%d+}\r\n%b%b" % (len(value), value, part.encode())
             else:
-                self._held.append(octets + b"{%d}\r\n" % len(said))
-                octets = said + part.encode()
+                self._held.append(octets + b"{%d}\r\n" % len(value))
+                octets = value + part.encode()
         self._held.append(octets)
         self._out.append(self._held.popleft())
 

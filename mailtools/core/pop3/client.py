@@ -190,7 +190,7 @@ class Pop3Client:
             if not is_stuffed:
                 dot = reader.find(b"\n.", searched)
                 end = dot - 1
-                is_stuffed = dot >= 0 and not reader.has(_END, end)
+                is_stuffed = reader.starts_with(b".") or (dot >= 0 and not reader.has(_END, end))
             if is_stuffed:
                 end = reader.find(_END, searched)
             if end >= 0:

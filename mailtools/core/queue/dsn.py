@@ -151,7 +151,7 @@ def _for_people(notice: Notice, returned: bytes) -> bytes:
         lines += ["", *_about(action, list(group))]
     lines += ["", f"Its number here is {legible(notice.queue_id, 80)}."]
     lines[-1] += " A report for programs is attached" + (
-        ", and so is the message or its header." if returned else "; of the message itself nothing could be."
+        ", and so is the message or its header." if returned else "; the message could not be attached."
     )
     text = "".join(f"{line}\n" for line in _wrapped(lines)).encode()
     content = encode.text_content(text)

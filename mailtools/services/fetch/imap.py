@@ -54,7 +54,7 @@ class ImapRemote:
         self._target = target
         self._raw: dict[str, str] = {}  # the name of a mailbox as shown -> as the server has it
         self._exists = 0
-        self._seen = 0  # messages at the last listing
+        self._seen = 0  # messages that were listed and are still there
         try:
             self._open()
         except BaseException:
@@ -153,7 +153,7 @@ class ImapRemote:
                 continue
             attributes, delimiter, name = entry.words[:3]
             flags = {word.lower() for word in attributes or () if isinstance(word, bytes)}
-            if flags & {b"\\noselect", b"\\nonexistent"} or not isinstance(name, bytes):
+            if flags & {b"\\noselect", b"\\nonexistent"} or not isinstance(name, bytes) or b"\0" in name:
                 continue
             shown = utf7.decode(name)
             if isinstance(delimiter, bytes) and delimiter not in (b"", b"/"):
@@ -166,7 +166,10 @@ class ImapRemote:
         """Open *mailbox*; return its UIDVALIDITY. Raises MailError."""
         raw = self._raw.get(mailbox) or utf7.encode(mailbox)
         verb = "SELECT" if to_change else "EXAMINE"
-        self._engine.command(f"{verb} {grammar.quoted(raw)}")
+        if raw.isascii() and raw.isprintable():
+            self._engine.command(f"{verb} {grammar.quoted(raw)}")
+        else:
+            self._engine.command(f"{verb} {{}}", raw)  # only a literal may hold other octets
         self._exists, validity = 0, ""
         while True:
             event = self._next()
@@ -295,12 +298,10 @@ class ImapRemote:
         """Wait with IDLE (RFC 2177) until there are more messages than before. Raises MailError."""
         if not {"IDLE", "IMAP4REV2"} & self._engine.capabilities:
             raise ProtocolError(f"{self._target.host} cannot tell of new mail (IDLE); run fetch by cron")
-        known = self._seen
-        while self._exists <= known and not is_stopping():
-            known = min(known, self._exists)
-            self._idle(known, is_stopping)
+        while self._exists <= self._seen and not is_stopping():
+            self._idle(is_stopping)
 
-    def _idle(self, known: int, is_stopping: Callable[[], bool]) -> None:
+    def _idle(self, is_stopping: Callable[[], bool]) -> None:
         """Send one IDLE: until mail comes, or the server has to hear from us again."""
         self._engine.command("IDLE")
         self._wire.pump.flush()
@@ -311,11 +312,13 @@ class ImapRemote:
         end = clock.monotonic() + _IDLE
         usual, self._wire.pump.timeout = self._wire.pump.timeout, _IDLE
         self._wire.pump.deadline = None
-        while self._exists <= known and clock.monotonic() < end and not is_stopping():
-            if not self._wire.pump.wait_at_most(_LOOK_AGAIN):
-                continue
+        while clock.monotonic() < end and not is_stopping():
+            # Some events come in one segment with the continuation: the socket tells nothing of them.
             while (event := self._wire.pump.poll_event()) is not None:
                 self._note(event)
+            if self._exists > self._seen:
+                break
+            self._wire.pump.wait_at_most(_LOOK_AGAIN)
         self._wire.pump.timeout = usual
         self._wire.renew()
         self._engine.done()
@@ -359,8 +362,11 @@ class ImapRemote:
             self._wire.progress(64)
             if event.name == "EXISTS":
                 self._exists = event.number
+                self._seen = min(self._seen, event.number)
             elif event.name == "EXPUNGE":
                 self._exists = max(0, self._exists - 1)
+                if event.number <= self._seen:  # a new message may take the place of a listed one
+                    self._seen = max(0, self._seen - 1)
         elif isinstance(event, FetchedMessage | ImapPiece):
             self._wire.progress(len(event.octets))
         elif isinstance(event, Status):

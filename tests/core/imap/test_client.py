@@ -1,10 +1,14 @@
 """core/imap/client: what a server says, as events; what we say, in one line or with literals."""
 
+import base64
 import zlib
+from collections.abc import Iterator
 
 import pytest
 
+from mailtools.core.auth.client import MECHANISMS, Credentials
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
+from mailtools.core.imap import client as engines
 from mailtools.core.imap.client import Continue, Data, FetchedMessage, ImapClient, ImapPiece, Status
 
 
@@ -100,9 +104,321 @@ def test_literals_that_need_not_wait() -> None:
     assert engine.data_to_send() == b"m1 LOGIN {3+}\r\nbob {6+}\r\nsecret\r\n"
 
 
-def test_a_command_is_one_line() -> None:
+@pytest.mark.parametrize("line", ["SELECT x\r\nm2 DELETE y", "SELECT x\n", "SELECT x\r", "SELECT x\0"])
+def test_a_command_is_one_line(line: str) -> None:
+    engine = ImapClient()
     with pytest.raises(LocalProtocolError):
-        ImapClient().command("SELECT x\r\nm2 DELETE y")
+        engine.command(line)
+    assert (engine.data_to_send(), list(engine.awaited)) == (b"", [])
+
+
+def test_a_literal_holds_no_nul() -> None:
+    with pytest.raises(LocalProtocolError):
+        ImapClient().command("LOGIN {} {}", "bob", "se\0cret")
+
+
+def test_braces_in_a_command_without_literals_are_sent_as_they_are() -> None:
+    engine = ImapClient()
+    engine.command('SELECT "a{}b"')
+    assert engine.data_to_send() == b'm1 SELECT "a{}b"\r\n'
+
+
+@pytest.mark.parametrize(
+    ("capability", "size", "must_wait"),
+    [
+        ("LITERAL+", 5000, False),
+        ("LITERAL-", 4096, False),
+        ("LITERAL-", 4097, True),
+        ("IMAP4REV1", 1, True),
+    ],
+)
+def test_the_capability_tells_which_literals_need_not_wait(
+    capability: str, size: int, must_wait: bool
+) -> None:
+    """RFC 7888: with LITERAL- up to 4096 octets."""
+    engine = ImapClient()
+    engine.capabilities = frozenset({capability})
+    engine.command("X {}", "y" * size)
+    plus = b"" if must_wait else b"+"
+    assert engine.data_to_send().startswith(b"m1 X {%d%b}\r\n" % (size, plus))
+    events(engine, b"+ go\r\n" if must_wait else b"")
+    assert len(engine.data_to_send()) == (size + 2 if must_wait else 0)
+
+
+def test_literals_of_a_refused_command_are_not_sent() -> None:
+    engine = ImapClient()
+    engine.command("LOGIN {} {}", "bob", "secret")
+    engine.data_to_send()
+    assert events(engine, b"m1 BAD no literals\r\n") == [Status("LOGIN", "BAD", "no literals")]
+    assert events(engine, b"+ go\r\n") == [Continue(b"go")]
+    assert engine.data_to_send() == b""
+
+
+# -- tags and answers ----------------------------------------------------------------------------------------
+
+
+def test_answers_find_their_commands_by_tag_in_any_order() -> None:
+    engine = ImapClient()
+    for line in ("NOOP", "uid search all", "CHECK"):
+        engine.command(line)
+    assert engine.data_to_send() == b"m1 NOOP\r\nm2 uid search all\r\nm3 CHECK\r\n"
+    assert events(engine, b"m3 OK c\r\nm1 no [X 1 2] a\r\n") == [
+        Status("CHECK", "OK", "c"), Status("NOOP", "NO", "a", "X", b"1 2"),
+    ]  # fmt: skip
+    assert list(engine.awaited) == ["UID"]
+    assert events(engine, b"m2 Bad b\r\n") == [Status("UID", "BAD", "b")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"m2 OK a command that was not given",
+        b"M1 OK another tag",
+        b"m01 OK another tag",
+        b" OK no tag",
+        b"",
+        b"m1",
+        b"m1 MAYBE x",
+        b"m1 OKAY",
+        b"m1 ",
+    ],
+)
+def test_answers_to_no_command_of_ours(line: bytes) -> None:
+    engine = ImapClient()
+    engine.command("NOOP")
+    with pytest.raises(RemoteProtocolError, match="no command of ours"):
+        events(engine, line + b"\r\n")
+
+
+def test_a_second_answer_to_a_command_is_an_error() -> None:
+    engine = ImapClient()
+    engine.command("NOOP")
+    events(engine, b"m1 OK\r\n")
+    with pytest.raises(RemoteProtocolError):
+        events(engine, b"m1 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    ("said", "capabilities"),
+    [
+        (b"* CAPABILITY imap4rev1 AUTH=plain\r\n", {"IMAP4REV1", "AUTH=PLAIN"}),
+        (b"* OK [CAPABILITY IMAP4rev1 IDLE] hi\r\n", {"IMAP4REV1", "IDLE"}),
+        (b"* CAPABILITY A B\r\n* CAPABILITY C\r\n", {"C"}),
+        (b"* CAPABILITY (x) {1}\r\nA\r\n", {"A"}),
+        (b"* OK CAPABILITY A\r\n", set()),
+    ],
+)
+def test_capabilities_are_learnt_wherever_they_stand(said: bytes, capabilities: set[str]) -> None:
+    engine = ImapClient()
+    events(engine, said)
+    assert engine.capabilities == capabilities
+
+
+def test_idle_ends_with_a_line_without_tag() -> None:
+    engine = ImapClient()
+    engine.command("IDLE")
+    engine.data_to_send()
+    assert events(engine, b"+ idling\r\n* 4 EXISTS\r\n") == [Continue(b"idling"), Data("EXISTS", 4, [])]
+    engine.done()
+    assert engine.data_to_send() == b"DONE\r\n"
+    assert events(engine, b"m1 OK\r\n") == [Status("IDLE", "OK", "")]
+
+
+def test_the_end_of_the_connection_is_noted_after_the_last_event() -> None:
+    engine = ImapClient()
+    engine.receive_data(b"* BYE x\r\n* half a li")
+    engine.receive_eof()
+    assert engine.next_event() == Status("", "BYE", "x")
+    assert not engine.is_closed
+    assert engine.next_event() is None
+    assert engine.is_closed
+
+
+# -- limits and odd octets -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_MAX_LINE", 100)
+    monkeypatch.setattr(engines, "_MAX_LITERALS", 100)
+    monkeypatch.setattr(engines, "WHOLE", 200)
+    monkeypatch.setattr(engines, "_INFLATED", 64)
+
+
+@pytest.mark.usefixtures("small_limits")
+@pytest.mark.parametrize(
+    ("octets", "is_good"),
+    [
+        (b"* X " + b"y" * 90 + b"\r\n", True),
+        (b"* X " + b"y" * 100 + b"\r\n", False),
+        (b"* X " + b"y" * 100, False),
+        (b"* X {100}\r\n" + b"y" * 100 + b"\r\n", True),
+        (b"* X {101}\r\n", False),
+        (b"* X {60}\r\n" + b"y" * 60 + b" {40}\r\n" + b"y" * 40 + b"\r\n", True),
+        (b"* X {60}\r\n" + b"y" * 60 + b" {41}\r\n", False),
+        (b"* 1 FETCH (BODY[] {300}\r\n" + b"y" * 300 + b" X {101}\r\n", False),
+        (b"* 1 FETCH (UID 1 BODY[] {200}\r\n" + b"y" * 200 + b")\r\n", True),
+    ],
+)
+def test_lines_and_literals_have_limits(octets: bytes, is_good: bool) -> None:
+    for size in (1, len(octets)):
+        engine = ImapClient()
+        pieces = [octets[at : at + size] for at in range(0, len(octets), size)]
+        if is_good:
+            assert len([event for piece in pieces for event in events(engine, piece)]) == 1
+        else:
+            with pytest.raises(RemoteProtocolError):
+                for piece in pieces:
+                    events(engine, piece)
+
+
+@pytest.mark.usefixtures("small_limits")
+@pytest.mark.parametrize("size", [0, 1, 199, 200, 201, 1000])
+def test_a_message_is_the_same_however_its_octets_come(size: int) -> None:
+    message = bytes(n % 256 for n in range(size))  # with NUL, CR, LF and whatever looks like an end
+    said = b"* 1 FETCH (UID 5 BODY[] {%d}\r\n%b FLAGS (x))\r\n* 2 EXISTS\r\n" % (size, message)
+    for step in (1, 7, len(said)):
+        engine = ImapClient()
+        found = [e for at in range(0, len(said), step) for e in events(engine, said[at : at + step])]
+        assert found.pop() == Data("EXISTS", 2, [])
+        octets = [event.octets for event in found if isinstance(event, FetchedMessage | ImapPiece)]
+        assert b"".join(octets) == message
+        assert isinstance(found[-1], ImapPiece if size > 200 else FetchedMessage)
+        assert found[-1].attributes == {b"UID": b"5", b"BODY[]": b"", b"FLAGS": [b"x"]}
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b"* X a\0b\r\n", [b"a?b"]),  # IMAP has no NUL, which marks literals here
+        (b"* X {3}\r\na\0b\r\n", [b"a\0b"]),
+        (b"* X {3}\r\n{1}\r\n", [b"{1}"]),
+        (b"* X {0}\r\n\r\n", [b""]),
+        (b"* X ~{2+}\r\n\r\n {1}\r\n) y\r\n", [b"\r\n", b")", b"y"]),
+        (b"* X ({1}\r\na {1}\r\nb)\r\n", [[b"a", b"b"]]),
+        (b'* X "{5}"\r\n', [b"{5}"]),
+    ],
+)
+def test_literals_and_nul(said: bytes, words: list[object]) -> None:
+    assert events(ImapClient(), said) == [Data("X", 0, words)]
+    slow = ImapClient()
+    assert [event for octet in said for event in events(slow, bytes([octet]))] == [Data("X", 0, words)]
+
+
+# -- logins --------------------------------------------------------------------------------------------------
+
+
+def with_login(name: str, *capabilities: str) -> ImapClient:
+    engine = ImapClient()
+    engine.capabilities = frozenset(capabilities)
+    engine.authenticate(name, MECHANISMS[name](Credentials("bob", "secret", "nonce")))
+    return engine
+
+
+def encoded(octets: bytes) -> bytes:
+    return base64.b64encode(octets)
+
+
+def challenges(*texts: bytes) -> Iterator[bytes]:
+    return (b"+ " + encoded(text) + b"\r\n" for text in texts)
+
+
+def test_the_first_response_goes_with_the_command_if_the_server_has_sasl_ir() -> None:
+    response = encoded(b"\0bob\0secret")
+    engine = with_login("PLAIN", "SASL-IR")
+    assert engine.data_to_send() == b"m1 AUTHENTICATE PLAIN " + response + b"\r\n"
+    engine = with_login("PLAIN")
+    assert engine.data_to_send() == b"m1 AUTHENTICATE PLAIN\r\n"
+    assert events(engine, b"+ \r\n") == []
+    assert engine.data_to_send() == response + b"\r\n"
+    assert events(engine, b"m1 OK in\r\n") == [Status("AUTHENTICATE", "OK", "in")]
+
+
+def test_challenges_are_answered_octet_by_octet_between_other_responses() -> None:
+    engine = with_login("LOGIN")
+    engine.data_to_send()
+    user, password = challenges(b"User:", b"Password:")
+    said = user + b"* OK wait\r\n" + password + b"m1 OK\r\n"
+    assert [e for octet in said for e in events(engine, bytes([octet]))] == [
+        Status("", "OK", "wait"), Status("AUTHENTICATE", "OK", ""),
+    ]  # fmt: skip
+    assert engine.data_to_send() == encoded(b"bob") + b"\r\n" + encoded(b"secret") + b"\r\n"
+
+
+def test_a_login_that_the_mechanism_gives_up_is_cancelled() -> None:
+    engine = with_login("SCRAM-SHA-256")
+    events(engine, b"".join(challenges(b"", b"r=nonce1,s=c2FsdA==,i=4096")))
+    engine.data_to_send()
+    assert events(engine, b"".join(challenges(b"e=unknown-user"))) == []
+    assert engine.data_to_send() == b"*\r\n"
+    assert engine.login_note == "unknown-user"
+    assert events(engine, b"m1 BAD cancelled\r\n") == [Status("AUTHENTICATE", "BAD", "cancelled")]
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "last"),
+    [
+        ("PLAIN", b"+ not base64!\r\n", b"*\r\n"),
+        ("SCRAM-SHA-256", b"".join(challenges(b"nonsense")), b"*\r\n"),
+        ("PLAIN", b"".join(challenges(b"once more")), b"*\r\n"),
+        ("SCRAM-SHA-256", b"m1 OK in\r\n", b""),  # it proved nothing
+    ],
+)
+def test_logins_that_the_server_spoils(name: str, said: bytes, last: bytes) -> None:
+    engine = with_login(name, "SASL-IR")
+    engine.data_to_send()
+    with pytest.raises(RemoteProtocolError):
+        events(engine, said)
+    assert engine.data_to_send() == last
+
+
+def test_after_a_login_continuations_are_those_of_other_commands() -> None:
+    engine = with_login("PLAIN", "SASL-IR")
+    events(engine, b"m1 OK\r\n")
+    assert events(engine, b"+ idling\r\n") == [Continue(b"idling")]
+
+
+# -- TLS and compression -------------------------------------------------------------------------------------
+
+
+def test_tls_forgets_what_was_said_before() -> None:
+    engine = ImapClient()
+    events(engine, b"* OK [CAPABILITY AUTH=PLAIN] hi\r\n")
+    engine.start_tls()
+    assert engine.capabilities == frozenset()
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_tls_does_not_begin_before_the_answer(is_sent: bool) -> None:
+    engine = ImapClient()
+    engine.command("STARTTLS")
+    if is_sent:
+        engine.data_to_send()
+    with pytest.raises(LocalProtocolError):
+        engine.start_tls()
+
+
+def test_what_came_behind_the_answer_to_compress_is_compressed() -> None:
+    engine = ImapClient()
+    engine.command("COMPRESS DEFLATE")
+    server = zlib.compressobj(wbits=-15)
+    packed = server.compress(b"* 3 EXISTS\r\n") + server.flush(zlib.Z_SYNC_FLUSH)
+    engine.receive_data(b"m1 OK go\r\n" + packed)
+    assert engine.next_event() == Status("COMPRESS", "OK", "go")
+    engine.start_compression()
+    assert engine.next_event() == Data("EXISTS", 3, [])
+    assert engine.next_event() is None
+    assert engine.buffered == 0
+
+
+def test_each_command_can_be_inflated_when_it_is_sent() -> None:
+    engine = ImapClient()
+    engine.start_compression()
+    server = zlib.decompressobj(-15)
+    for number in (1, 2, 3):
+        engine.command("NOOP")
+        assert server.decompress(engine.data_to_send()) == b"m%d NOOP\r\n" % number
+    assert engine.data_to_send() == b""
 
 
 def test_compression_both_ways() -> None:

@@ -151,7 +151,7 @@ def test_only_the_header_where_more_is_not_asked_for_or_not_there() -> None:
 def test_nothing_is_returned_of_a_message_that_is_gone() -> None:
     octets = build(NOTICE, b"", False)
     assert len(parts(octets)) == 2
-    assert "of the message itself nothing could be" in human(octets).replace("\n", " ")
+    assert "the message could not be attached" in human(octets).replace("\n", " ")
     assert b"\nSubject: Undelivered mail\n" in octets
 
 

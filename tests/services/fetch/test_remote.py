@@ -1,0 +1,226 @@
+"""services/fetch/remote: how long a server may take, which logins are tried, what their refusal means."""
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from mailtools.core.auth.client import Mechanism
+from mailtools.core.errors import MailError, PolicyError, ProtocolError, TemporaryError
+from mailtools.core.pop3.client import Pop3Client
+from mailtools.services.access import IMPLICIT, OFF, STARTTLS, Access
+from mailtools.services.fetch import remote
+from mailtools.services.fetch.remote import FetchTarget, FetchWishes, LoginAnswer, Wire
+from mailtools.system import clock
+from mailtools.system.net import client_connection
+
+OK = LoginAnswer(True, "in", False)
+NO = LoginAnswer(False, "no", False)
+LATER = LoginAnswer(False, "later", True)
+
+
+class Clock:
+    """A monotonic clock that stands still."""
+
+    now = 1000.0
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    fake = Clock()
+    monkeypatch.setattr(clock, "monotonic", lambda: fake.now)
+    return fake
+
+
+@pytest.fixture
+def wire(time: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Wire]]:
+    """Makes connections whose other end is in `wire.server`."""
+    opened: list[Any] = []
+
+    def connect(host: str, port: int, timeout: float) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        opened.append(theirs)
+        return ours
+
+    monkeypatch.setattr(client_connection, "connect", connect)
+
+    def make(**access: Any) -> Wire:
+        target = FetchTarget("pop3", "host.test", 110, Access(**({"tls": OFF, "user": "bob"} | access)))
+        made = Wire(target, Pop3Client())
+        opened.append(made.pump)
+        return made
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+def test_a_source_is_named_by_protocol_user_host_and_port() -> None:
+    assert FetchTarget("imap", "host.test", 993, Access(user="bob")).name == "imap://bob@host.test:993"
+
+
+@pytest.mark.parametrize(
+    ("wishes", "is_change"),
+    [
+        (FetchWishes(), False),
+        (FetchWishes(since=1.0, max_size=1, limit=1), False),
+        (FetchWishes(delete=True), True),
+        (FetchWishes(delete_after=0.0), True),
+        (FetchWishes(mark_seen=True), True),
+    ],
+)
+def test_wishes_that_change_something_on_the_server(wishes: FetchWishes, is_change: bool) -> None:
+    assert wishes.change == is_change
+
+
+@pytest.mark.parametrize(
+    ("came", "announced", "is_over"),
+    [
+        (1 << 20, 0, False),
+        ((1 << 20) + 1, 0, True),
+        ((1 << 20) + 2000, 1000, False),
+        ((1 << 20) + 2001, 1000, True),
+    ],
+)
+def test_a_message_may_be_twice_as_large_as_announced_and_a_mebibyte(
+    came: int, announced: int, is_over: bool
+) -> None:
+    assert remote.exceeds(came, announced) == is_over
+
+
+# -- how long a server may take ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("timeout", "patience"), [(1.0, 60.0), (30.0, 60.0), (100.0, 200.0)])
+def test_a_server_has_twice_the_time_out_and_at_least_a_minute(
+    wire: Callable[..., Wire], timeout: float, patience: float
+) -> None:
+    assert wire(timeout=timeout).pump.deadline == 1000.0 + patience
+
+
+def test_only_enough_octets_renew_the_deadline(wire: Callable[..., Wire], time: Clock) -> None:
+    made = wire(timeout=1.0)
+    time.now = 1010.0
+    made.progress(4095)
+    assert made.pump.deadline == 1060.0
+    made.progress(1)
+    assert made.pump.deadline == 1070.0
+    time.now = 1020.0
+    made.progress(4095)  # the count began again
+    assert made.pump.deadline == 1070.0
+
+
+def test_the_time_to_type_a_password_does_not_count(wire: Callable[..., Wire], time: Clock) -> None:
+    def typed() -> str:
+        time.now += 3600
+        return "secret"
+
+    made = wire(secret=typed, timeout=1.0)
+    assert made.password() == "secret"
+    assert made.pump.deadline == 1000.0 + 3600 + 60
+
+
+# -- which logins are tried ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tls", "is_private", "is_safe"),
+    [
+        (OFF, False, False),
+        (OFF, True, True),
+        (STARTTLS, False, True),
+        (IMPLICIT, False, True),
+    ],
+)
+def test_a_login_is_safe_behind_tls_or_on_this_machine(
+    wire: Callable[..., Wire], monkeypatch: pytest.MonkeyPatch, tls: str, is_private: bool, is_safe: bool
+) -> None:
+    monkeypatch.setattr(client_connection.Pump, "is_private", property(lambda _: is_private))
+    assert wire(tls=tls).is_safe == is_safe
+
+
+@pytest.mark.parametrize(
+    ("offered", "answers", "tried", "error"),
+    [
+        (["PLAIN", "LOGIN"], [OK], ["PLAIN"], None),
+        (["PLAIN", "LOGIN"], [NO], ["PLAIN"], PolicyError),
+        (["PLAIN"], [LATER], ["PLAIN"], TemporaryError),
+        (["SCRAM-SHA-256", "PLAIN"], [OK], ["SCRAM-SHA-256"], None),
+        (["SCRAM-SHA-256", "PLAIN"], [NO, OK], ["SCRAM-SHA-256", "PLAIN"], None),
+        (["SCRAM-SHA-256", "PLAIN", "LOGIN"], [NO, NO], ["SCRAM-SHA-256", "PLAIN"], PolicyError),
+        (["SCRAM-SHA-256", "PLAIN"], [LATER], ["SCRAM-SHA-256"], TemporaryError),
+        (["SCRAM-SHA-256"], [NO], ["SCRAM-SHA-256"], PolicyError),
+    ],
+)
+def test_after_scram_one_more_mechanism_is_tried(
+    wire: Callable[..., Wire],
+    offered: list[str],
+    answers: list[LoginAnswer],
+    tried: list[str],
+    error: type[MailError] | None,
+) -> None:
+    made = wire(secret=lambda: "secret")
+    said: list[str] = []
+    left = iter(answers)
+
+    def attempt(name: str, steps: Mechanism) -> LoginAnswer:
+        said.append(name)
+        return next(left)
+
+    if error is None:
+        assert remote.sasl_login(made, offered, attempt)
+    else:
+        with pytest.raises(error):
+            remote.sasl_login(made, offered, attempt)
+    assert said == tried
+
+
+@pytest.mark.parametrize(
+    ("offered", "is_private"), [([], True), (["GSSAPI"], True), (["PLAIN", "LOGIN"], False)]
+)
+def test_no_secret_is_asked_for_if_no_mechanism_fits(
+    wire: Callable[..., Wire], monkeypatch: pytest.MonkeyPatch, offered: list[str], is_private: bool
+) -> None:
+    monkeypatch.setattr(client_connection.Pump, "is_private", property(lambda _: is_private))
+    asked: list[str] = []
+    made = wire(secret=lambda: asked.append("secret") or "secret")
+
+    def attempt(name: str, steps: Mechanism) -> LoginAnswer:
+        raise AssertionError(name)
+
+    assert not remote.sasl_login(made, offered, attempt)
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        (LoginAnswer(False, "no", False), PolicyError, "host.test refused the login of bob with PLAIN: no$"),
+        (LoginAnswer(False, "busy", True), TemporaryError, "PLAIN: busy$"),
+        (LoginAnswer(False, "no", False, "401 expired"), PolicyError, r"no \(401 expired\)$"),
+    ],
+)
+def test_a_refused_login_says_who_what_and_why(
+    answer: LoginAnswer, error: type[MailError], words: str
+) -> None:
+    target = FetchTarget("pop3", "host.test", 110, Access(user="bob"))
+    with pytest.raises(error, match=words):
+        remote.check_login(target, "PLAIN", answer)
+
+
+def test_a_server_that_does_not_speak_tls_is_told_from_a_wrong_certificate(
+    wire: Callable[..., Wire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = wire(tls=IMPLICIT)
+    for said, words in (
+        ("WRONG_VERSION_NUMBER", "check --port and --tls"),
+        ("expired", "host.test: expired$"),
+    ):
+
+        def start(layer: object, said: str = said) -> None:
+            raise remote.RemoteProtocolError(said)
+
+        monkeypatch.setattr(made.pump, "start_tls", start)
+        with pytest.raises(ProtocolError, match=words):
+            made.start_tls()
