@@ -37,8 +37,8 @@ from mailtools.commands.output import exits
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Deliver queued mail: what is due now, and what becomes due.
 
-    Runs until it is stopped. With --once it exits after one attempt at everything that is due, with 75 if mail
-    stays in the queue. Any number of runs may work on one queue.
+    Runs until it is stopped. With --once it exits after one attempt at everything that is due, with 75 if
+    mail stays in the queue. Any number of runs may work on one queue.
 
     \b
     Examples:
