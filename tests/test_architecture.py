@@ -242,10 +242,12 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
     ),
     "tests/services/smtp_client/test_sender.py and tests/services/submission/test_send.py drive it": (
         "services/smtp_client/transaction",
-        "services/submission/prepare",
         "services/transit/outgoing",
     ),
-    "tests/commands/sendmail plays it": ("services/submission/sendmail_smtp",),
+    "tests/commands/test_send.py and tests/commands/sendmail run it in the programs": (
+        "services/submission/prepare",
+        "services/submission/sendmail_smtp",
+    ),
     "tests/services/filters/test_listing.py and tests/commands/mbox test it through listings": (
         "services/filters/entries",
         "services/filters/threads",
