@@ -216,10 +216,7 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "services/transit/outcome",
         "system/process/loop",
     ),
-    "tests of the clients' engines and logins use it": (
-        "core/imap/utf7",
-        "core/smtp/login",
-    ),
+    "tests of the client's engine and its logins use it": ("core/smtp/login",),
     "tests/system/mbox and tests/properties test it through index, snapshot and appending": (
         "core/mbox/catalog",
         "core/mbox/quoting",
@@ -229,6 +226,7 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "core/patterns",
         "core/message/trace",
     ),
+    "tests/services/smtp_client/test_sender.py drives it": ("services/smtp_client/transaction",),
     "tests/services/queue/test_runner.py drives it": (
         "services/queue/courier",
         "services/queue/job",
@@ -236,24 +234,30 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "services/queue/sites",
         "services/queue/spooled",
     ),
-    "the golden dialogues and tests of the same floor (sender, send, listing) drive it; tests/commands run it whole": (
-        "services/smtp_client/transaction",
+    "tests/dialogues and tests/commands play it in a running server": (
         "services/smtp_server/relay",
         "services/smtp_server/service",
         "services/smtp_server/session",
         "services/pop3_server/service",
         "services/pop3_server/session",
+    ),
+    "tests/services/smtp_client/test_sender.py and tests/services/submission/test_send.py drive it": (
+        "services/smtp_client/transaction",
+        "services/transit/outgoing",
+    ),
+    "tests/commands/test_send.py and tests/commands/sendmail run it in the programs": (
         "services/submission/prepare",
         "services/submission/sendmail_smtp",
-        "services/transit/outgoing",
+    ),
+    "tests/services/filters/test_listing.py and tests/commands/mbox test it through listings": (
         "services/filters/entries",
         "services/filters/threads",
     ),
-    "test_server and test_layer beside it run it on real sockets": (
+    "tests/system/net/test_server.py runs servers with it": (
         "system/net/listeners",
         "system/net/server_connection",
-        "system/tls/certificates",
     ),
+    "tests of TLS on both sides use its certificates": ("system/tls/certificates",),
 }
 WITHOUT_TEST_FILE = {module: reason for reason, modules in _WITHOUT.items() for module in modules}
 

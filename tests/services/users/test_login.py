@@ -133,6 +133,14 @@ def test_digests_of_apop(tmp_path: Path, name: str, password: str, is_right: boo
     assert server.answer(CheckDigest(name, BANNER, digest)) == is_right
 
 
+def test_the_password_of_the_only_user_lets_no_other_name_in(tmp_path: Path) -> None:
+    """Names that do not exist are checked against somebody's entry, for the time that it takes."""
+    server = Server(tmp_path, "carol:{PLAIN}pw\n")
+    digest = hashlib.md5(f"{BANNER}pw".encode(), usedforsecurity=False).hexdigest()
+    assert not server.answer(CheckPassword("nobody", "pw"), HERE)
+    assert not server.answer(CheckDigest("nobody", BANNER, digest), FAR)
+
+
 def test_every_name_has_keys_each_time_with_another_nonce(tmp_path: Path) -> None:
     server = Server(tmp_path, f"bob:{HASHED}\n")
     names = ("bob", "bob", "nobody", "nobody")
