@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from mailtools.commands.options.access import MECHANISMS, login_options, trust_options
 from mailtools.commands.options.common import DURATION
 from mailtools.core.smtp import route as routes
 from mailtools.core.smtp.route import Route
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from mailtools.services.submission.send import Carrier
 
 F = TypeVar("F", bound=Callable[..., Any])
-MECHANISMS = ("plain", "login", "scram-sha-256", "xoauth2", "oauthbearer")
 WAYS = ("off", "opportunistic", "starttls", "implicit")  # TLS modes
 _ASKED = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
@@ -45,24 +45,9 @@ def dial_options(function: F) -> F:
             type=click.Choice(WAYS),
             help="TLS.  [default: opportunistic; starttls with --user, except on loopback]",
         ),
-        click.option(
-            "--cafile", metavar="FILE", default="", help="Trust these authorities instead of the system's."
-        ),
-        click.option(
-            "--fingerprint",
-            metavar="SHA256:HEX",
-            default="",
-            help="Trust only the server with this certificate.",
-        ),
+        *trust_options(),
         click.option("--user", metavar="NAME", default="", help="Log in with this name."),
-        click.option(
-            "--auth", type=click.Choice(MECHANISMS), help="Log in with this mechanism and no other."
-        ),
-        click.option(
-            "--password-command", metavar="CMD", help="The first line that CMD prints is the password."
-        ),
-        click.option("--password-file", metavar="FILE", help="The first line of FILE is the password."),
-        click.option("--token-command", metavar="CMD", help="CMD prints an OAuth token to log in with."),
+        *login_options(),
         click.option(
             "--resolver",
             metavar="ADDR[:PORT]",

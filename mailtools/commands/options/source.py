@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from mailtools.commands.options import config
+from mailtools.commands.options.access import login_options, trust_options
 from mailtools.commands.options.common import DURATION
-from mailtools.commands.options.dial import MECHANISMS
 from mailtools.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -58,23 +58,8 @@ def source_options(function: F) -> F:
             type=click.Choice(["implicit", "starttls", "off"]),
             help="TLS.  [default: implicit; off on loopback]",
         ),
-        click.option(
-            "--cafile", metavar="FILE", default="", help="Trust these authorities instead of the system's."
-        ),
-        click.option(
-            "--fingerprint",
-            metavar="SHA256:HEX",
-            default="",
-            help="Trust only the server with this certificate.",
-        ),
-        click.option(
-            "--auth", type=click.Choice(MECHANISMS), help="Log in with this mechanism and no other."
-        ),
-        click.option(
-            "--password-command", metavar="CMD", help="The first line that CMD prints is the password."
-        ),
-        click.option("--password-file", metavar="FILE", help="The first line of FILE is the password."),
-        click.option("--token-command", metavar="CMD", help="CMD prints an OAuth token to log in with."),
+        *trust_options(),
+        *login_options(),
         click.option(
             "--timeout",
             metavar="DUR",
