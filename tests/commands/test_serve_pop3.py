@@ -219,7 +219,11 @@ def test_locked_maildrops_keep_nobody_else_waiting(root: Path) -> None:
     """More of them than there are threads to open maildrops."""
     with Pop3Server(root) as server:
         (root / "bob" / "INBOX.mbox.lock").write_text(f"{os.getpid()}\n")
-        waiting = [socket.create_connection(("127.0.0.1", server.port), DEADLINE) for _ in range(8)]
+        # From as many addresses: attempts from one that are not checked yet count as guesses, and would be slowed.
+        waiting = [
+            socket.create_connection(("127.0.0.1", server.port), DEADLINE, (f"127.0.0.{10 + n}", 0))
+            for n in range(8)
+        ]
         for sock in waiting:
             sock.sendall(b"USER bob\r\nPASS secret\r\n")
         client = Client(server, "ann", "pass word")
