@@ -20,7 +20,8 @@ VERSION = 1
 _IDENTITY = lazy(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 # Characters that no address may hold: they would break a command, a header or a terminal.
 _UNSAFE = lazy("[\x00-\x20<>\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_QUOTED_SPACES = lazy(r'"(?:[^"\\]|\\.)*"')
+_QUOTED = lazy(r'"(?:[^"\\]|\\.)*"')
+_IN_QUOTES = str.maketrans("", "", " <>")  # RFC 5321 §4.1.2: qtextSMTP
 _PARAMETER = lazy(r"[!-<>-~]{0,1000}")
 _MOST_RECIPIENTS = 100_000
 _LARGEST = 1 << 60  # octets
@@ -179,7 +180,7 @@ def _is_recipient(recipient: Recipient) -> bool:
 
 
 def is_safe(address: str) -> bool:
-    """Tell whether *address* may stand in a command: no controls, no <>, spaces in quotes only."""
+    """Return True if *address* can stand in a command: no controls; spaces and <> only in quotes."""
     if not _UNSAFE.search(address):
         return True
-    return not _UNSAFE.search(_QUOTED_SPACES.sub(lambda m: m[0].replace(" ", ""), address))
+    return not _UNSAFE.search(_QUOTED.sub(lambda m: m[0].translate(_IN_QUOTES), address))

@@ -176,8 +176,10 @@ class Addressing(NamedTuple):
             raise BrokenAliasError(f"alias {seen[-1]}: {local}: {refused}") from None
 
     def _follow(self, target: "AliasTarget", seen: tuple[str, ...], found: _Found) -> None:
-        from mailtools.core.message.aliases import AliasAddress, Command, Include
+        from mailtools.core.message.aliases import AliasAddress, BadTarget, Command, Include
 
+        if isinstance(target, BadTarget):
+            raise BrokenAliasError(f"alias {seen[-1]}: {target.text!r}: {target.why}")
         if isinstance(target, AliasAddress):
             local, domain = grammar.split_mailbox(target.text)
             if not self.is_ours(domain):
@@ -212,7 +214,7 @@ class Addressing(NamedTuple):
             return
         found.expanded.add(mark)
         try:
-            targets = parse_include(read_text(path, _LARGEST_INCLUDE))
+            targets = parse_include(read_text(path, _LARGEST_INCLUDE), grammar.is_mailbox)
         except OSError as error:
             raise BrokenAliasError(f"alias {seen[-1]}: {path}: {error.strerror}") from None
         for target in targets:
@@ -260,7 +262,7 @@ def open_aliases(path: str, warn: Callable[[str], None]) -> "Watched[Aliases]":
     from mailtools.core.message.aliases import parse
     from mailtools.system.files.watched import Watched
 
-    return Watched(path, "aliases file", parse, warn)
+    return Watched(path, "aliases file", lambda text: parse(text, grammar.is_mailbox), warn)
 
 
 def check_catch_all(name: str, users: "Users | None") -> None:
