@@ -277,5 +277,12 @@ def _rcpt(link: Link, recipient: Recipient) -> str:
     parameters = ""
     if "DSN" in link.offered:
         parameters += f" NOTIFY={recipient.notify}" if recipient.notify else ""
-        parameters += f" ORCPT={recipient.orcpt}" if recipient.orcpt else ""
+        parameters += f" ORCPT={_orcpt(recipient.orcpt, link)}" if recipient.orcpt else ""
     return f"TO:<{_on_the_wire(recipient.address, link)}>{parameters}"
+
+
+def _orcpt(orcpt: str, link: Link) -> str:
+    """Return *orcpt* as this server understands it: without SMTPUTF8 in ASCII (RFC 6533 §3)."""
+    if orcpt.isascii() or "SMTPUTF8" in link.offered:
+        return orcpt
+    return "".join(char if char.isascii() else f"\\x{{{ord(char):X}}}" for char in orcpt)

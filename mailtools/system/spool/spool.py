@@ -86,11 +86,13 @@ class Spool:
     def add(self, envelope: QueueEnvelope, blocks: Iterable[bytes]) -> QueueEnvelope:
         """Store a message (LF, in blocks) durably. Returns the envelope with sizes and 8-bit flag filled in.
 
-        Raises CannotWriteError, DiskFullError.
+        Raises CannotWriteError, DiskFullError, and BadDataError for what could not be read back: a message
+        with a CR or NUL, an address or parameter that no command can hold.
         """
+        envelopes.check(envelope)
         self.make()
         message = self._message(envelope.identity)
-        measured = Measured(blocks)
+        measured = Measured(_sendable(blocks))
         try:
             _create(message, measured)
             envelope = envelope._replace(
@@ -447,6 +449,15 @@ def _blocks(path: str, stored: int) -> Iterator[bytes]:
             yield block
     finally:
         os.close(descriptor)
+
+
+def _sendable(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Pass on *blocks*. Raises BadDataError for octets that SMTP cannot carry."""
+    for block in blocks:
+        if b"\0" in block or b"\r" in block:
+            text = "the message holds a NUL or a bare CR, which cannot be sent to another server"
+            raise BadDataError(text).coded("5.6.0")
+        yield block
 
 
 def _create(path: str, blocks: Iterable[bytes]) -> None:

@@ -227,6 +227,21 @@ def test_a_server_without_8bitmime_gets_the_message_recoded() -> None:
         assert server.messages[0].isascii()
 
 
+@pytest.mark.parametrize(
+    ("ehlo", "expected"),
+    [
+        (b"250-test\r\n250-DSN\r\n250 SMTPUTF8\r\n", "ORCPT=utf-8;ü@x"),
+        (b"250-test\r\n250 DSN\r\n", "ORCPT=utf-8;\\x{FC}@x"),
+    ],
+)
+def test_an_original_recipient_beyond_ascii(ehlo: bytes, expected: str) -> None:
+    made = message(0)
+    recipients = (made.recipients[0]._replace(orcpt="utf-8;ü@x"),)
+    with Scripted(EHLO=ehlo) as server:
+        assert kinds(sent(server, made._replace(recipients=recipients))) == [[None]]
+        assert any(expected.encode() in line for line in server.commands)
+
+
 # -- the carrier ---------------------------------------------------------------------------------------------
 
 
