@@ -840,3 +840,22 @@ def test_a_route_over_ipv6_and_over_a_unix_socket(tmp_path: Path) -> None:
 def test_an_argument_that_is_no_utf_8_is_no_address(args: tuple[str, ...], code: int) -> None:
     done = mailtools("send", "--route", "smtp://127.0.0.1:1", *args, stdin=MESSAGE)
     assert (done.returncode, b"address" in done.stderr or b"sender" in done.stderr) == (code, True)
+
+
+@pytest.mark.parametrize(
+    ("header", "place"),
+    [
+        (b"To: <bob@x> <carol@x>\n", b"To: '<bob@x> <carol@x>': a comma is missing behind >"),
+        (
+            b"To: dave@x\nCc: Eve Smith eve@x\n",
+            b"Cc: 'Eve Smith eve@x': a comma, or <> around the address, is missing",
+        ),
+        (b"To: dave@x\nBcc: Bob <>\n", b"Bcc: 'Bob <>': no address between < and >"),
+    ],
+)
+def test_a_list_that_is_wrong_is_told_before_anything_is_sent(header: bytes, place: bytes) -> None:
+    with Scripted() as server:
+        done = send(server, message=header + b"Subject: x\n\nhi\n")
+        assert done.returncode == 65
+        assert place in done.stderr
+        assert server.connections == 0

@@ -167,6 +167,8 @@ def _recipients(name: str, fields: bytes, wishes: Wishes) -> tuple[str, ...]:
     if wishes.from_header or not found:
         for field in ("To", "Cc", "Bcc"):
             for value in header.values(fields, field):
+                for fault in address.faults(value):  # a guess could leave a recipient out
+                    raise BadDataError(f"{name}: {field}: {fault.entry[:200]!r}: {fault.why}")
                 found += address.addr_specs(value)
     for recipient in found:
         if not is_address(recipient):
