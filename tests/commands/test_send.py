@@ -6,6 +6,8 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -859,3 +861,18 @@ def test_a_list_that_is_wrong_is_told_before_anything_is_sent(header: bytes, pla
         assert done.returncode == 65
         assert place in done.stderr
         assert server.connections == 0
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["empty", "closed"])
+@pytest.mark.parametrize(
+    "words", [["send", "--host", "127.0.0.1", "--port", "1", "bob@x.test"], ["queue", "add", "bob@x.test"]]
+)
+def test_no_message_at_all_is_no_message(tmp_path: Path, words: list[str], closed: bool) -> None:
+    redirection = "<&-" if closed else "</dev/null"
+    line = f'exec "$0" -m mailtools "$@" --spool {tmp_path}/spool {redirection}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", line, sys.executable, *words], capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == 66, done.stderr
+    assert b"no message" in done.stderr
+    assert not (tmp_path / "spool").exists()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mailtools.core.errors import ConfigurationError, PolicyError, TemporaryError, UnknownRecipientError
 from mailtools.core.smtp import grammar
 from mailtools.services.delivery.failures import AliasLoopError, BrokenAliasError
+from mailtools.system.files.home import expand
 from mailtools.system.mbox.mailroot import MailRoot
 
 if TYPE_CHECKING:  # a host without a users file and aliases needs none of them at run time
@@ -63,7 +64,7 @@ class AddressingSettings(NamedTuple):
     def users_file(self) -> str:
         """The path of the users file; "" where there is none, and no user is known by name."""
         if self.users:
-            return os.path.expanduser(self.users)
+            return expand(self.users)
         usual = os.path.join(MailRoot(self.root).path, "users")
         return usual if os.path.exists(usual) else ""
 

@@ -14,6 +14,7 @@ from mailtools.services.smtp_client.sender import LinkCarrier, transfer
 from mailtools.services.submission.prepare import Unsendable
 from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
+from mailtools.system.files.home import expand
 
 AUTO, ALWAYS, NEVER = "auto", "always", "never"
 
@@ -115,7 +116,7 @@ def into_mbox(path: str) -> Carrier:
     from mailtools.services.delivery.blocking import LocalMail
     from mailtools.system.mbox.mailroot import MailRoot
 
-    path = os.path.realpath(os.path.expanduser(path))
+    path = os.path.realpath(expand(path))
     mailboxes = LocalMail(Addressing(MailRoot(os.path.dirname(path)), path), None, lambda _: None)
     return AtOnce(mailboxes.deliver)
 
@@ -255,4 +256,4 @@ def file_copy(path: str, message: Outgoing) -> None:
         intake.take(block)
     intake.end()
     record = new_record(message.reverse_path, "", intake.body)
-    append_waiting(os.path.realpath(os.path.expanduser(path)), [record])
+    append_waiting(os.path.realpath(expand(path)), [record])

@@ -35,12 +35,13 @@ from mailtools.core.message.submission import SubmissionStamps
 from mailtools.services.transit.intake import MAX_HEADER, Intake, IntakePolicy
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
+from mailtools.system.files.home import expand
 from mailtools.system.mbox import appending
 from mailtools.system.mbox.mailroot import MailRoot
 
 if TYPE_CHECKING:
-    from mailtools.core.message.address import Address, ListFault
     from mailtools.services.delivery.addressing import Addressing
+    from mailtools.services.submission.refused import BadAddress
     from mailtools.system.spool.spool import Spool
 
 # A CR alone, which no server accepts, becomes a line end: output of progress bars, mailed by cron, has many.
@@ -97,18 +98,11 @@ def whole_message(intake: Intake) -> Message:
     return Message(intake.header, intake.body)
 
 
-class BadAddress(NamedTuple):
-    """A recipient that is no address: nobody can be asked, so the sender gets a DSN."""
-
-    text: str
-    why: str
-
-
 class Submission(NamedTuple):
     """What the caller says of a message: its envelope, and values for fields that are missing."""
 
     recipients: tuple[str, ...]  # local@domain, see `Post.address`
-    bad: tuple[BadAddress, ...] = ()  # others that the sender is told of, if there are good ones
+    bad: "tuple[BadAddress, ...]" = ()  # others that the sender is told of, if there are good ones
     from_header: bool = False  # also send to the addresses of To, Cc and Bcc
     sender: str | None = None  # None: the user who runs us; "": the null reverse-path
     full_name: str = ""
@@ -150,7 +144,7 @@ class Post:
         self.settings = settings
         self.host = clock.host_name()
         self.origin = settings.origin or self.host
-        self.root = os.path.abspath(os.path.expanduser(settings.root))
+        self.root = os.path.abspath(expand(settings.root))
         self._warn = warn
         self._queued_by_alias = False  # beside a program that an alias names
         domains = settings.domains or (self.host, "localhost")
@@ -209,16 +203,20 @@ class Post:
             raise _no_address(text)
         return [self.address(one.spec) for one in found]
 
-    def sorted_addresses(self, texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[BadAddress, ...]]:
+    def sorted_addresses(self, texts: Sequence[str]) -> "tuple[tuple[str, ...], tuple[BadAddress, ...]]":
         """Return the addresses in some arguments, and the arguments that are none."""
         good: list[str] = []
-        bad: list[BadAddress] = []
+        bad: list[str] = []
         for text in texts:
             try:
                 good += self.addresses(text)
             except BadDataError:
-                bad.append(BadAddress(text, _NO_ADDRESS))
-        return tuple(good), tuple(bad)
+                bad.append(text)
+        if not bad:
+            return tuple(good), ()
+        from mailtools.services.submission.refused import as_bad
+
+        return tuple(good), tuple(map(as_bad, bad))
 
     def is_local(self, address: str) -> bool:
         """Tell whether *address* is one of ours."""
@@ -239,7 +237,7 @@ class Post:
 
     def _is_user(self, local: str, domain: str) -> bool:
         """Tell whether *local* is certainly a user. If not, `addressing`, which reads everything, decides."""
-        path = os.path.expanduser(self.settings.users) or os.path.join(self.root, "users")
+        path = expand(self.settings.users) or os.path.join(self.root, "users")
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -281,58 +279,28 @@ class Post:
         is_told = bool(bad) and self._tell_of(bad, way)
         return Handed(identity, bool(left) or is_told or self._queued_by_alias, recipients)
 
-    def _recipients(self, fields: bytes, given: Submission) -> tuple[tuple[str, ...], Sequence[BadAddress]]:
+    def _recipients(self, fields: bytes, given: Submission) -> "tuple[tuple[str, ...], Sequence[BadAddress]]":
         """Return the recipients, and entries that are none. Raises BadDataError if there is no recipient."""
         found, bad = list(given.recipients), list(given.bad)
         if given.from_header:
-            from mailtools.core.message import address, header
+            from mailtools.services.submission import refused
 
-            resent = any(header.value(fields, f"Resent-{name}") is not None for name in ("To", "Cc", "Bcc"))
-            for name in ("Resent-To", "Resent-Cc", "Resent-Bcc") if resent else ("To", "Cc", "Bcc"):
-                for value in header.values(fields, name):
-                    good, more = self._listed(address.addresses(value), address.faults(value))
-                    found += good
-                    bad += [one._replace(why=f"{name}: {one.why}") for one in more]
+            good, more = refused.in_header(fields, self.address)
+            found += good
+            bad += more
         if not found and bad:
-            raise BadDataError(f"not an address: {submission.readable(bad[0].text)[:200]!r}: {bad[0].why}")
+            raise BadDataError(f"not an address: {bad[0]}")
         if not found:
             raise BadDataError("no recipients in To, Cc or Bcc; name them there, or as arguments")
         return tuple(dict.fromkeys(found)), bad
 
-    def _listed(
-        self, found: "list[Address]", faults: "list[ListFault]"
-    ) -> tuple[list[str], list[BadAddress]]:
-        """Return the addresses of a header field, and its entries that are none."""
-        bad = [BadAddress(fault.entry, fault.why) for fault in faults]
-        specs = [one.spec for one in found if one.spec]
-        good = []
-        for spec in specs:
-            if any(spec in fault.entry for fault in faults):
-                continue  # it may be half of what was meant
-            try:
-                good.append(self.address(spec))
-            except BadDataError:
-                bad.append(BadAddress(spec, _NO_ADDRESS))
-        return good, bad
-
-    def _tell_of(self, bad: Sequence[BadAddress], way: _Way) -> bool:
+    def _tell_of(self, bad: "Sequence[BadAddress]", way: _Way) -> bool:
         """Queue a DSN about recipients that are no addresses; return True if it is queued."""
-        named = "; ".join(f"{submission.readable(one.text)[:200]!r}: {one.why}" for one in bad)
-        if not way.reverse_path:
-            self._warn(f"{way.identity}: not sent to {named}; and nobody to tell: its sender is <>")
-            return False
-        from mailtools.core.queue.schedule import Schedule
-        from mailtools.services.queue.dsn import Notices, RefusedRecipients
+        from mailtools.services.submission import refused
 
-        notices = Notices(self.spool.add, self.host, Schedule())
-        recipients = [(submission.readable(one.text)[:200], one.why) for one in bad]
-        refused = RefusedRecipients(way.reverse_path, way.identity, recipients, way.submission.envid)
-        try:
-            notices.tell_of_refused(refused, way.message.fields)
-        except MailError as error:  # the message itself is accepted: whoever sends it again doubles it
-            self._warn(f"{way.identity}: not sent to {named}; the sender could not be told: {error}")
-            return False
-        return True
+        notices = refused.make_notices(self.spool.add, self.host)
+        about = refused.About(way.reverse_path, way.identity, way.submission.envid, way.message.fields)
+        return refused.tell(bad, about, notices, self._warn)
 
     # -- our mailboxes -------------------------------------------------------------------------------------
 
@@ -440,9 +408,6 @@ class User(NamedTuple):
     number: int
     name: str
     full_name: str = ""
-
-
-_NO_ADDRESS = "not an address; write local@domain"
 
 
 def _no_address(text: str) -> BadDataError:

@@ -28,6 +28,7 @@ from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING, Listed
 from mailtools.system import clock
 from mailtools.system.files.buffer import Measured, write_all
 from mailtools.system.files.durable import sync_folder, write_error
+from mailtools.system.files.home import expand
 from mailtools.system.files.lock import is_taken, share, take
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Spool:
     """The spool in the directory *path*. *warn* gets sentences that an operator should see."""
 
     def __init__(self, path: str, warn: Any = lambda _: None) -> None:
-        self.path = os.path.abspath(os.path.expanduser(path))
+        self.path = os.path.abspath(expand(path))
         self._warn = warn
 
     def make(self) -> None:
