@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import DEADLINE, Scripted, Server, mailtools
+from tests.spools import queue_run
 
 MESSAGE = (
     b"From: ann@example.org\nTo: bob@example.org\nDate: Thu, 22 Aug 2002 12:00:00 +0000\n"
@@ -393,7 +394,7 @@ def test_a_queue_that_cannot_be_written_is_told(
 @pytest.mark.parametrize("stage", ["MAIL", "DATA", "end"])
 def test_a_message_that_was_re_encoded_in_vain_is_whole_in_the_queue(tmp_path: Path, stage: str) -> None:
     text = "Grüße\n".encode()
-    with Scripted(EHLO=PLAIN_EHLO, **{stage: None}) as server:
+    with Scripted(EHLO=PLAIN_EHLO, **{stage: None}) as server, queue_run(tmp_path / "spool"):
         done = send(
             server, "--queue", "auto", "--json", "--spool", str(tmp_path / "spool"), message=MESSAGE + text
         )

@@ -84,8 +84,12 @@ class Spool:
 
     # -- adding --------------------------------------------------------------------------------------------
 
-    def add(self, envelope: QueueEnvelope, blocks: Iterable[bytes]) -> QueueEnvelope:
+    def add(
+        self, envelope: QueueEnvelope, blocks: Iterable[bytes], history: Sequence[dict[str, Any]] = ()
+    ) -> QueueEnvelope:
         """Store a message (LF, in blocks) durably. Returns the envelope with sizes and 8-bit flag filled in.
+
+        *history*: records of the journal about what happened before, such as a first attempt.
 
         Raises CannotWriteError, DiskFullError, and BadDataError for what could not be read back: a message
         with a CR or NUL, an address or parameter that no command can hold.
@@ -103,7 +107,7 @@ class Spool:
             )
             try:
                 sync_folder(self._at(_MESSAGES))
-                _create(self._journal(INCOMING, envelope.identity), [envelopes.encode(envelope)])
+                _create(self._journal(INCOMING, envelope.identity), _first_lines(envelope, history))
             except OSError:
                 os.unlink(message)
                 raise
@@ -450,6 +454,14 @@ def _blocks(path: str, stored: int) -> Iterator[bytes]:
             yield block
     finally:
         os.close(descriptor)
+
+
+def _first_lines(envelope: QueueEnvelope, history: Sequence[dict[str, Any]]) -> Iterator[bytes]:
+    yield envelopes.encode(envelope)
+    if history:
+        from mailtools.core.queue import journal
+
+        yield journal.encode(history)
 
 
 def _sendable(blocks: Iterable[bytes]) -> Iterator[bytes]:
