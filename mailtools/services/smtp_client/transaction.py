@@ -121,8 +121,14 @@ class Transaction:
         if not mail.is_completed:
             self._settle(mail, "MAIL")
             return data
+        is_some_accepted = False
         for recipient, reply in zip(self.message.recipients, replies, strict=True):
-            if not reply.is_completed:
+            if reply.is_completed:
+                is_some_accepted = True
+            elif reply.code == 552 and is_some_accepted:
+                # "Too many recipients" of servers before 452 was used for it (RFC 5321 §4.5.3.1.10).
+                self._note(recipient.address, reply, TemporaryError(str(reply)))
+            else:
                 self._note(recipient.address, reply, failure("RCPT", reply))
         if self._outcomes and not self._partial:
             self._fail_companions()

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from mailtools.core.errors import MailError, RefusedError, TemporaryError, UnknownRecipientError
+from mailtools.core.queue.journal import DEFERRED, FAILED, SENT
 from mailtools.core.smtp.route import Route
+from mailtools.services.queue.job import results
 from mailtools.services.smtp_client.connect import open_link
 from mailtools.services.smtp_client.connection import Link
 from mailtools.services.smtp_client.sender import LinkCarrier, Sender, transfer
@@ -240,6 +242,19 @@ def test_an_original_recipient_beyond_ascii(ehlo: bytes, expected: str) -> None:
     with Scripted(EHLO=ehlo) as server:
         assert kinds(sent(server, made._replace(recipients=recipients))) == [[None]]
         assert any(expected.encode() in line for line in server.commands)
+
+
+@pytest.mark.parametrize("ehlo", [Scripted.EHLO, PLAIN_EHLO])
+def test_552_after_others_were_accepted_means_too_many_for_now(ehlo: bytes) -> None:
+    """RFC 5321 §4.5.3.1.10; before any was accepted it means what it says."""
+    answers = [b"552 full\r\n", b"250 ok\r\n", b"552 too many\r\n"]
+    with Scripted(EHLO=ehlo, RCPT=answers) as server:
+        (its,) = sent(server, message(0, "a@b.test", "b@b.test", "c@b.test"), partial=True)
+        assert kinds([its]) == [[UnknownRecipientError, None, TemporaryError]]
+        found = results(its, range(3))
+        assert [(one.result, one.status) for one in found] == [
+            (FAILED, "5.0.0"), (SENT, "2.0.0"), (DEFERRED, "4.0.0")
+        ]  # fmt: skip
 
 
 # -- the carrier ---------------------------------------------------------------------------------------------
