@@ -312,7 +312,8 @@ EIGHT_BIT = MESSAGE + b"\xe4\xf6\xfc\n"
     [
         (b"250-test\r\n250 SMTPUTF8\r\n", EIGHT_BIT, 65, b"8BITMIME"),
         (b"250-test\r\n250 SMTPUTF8\r\n", UTF8, 65, b"8BITMIME"),
-        (b"250-test\r\n250 8BITMIME\r\n", UTF8, 65, b"SMTPUTF8"),
+        (b"250-test\r\n250 8BITMIME\r\n", UTF8, 0, b""),
+        (b"250-test\r\n250 8BITMIME\r\n", UTF8.replace(b"ann@", "änn@".encode()), 65, b"SMTPUTF8"),
         (b"250-test\r\n250 8BITMIME\r\n", MESSAGE.replace(b"bob@", "büro@".encode()), 65, b"SMTPUTF8"),
         (b"250-test\r\n250 SIZE 100\r\n", MESSAGE, 65, b"at most 100"),
         (b"250-test\r\n250 SIZE 1000\r\n", MESSAGE, 0, b""),

@@ -18,7 +18,7 @@ from mailtools.core.message.recipient import Recipient
 from mailtools.core.smtp.reply import Reply
 from mailtools.services.smtp_client.connection import Link, failure
 from mailtools.services.transit.outcome import Outcome
-from mailtools.services.transit.outgoing import Outgoing, to_7bit
+from mailtools.services.transit.outgoing import Outgoing, to_7bit, to_ascii_header
 
 _FLUSH_AT = 128 << 10  # octets gathered before a write
 
@@ -235,7 +235,7 @@ def failed_outcomes(message: Outgoing, error: MailError) -> list[Outcome]:
 def _carried(offered: dict[str, str], message: Outgoing) -> Outgoing:
     """Return *message* in the form that this server can take. Raises BadDataError."""
     if message.needs_utf8 and "SMTPUTF8" not in offered:
-        raise BadDataError("the header is not ASCII, and the server offers no SMTPUTF8").coded("5.6.7")
+        return _carried(offered, to_ascii_header(message))
     if message.needs_8bit and "8BITMIME" not in offered:
         if message.may_recode and not message.needs_utf8:
             return _carried(offered, to_7bit(message))

@@ -1,5 +1,7 @@
 """services/smtp_client/sender: many messages over as few connections as possible, none lost, none doubled."""
 
+import email
+import email.policy
 import socket
 from collections.abc import Callable, Sequence
 
@@ -15,6 +17,7 @@ from mailtools.services.smtp_client.sender import LinkCarrier, Sender, transfer
 from mailtools.services.smtp_client.transaction import Need
 from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing, Stamps, Wishes, prepare
+from mailtools.system.files.buffer import Buffer
 from mailtools.system.net.client_connection import LostConnectionError
 from tests.servers import Scripted, eventually, smtp_target
 
@@ -255,6 +258,31 @@ def test_552_after_others_were_accepted_means_too_many_for_now(ehlo: bytes) -> N
         assert [(one.result, one.status) for one in found] == [
             (FAILED, "5.0.0"), (SENT, "2.0.0"), (DEFERRED, "4.0.0")
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("is_queued", [False, True])
+@pytest.mark.parametrize("ehlo", [b"250-test\r\n250 8BITMIME\r\n", b"250 test\r\n"])
+@pytest.mark.parametrize("size", [10, 600_000])
+def test_a_server_without_smtputf8_gets_text_as_encoded_words(
+    is_queued: bool, ehlo: bytes, size: int
+) -> None:
+    octets = "Subject: Grüße\nFrom: Jürgen <j@x.test>\n\n".encode() + b"0123456789\n" * (size // 11 + 1)
+    made = prepare("m", [octets], Wishes(("bob@b.test",), sender="a@a.test"), Stamps("now", "<1@a.test>"))
+    if is_queued:  # the queue keeps header and body together
+        body = Buffer()
+        for block in (made.head.replace(b"\r\n", b"\n"), *made.body.blocks()):
+            body.append(block)
+        made = made._replace(head=b"", body=body)
+    with Scripted(EHLO=ehlo) as server:
+        assert kinds(sent(server, made)) == [[None]]
+        (taken,) = server.messages
+    assert taken.isascii()
+    found = email.message_from_bytes(taken, policy=email.policy.default)
+    assert (found["Subject"], found["From"]) == ("Grüße", "Jürgen <j@x.test>")
+    assert taken.partition(b"\r\n\r\n")[2] == octets.partition(b"\n\n")[2].replace(b"\n", b"\r\n")
+    assert b"".join(made.blocks()).partition(b"\r\n\r\n")[0].count("ü".encode()) == 2, (
+        "the message itself stays"
+    )
 
 
 # -- the carrier ---------------------------------------------------------------------------------------------
