@@ -32,6 +32,7 @@ class Server:
     program: Sequence[str] = ("-m", "mailtools")
     command = "serve-smtp"
     suffix = ".port"
+    logged = ""  # stderr, once it is stopped
 
     def __init__(self, root: Path, *options: str, host: str = "127.0.0.1", **popen: object) -> None:
         self.root = root
@@ -58,7 +59,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            self.process.communicate(timeout=DEADLINE)
+            self.logged = self.process.communicate(timeout=DEADLINE)[1]
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise

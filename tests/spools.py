@@ -5,6 +5,8 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from click.testing import CliRunner
@@ -122,3 +124,13 @@ class Queue:
     def json(self, *args: str) -> list[dict[str, Any]]:
         """The objects that a command prints."""
         return [json.loads(line) for line in self(*args, "--json").out.splitlines()]
+
+
+@contextmanager
+def queue_run(path: Path) -> Iterator[None]:
+    """A queue run works on the spool *path*, as far as other processes can tell."""
+    descriptor = Spool(str(path)).announce_runner()
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -257,6 +257,7 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "system/net/listeners",
         "system/net/server_connection",
     ),
+    "tests/system/spool/test_spool.py reads and writes with it": ("system/spool/queue_files",),
     "tests of TLS on both sides use its certificates": ("system/tls/certificates",),
 }
 WITHOUT_TEST_FILE = {module: reason for reason, modules in _WITHOUT.items() for module in modules}

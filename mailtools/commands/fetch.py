@@ -15,6 +15,7 @@ from mailtools.commands.options.source import FetchSource, source_options, sourc
 from mailtools.commands.output import exits
 from mailtools.commands.output.print import warn
 from mailtools.core.errors import ConfigurationError
+from mailtools.system.files.home import expand, login_name
 
 if TYPE_CHECKING:
     from mailtools.commands.output.fetched import FetchReport
@@ -241,12 +242,10 @@ def _mbox(source: FetchSource, options: dict[str, Any]) -> str:
     """Return the mbox for a source. Raises MailError."""
     path = options["to"] or source.to
     if path:
-        return os.path.realpath(os.path.expanduser(path))
-    import getpass
-
+        return os.path.realpath(expand(path))
     from mailtools.system.mbox.mailroot import MailRoot
 
-    return MailRoot(options["root"]).inbox(getpass.getuser())
+    return MailRoot(options["root"]).inbox(login_name())
 
 
 def _mbox_in(folder: str, mailbox: str) -> str:
@@ -258,7 +257,7 @@ def _mbox_in(folder: str, mailbox: str) -> str:
         parts = [file_name(part) for part in name.split("/")] if all(name.split("/")) else [file_name(name)]
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
-    return os.path.join(os.path.realpath(os.path.expanduser(folder)), *parts) + ".mbox"
+    return os.path.join(os.path.realpath(expand(folder)), *parts) + ".mbox"
 
 
 def _state_target(source: FetchSource, options: dict[str, Any]) -> str:
@@ -266,7 +265,7 @@ def _state_target(source: FetchSource, options: dict[str, Any]) -> str:
     from mailtools.services.fetch.collect import beside
 
     if options["to_dir"]:
-        return beside(os.path.join(os.path.realpath(os.path.expanduser(options["to_dir"])), ""))
+        return beside(os.path.join(os.path.realpath(expand(options["to_dir"])), ""))
     if options["pipe"] or options["to"] == "-":
         inbox = _mbox(source._replace(to=""), dict(options) | {"to": ""})
         return os.path.join(os.path.dirname(inbox), "pipe" if options["pipe"] else "stdout")

@@ -87,7 +87,7 @@ def outcome_options(function: F) -> F:
             type=click.Choice(["auto", "always", "never"]),
             default="auto",
             show_default=True,
-            help="auto: queue the message after a temporary failure.",
+            help="auto: queue it after a temporary failure, if a queue run is alive.",
         ),
         root_option,
         spool_option,

@@ -11,6 +11,7 @@ from mailtools.commands.options.common import json_option, root_option, scheme_o
 from mailtools.commands.options.secrets import password_options, read_password
 from mailtools.commands.output import exits
 from mailtools.commands.output.print import json_line, print_rows
+from mailtools.system.files.home import expand
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,7 +23,7 @@ def users_options(function: F) -> F:
 
 
 def _path(root: str, users: str | None) -> str:
-    return os.path.expanduser(users) if users else os.path.join(os.path.expanduser(root), "users")
+    return expand(users) if users else os.path.join(expand(root), "users")
 
 
 @click.group("user")

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import DEADLINE, Scripted, Server, mailtools
+from tests.spools import queue_run
 
 MESSAGE = (
     b"From: ann@example.org\nTo: bob@example.org\nDate: Thu, 22 Aug 2002 12:00:00 +0000\n"
@@ -309,7 +312,8 @@ EIGHT_BIT = MESSAGE + b"\xe4\xf6\xfc\n"
     [
         (b"250-test\r\n250 SMTPUTF8\r\n", EIGHT_BIT, 65, b"8BITMIME"),
         (b"250-test\r\n250 SMTPUTF8\r\n", UTF8, 65, b"8BITMIME"),
-        (b"250-test\r\n250 8BITMIME\r\n", UTF8, 65, b"SMTPUTF8"),
+        (b"250-test\r\n250 8BITMIME\r\n", UTF8, 0, b""),
+        (b"250-test\r\n250 8BITMIME\r\n", UTF8.replace(b"ann@", "änn@".encode()), 65, b"SMTPUTF8"),
         (b"250-test\r\n250 8BITMIME\r\n", MESSAGE.replace(b"bob@", "büro@".encode()), 65, b"SMTPUTF8"),
         (b"250-test\r\n250 SIZE 100\r\n", MESSAGE, 65, b"at most 100"),
         (b"250-test\r\n250 SIZE 1000\r\n", MESSAGE, 0, b""),
@@ -391,7 +395,7 @@ def test_a_queue_that_cannot_be_written_is_told(
 @pytest.mark.parametrize("stage", ["MAIL", "DATA", "end"])
 def test_a_message_that_was_re_encoded_in_vain_is_whole_in_the_queue(tmp_path: Path, stage: str) -> None:
     text = "Grüße\n".encode()
-    with Scripted(EHLO=PLAIN_EHLO, **{stage: None}) as server:
+    with Scripted(EHLO=PLAIN_EHLO, **{stage: None}) as server, queue_run(tmp_path / "spool"):
         done = send(
             server, "--queue", "auto", "--json", "--spool", str(tmp_path / "spool"), message=MESSAGE + text
         )
@@ -840,3 +844,37 @@ def test_a_route_over_ipv6_and_over_a_unix_socket(tmp_path: Path) -> None:
 def test_an_argument_that_is_no_utf_8_is_no_address(args: tuple[str, ...], code: int) -> None:
     done = mailtools("send", "--route", "smtp://127.0.0.1:1", *args, stdin=MESSAGE)
     assert (done.returncode, b"address" in done.stderr or b"sender" in done.stderr) == (code, True)
+
+
+@pytest.mark.parametrize(
+    ("header", "place"),
+    [
+        (b"To: <bob@x> <carol@x>\n", b"To: '<bob@x> <carol@x>': a comma is missing behind >"),
+        (
+            b"To: dave@x\nCc: Eve Smith eve@x\n",
+            b"Cc: 'Eve Smith eve@x': a comma, or <> around the address, is missing",
+        ),
+        (b"To: dave@x\nBcc: Bob <>\n", b"Bcc: 'Bob <>': no address between < and >"),
+    ],
+)
+def test_a_list_that_is_wrong_is_told_before_anything_is_sent(header: bytes, place: bytes) -> None:
+    with Scripted() as server:
+        done = send(server, message=header + b"Subject: x\n\nhi\n")
+        assert done.returncode == 65
+        assert place in done.stderr
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["empty", "closed"])
+@pytest.mark.parametrize(
+    "words", [["send", "--host", "127.0.0.1", "--port", "1", "bob@x.test"], ["queue", "add", "bob@x.test"]]
+)
+def test_no_message_at_all_is_no_message(tmp_path: Path, words: list[str], closed: bool) -> None:
+    redirection = "<&-" if closed else "</dev/null"
+    line = f'exec "$0" -m mailtools "$@" --spool {tmp_path}/spool {redirection}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", line, sys.executable, *words], capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == 66, done.stderr
+    assert b"no message" in done.stderr
+    assert not (tmp_path / "spool").exists()

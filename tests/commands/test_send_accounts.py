@@ -9,6 +9,7 @@ import pytest
 from tests.nameserver import Nameserver
 from tests.servers import Server, eventually, mailtools
 from tests.sinks import Sink, but
+from tests.spools import queue_run
 
 MESSAGE = b"From: Alice <alice@work.example>\nTo: bob@b.test\nSubject: x\n\nhello\n"
 ENV = {**os.environ, "HOME": "/nonexistent", "NETRC": "/nonexistent"}
@@ -209,9 +210,15 @@ def test_what_failed_for_now_is_queued_and_goes_out_by_its_account(tmp_path: Pat
         user = "alice"
         password-command = "echo secret"
     """
-    done = mailtools(*config(tmp_path, text % 1), "send", "--queue", "auto", stdin=MESSAGE, env=ENV)
+    with queue_run(tmp_path / "mail" / ".spool"):
+        done = mailtools(*config(tmp_path, text % 1), "send", "--queue", "auto", stdin=MESSAGE, env=ENV)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"queued\tbob@b.test\t")
+    log = mailtools(
+        *config(tmp_path, text % 1), "queue", "log", "-", stdin=done.stdout.split()[3].rstrip(b":"), env=ENV
+    )
+    assert b"deferred\tbob@b.test" in log.stdout, log
+    assert mailtools(*config(tmp_path, text % 1), "queue", "retry", "--all", env=ENV).returncode == 0
     where = config(tmp_path, text % server.port)
     (listed,) = mailtools(*where, "queue", "list", "--json", env=ENV).stdout.splitlines()
     assert json.loads(listed)["account"] == "work"

@@ -131,3 +131,82 @@ def test_wrong_usage(tmp_path: Path) -> None:
     done = mailtools("serve-smtp", *root, "--relay", "--relay-from", "127.0.0.1/33")
     assert (done.returncode, b"--relay-from" in done.stderr) == (78, True)
     assert mailtools("serve-smtp", *root, "--relay", "--route", "http://x").returncode == 78
+
+
+def forwarding(tmp_path: Path, *aliases: str) -> Server:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "users").write_text("bob:{PLAIN}secret\n")
+    (tmp_path / "aliases").write_text("".join(f"{alias}\n" for alias in aliases))
+    options = ("--domain", "here.test", "--relay", "--no-deliver", "--aliases", str(tmp_path / "aliases"))
+    return Server(root, *options)
+
+
+def test_a_message_that_the_queue_cannot_keep_is_refused_before_it_is_accepted(tmp_path: Path) -> None:
+    """A NUL from a stranger, to an alias that forwards: SMTP cannot carry it (RFC 5321 §4.5.2)."""
+    with forwarding(tmp_path, "away: x@other.test") as server:
+        client = server.connect()
+        client.reply()
+        client.ask("EHLO test")
+        for body, code in ((b"nul \0 here\r\n", b"554 5.6.0"), (b"fine\r\n", b"250")):
+            assert client.ask("MAIL FROM:<stranger@x.test>").startswith(b"250")
+            assert client.ask("RCPT TO:<away@here.test>").startswith(b"250")
+            assert client.ask("DATA").startswith(b"354")
+            client.say(b"Subject: x\r\n\r\n" + body + b".\r\n")
+            assert client.reply().startswith(code)
+        client.close()
+        assert waiting(server) == [("x@other.test",)]
+        assert not list((server.root / ".spool" / "bad").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("target", "recipient"),
+    [
+        ("Admin <admin@elsewhere.test>", "admin@elsewhere.test"),
+        ("<a@b.test>", "a@b.test"),
+        ('"Smith, Bob" <bob@b.test> (home)', "bob@b.test"),
+        ('"a<b"@x.test', '"a<b"@x.test'),
+    ],
+)
+def test_an_alias_forwards_to_a_mailbox_with_a_display_name(
+    tmp_path: Path, target: str, recipient: str
+) -> None:
+    with forwarding(tmp_path, f"away: {target}") as server:
+        client = server.connect()
+        client.reply()
+        client.ask("EHLO test")
+        client.ask("MAIL FROM:<stranger@x.test>")
+        assert client.ask("RCPT TO:<away@here.test>").startswith(b"250")
+        client.ask("DATA")
+        client.say(MESSAGE + b".\r\n")
+        assert client.reply().startswith(b"250")
+        client.close()
+        assert waiting(server) == [(recipient,)]
+
+
+@pytest.mark.parametrize("target", ["zoe q@x.test", "bob, <a@x.test> <b@x.test>", "a..b@x.test", "a@[<x>]"])
+def test_mail_for_an_alias_with_a_bad_target_is_refused_for_now(tmp_path: Path, target: str) -> None:
+    with forwarding(tmp_path, "good: bob", f"away: {target}") as server:
+        client = server.connect()
+        client.reply()
+        client.ask("EHLO test")
+        client.ask("MAIL FROM:<stranger@x.test>")
+        assert client.ask("RCPT TO:<away@here.test>").startswith(b"451 4.3.5")
+        assert client.ask("RCPT TO:<good@here.test>").startswith(b"250")
+        client.close()
+    assert f"{tmp_path}/aliases: line 2: away: " in server.logged
+
+
+def test_parameters_that_rcpt_accepts_can_be_read_back(site: Server) -> None:
+    client = site.connect()
+    login(client)
+    long = "rfc822;" + "+41" * 500
+    assert client.ask(f"MAIL FROM:<alice@here.test> ENVID={'+41' * 100} SMTPUTF8").startswith(b"250")
+    assert client.ask(f"RCPT TO:<a@other.test> ORCPT={long}").startswith(b"250")
+    assert client.ask("RCPT TO:<b@other.test> ORCPT=utf-8;ü@x").startswith(b"250")
+    assert client.ask('RCPT TO:<"a<b"@other.test>').startswith(b"250")
+    assert client.ask("DATA").startswith(b"354")
+    client.say(MESSAGE + b".\r\n")
+    assert client.reply().startswith(b"250")
+    client.close()
+    assert waiting(site) == [("a@other.test", "b@other.test", '"a<b"@other.test')]

@@ -26,6 +26,7 @@ from mailtools.core.mbox import scan
 from mailtools.core.mbox.postmark import is_postmark
 from mailtools.core.message import aliases
 from mailtools.core.smtp import events
+from mailtools.core.smtp.grammar import is_mailbox
 from mailtools.core.smtp.offer import SmtpOffer
 from mailtools.core.smtp.reply import Reply
 from mailtools.core.smtp.server import SmtpServerEngine
@@ -542,9 +543,9 @@ def test_aliases_takes_mutated_files() -> None:
     for number in range(2000):
         text = mutated_text(chance_of(SEED, number, "aliases"), ALIASES)
         with told("aliases", number, text):
-            found, _ = aliases.parse(text)
+            found, _ = aliases.parse(text, is_mailbox)
             assert all(found.values())
-            aliases.parse_include(text)
+            aliases.parse_include(text, is_mailbox)
 
 
 def test_scram_takes_mutated_messages() -> None:

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from mailtools.system.files.home import expand
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -72,7 +74,7 @@ def spool_option(function: F) -> F:
 
 def spool_path(options: Mapping[str, Any]) -> str:
     """Return the spool's folder, from ``--spool`` and ``--root``."""
-    return os.path.expanduser(options["spool"] or os.path.join(options["root"], ".spool"))
+    return expand(options["spool"] or os.path.join(options["root"], ".spool"))
 
 
 def json_option(function: F) -> F:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailtools.core.errors import ConfigurationError
+from mailtools.system.files.home import find
 
 if TYPE_CHECKING:
     from mailtools.services.submission.next_hop import Account
@@ -49,8 +50,8 @@ def accounts(ctx: click.Context) -> dict[str, "Account"]:
 
 
 def _places() -> list[str]:
-    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return [f"{home}/mailtools/config.toml", "/etc/mailtools/config.toml"]
+    home = os.environ.get("XDG_CONFIG_HOME") or find("~/.config")
+    return [*([f"{home}/mailtools/config.toml"] if home else []), "/etc/mailtools/config.toml"]
 
 
 class _Reader:

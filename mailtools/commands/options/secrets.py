@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mailtools.core.errors import BadDataError, MissingInputError, PolicyError
+from mailtools.system.files.home import expand
 
 if TYPE_CHECKING:
     from mailtools.services.submission.next_hop import HopSettings
@@ -54,7 +55,7 @@ def secret(host: str, connection: "HopSettings", variable: str = "MAILTOOLS_SEND
     if connection.password_command:
         return _printed(connection.password_command, "password")
     if connection.password_file:
-        return _written(os.path.expanduser(connection.password_file))
+        return _written(expand(connection.password_file))
     if given := os.environ.get(variable):
         return given
     from mailtools.system.users import netrc

@@ -131,12 +131,11 @@ def _by_account(account: "Account", options: Mapping[str, Any]) -> FetchSource:
 
 
 def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, account: str) -> "FetchTarget":
-    import getpass
-
     from mailtools.commands.options.secrets import once
     from mailtools.services.access import IMPLICIT, OFF, Access
     from mailtools.services.fetch.remote import PORTS, FetchTarget
     from mailtools.services.submission.next_hop import HopSettings
+    from mailtools.system.files.home import login_name
 
     if not protocol:
         raise click.UsageError("which protocol? give --pop3 or --imap")
@@ -148,7 +147,7 @@ def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, acc
         raise ConfigurationError(
             "TLS is off, but authorities or a fingerprint ask for it; leave one of them out"
         )
-    user = options["user"] or getpass.getuser()
+    user = options["user"] or login_name()
     its: HopSettings = HopSettings(
         host=host,
         user=user,

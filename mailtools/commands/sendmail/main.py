@@ -108,8 +108,12 @@ def _submit(options: Options, post: Any, has_stdin: bool) -> int:
     from mailtools.services.submission.sendmail import Submission, read_message
 
     try:
+        recipients, bad = post.sorted_addresses(options.addresses)
+        if bad and not recipients and not options.from_header:
+            post.addresses(bad[0].text)  # raises: somebody reads this, so nothing is sent
         given = Submission(
-            tuple([one for text in options.addresses for one in post.addresses(text)]),
+            recipients,
+            bad,
             from_header=options.from_header,
             sender=_sender(options.sender, post),
             full_name=options.full_name,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from mailtools.core.errors import ConfigurationError
 from mailtools.core.lean import Any
+from mailtools.system.files.home import find
 
 # Options by kind. Those without an effect on how a message goes are ignored.
 _WITH_VALUE = frozenset("ABCDFLMNORTVXbefhopr")
@@ -220,8 +221,9 @@ def _is_true(value: str) -> bool:
 
 def _from_file(given: str) -> dict[str, Any]:
     """This command's table in the first configuration file that exists."""
-    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    places = [given] if given else [f"{home}/mailtools/config.toml", "/etc/mailtools/config.toml"]
+    home = os.environ.get("XDG_CONFIG_HOME") or find("~/.config")
+    usual = [*([f"{home}/mailtools/config.toml"] if home else []), "/etc/mailtools/config.toml"]
+    places = [given] if given else usual
     for path in places:
         try:
             with open(path, "rb") as file:

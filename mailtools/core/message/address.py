@@ -26,6 +26,13 @@ class Address(NamedTuple):
     spec: str  # addr-spec: local@domain, the local part quoted where it must be; "" where none was found
 
 
+class ListFault(NamedTuple):
+    """An entry of a list that is not one mailbox (RFC 5322 §3.4): guessing could leave a recipient out."""
+
+    entry: str
+    why: str
+
+
 _Token = tuple[str, str]  # (kind, text)
 
 _FOLD = lazy(r"\r?\n(?=[ \t])")
@@ -71,6 +78,19 @@ def addresses(header_value: bytes | str) -> list[Address]:
     return found
 
 
+def faults(header_value: bytes | str) -> list[ListFault]:
+    """Return the entries of a list that are not one mailbox each. Empty entries and groups are none."""
+    text = words.decode_raw(header_value) if isinstance(header_value, bytes) else header_value
+    if "\n" in text:
+        text = _FOLD.sub("", text)
+    parser = _Parser(text)
+    at = 0
+    while at < len(text):
+        match = _USUAL.match(text, at)
+        at = match.end() if match else parser.entry(at, [])
+    return parser.faults
+
+
 def addr_specs(header_value: bytes | str) -> list[str]:
     """The addr-specs alone, as an envelope needs them. Entries without an addr-spec are left out."""
     return [address.spec for address in addresses(header_value) if address.spec]
@@ -105,18 +125,21 @@ class _Parser:
     searching to the end of the list for each of them would take quadratic time.
     """
 
-    __slots__ = ("open_comment", "open_quote", "text")
+    __slots__ = ("faults", "open_comment", "open_quote", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self.faults: list[ListFault] = []
         self.open_quote = False
         self.open_comment = False
 
     def entry(self, at: int, found: list[Address]) -> int:
         """Read the entry at offset *at*, add its mailboxes to *found*; return the offset of the next."""
+        begin = at
         before: list[_Token] = []
         angle: list[_Token] | None = None
         current = before
+        behind: list[_Token] = []
         comment = ""
         for kind, text, after in self._tokens(at):
             at = after
@@ -128,9 +151,10 @@ class _Parser:
             elif kind != "special" or text in "@.\\[]":
                 current.append((kind, text))
             elif text == "<":
+                behind += [(kind, text)] if angle is not None else []
                 angle = current = []
             elif text == ">" and current is angle:
-                current = []  # text behind the address is not part of the display name
+                current = behind  # text behind the address is not part of the display name
             elif text == ":" and current is angle:
                 current.clear()  # RFC 5322 §4.4, a route: <@a,@b:user@host>
             elif text == ":" and ("special", "@") not in before:
@@ -139,6 +163,8 @@ class _Parser:
             elif text == ";" or (text == "," and not (current is angle and _is_route(current))):
                 break
         _add(before, angle, comment, found)
+        if why := _fault(before, angle, behind):
+            self.faults.append(ListFault(self.text[begin:at].strip(" \t\r\n,;"), why))
         return at
 
     def _tokens(self, at: int) -> Iterator[tuple[str, str, int]]:
@@ -177,6 +203,15 @@ class _Parser:
 def _is_route(angle: list[_Token]) -> bool:
     """Tell whether a comma at this place separates domains of a route (RFC 5322 §4.4), not mailboxes."""
     return not angle or angle[0] == ("special", "@")
+
+
+def _fault(before: list[_Token], angle: list[_Token] | None, behind: list[_Token]) -> str:
+    """Return why an entry is not one mailbox, or ""."""
+    if angle is None:
+        return "a comma, or <> around the address, is missing" if len(_specs(before)) > 1 else ""
+    if any(kind != "space" for kind, _ in behind):
+        return "a comma is missing behind >"
+    return "" if len(_specs(angle)) == 1 else "no address between < and >"
 
 
 def _add(before: list[_Token], angle: list[_Token] | None, comment: str, found: list[Address]) -> None:

@@ -5,7 +5,10 @@ Postfix and Exim share: comments, continuation lines that begin with white space
 """
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
+
+from mailtools.core.message import address
 
 # A target, up to the next comma outside quotes. The possessive *+ never backtracks: backtracking would take
 # cubic time for white space before a quote that is never closed.
@@ -38,12 +41,25 @@ class Include(NamedTuple):
     path: str
 
 
-AliasTarget = AliasAddress | File | Command | Include
+class BadTarget(NamedTuple):
+    """A target that is none of these. Mail for its alias is refused until the file is mended."""
+
+    text: str
+    why: str
+
+
+AliasTarget = AliasAddress | File | Command | Include | BadTarget
 Aliases = dict[str, tuple[AliasTarget, ...]]
 
 
-def parse(text: str) -> tuple[Aliases, list[str]]:
-    """(the aliases by name in lower case, one sentence for each line that is ignored as wrong)."""
+IsMailbox = Callable[[str], bool]
+
+
+def parse(text: str, is_mailbox: IsMailbox) -> tuple[Aliases, list[str]]:
+    """Return the aliases by name in lower case, and a sentence for each wrong line or target.
+
+    *is_mailbox*: can an envelope hold this address (local@domain)?
+    """
     found: Aliases = {}
     problems = []
     for number, line in _logical_lines(text):
@@ -52,18 +68,23 @@ def parse(text: str) -> tuple[Aliases, list[str]]:
             problems.append(f"line {number}: not 'name: target, ...'")
             continue
         name = _unquoted(match[1]).lower()
-        targets = parse_targets(match[2])
+        targets = parse_targets(match[2], is_mailbox)
         if name in found:
             problems.append(f"line {number}: {name} is defined twice; the first definition counts")
         elif not targets:
             problems.append(f"line {number}: {name} has no target")
         else:
             found[name] = targets
+        problems += [f"line {number}: {name}: {bad.text!r}: {bad.why}" for bad in _bad(targets)]
     return found, problems
 
 
-def parse_targets(text: str) -> tuple[AliasTarget, ...]:
-    """The targets in *text*, which are separated by commas."""
+def _bad(targets: tuple[AliasTarget, ...]) -> list[BadTarget]:
+    return [target for target in targets if isinstance(target, BadTarget)]
+
+
+def parse_targets(text: str, is_mailbox: IsMailbox) -> tuple[AliasTarget, ...]:
+    """Return the targets in *text*, which are separated by commas."""
     words = []
     at = 0
     while at < len(text):
@@ -73,13 +94,20 @@ def parse_targets(text: str) -> tuple[AliasTarget, ...]:
             break
         words.append(match[1].strip())
         at = match.end()
-    return tuple(_target(word) for word in words if word)
+    return tuple(_target(word, is_mailbox) for word in words if word)
 
 
-def parse_include(text: str) -> tuple[AliasTarget, ...]:
-    """The targets of an included file: one or more targets a line; comment lines are skipped."""
-    lines = [line for line in text.split("\n") if not line.lstrip().startswith("#")]
-    return parse_targets(",".join(lines))
+def parse_include(text: str, is_mailbox: IsMailbox) -> tuple[AliasTarget, ...]:
+    """Return the targets of an included file: one or more targets a line; comment lines are skipped."""
+    found: list[AliasTarget] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.lstrip().startswith("#"):
+            found += [_numbered(target, number) for target in parse_targets(line, is_mailbox)]
+    return tuple(found)
+
+
+def _numbered(target: AliasTarget, line: int) -> AliasTarget:
+    return BadTarget(target.text, f"line {line}: {target.why}") if isinstance(target, BadTarget) else target
 
 
 def _logical_lines(text: str) -> list[tuple[int, str]]:
@@ -95,7 +123,7 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
     return found
 
 
-def _target(word: str) -> AliasTarget:
+def _target(word: str, is_mailbox: IsMailbox) -> AliasTarget:
     text = _unquoted(word)
     if text.startswith("|"):
         return Command(text[1:].strip())
@@ -103,9 +131,21 @@ def _target(word: str) -> AliasTarget:
         return Include(text[len(":include:") :].strip())
     if text.startswith("/"):
         return File(text)
-    if text.startswith("\\"):
-        return AliasAddress(text[1:], is_final=True)
-    return AliasAddress(text)
+    is_final = text.startswith("\\")
+    if text != word and "@" not in text:  # a local name in quotes
+        return AliasAddress(text[is_final:], is_final)
+    return _address(word[is_final:], is_final, is_mailbox)
+
+
+def _address(word: str, is_final: bool, is_mailbox: IsMailbox) -> AliasTarget:
+    """Return the local name or address of the mailbox *word* (RFC 5322 §3.4), without its display name."""
+    faults = address.faults(word)
+    if faults:
+        return BadTarget(word, faults[0].why)
+    specs = address.addr_specs(word)
+    if len(specs) != 1 or ("@" in specs[0] and not is_mailbox(specs[0])):
+        return BadTarget(word, "not an address")
+    return AliasAddress(specs[0], is_final)
 
 
 def _unquoted(word: str) -> str:

@@ -17,11 +17,13 @@ from mailtools.core.message.recipient import Recipient
 from mailtools.core.patterns import lazy
 
 VERSION = 1
-_IDENTITY = lazy(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 # Characters that no address may hold: they would break a command, a header or a terminal.
 _UNSAFE = lazy("[\x00-\x20<>\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_QUOTED_SPACES = lazy(r'"(?:[^"\\]|\\.)*"')
-_PARAMETER = lazy(r"[!-<>-~]{0,1000}")
+_UNSAFE_VALUE = lazy("[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_QUOTED = lazy(r'"(?:[^"\\]|\\.)*"')
+_IN_QUOTES = str.maketrans("", "", " <>")  # RFC 5321 §4.1.2: qtextSMTP
+_LONGEST_IDENTITY = 64  # characters
+_LONGEST_PARAMETER = 2000  # characters; an ORCPT of 500 octets has three times as many in xtext
 _MOST_RECIPIENTS = 100_000
 _LARGEST = 1 << 60  # octets
 
@@ -56,7 +58,9 @@ class QueueEnvelope(NamedTuple):
 
 def is_identity(text: str) -> bool:
     """Tell whether *text* can be a queue id: it becomes a file name."""
-    return bool(_IDENTITY.fullmatch(text))
+    plain = text.replace("-", "").replace("_", "")
+    is_short = 0 < len(text) <= _LONGEST_IDENTITY
+    return is_short and text.isascii() and plain.isalnum() and text[0] not in "-_"
 
 
 def encode(envelope: QueueEnvelope) -> bytes:
@@ -127,10 +131,15 @@ def decode(line: bytes) -> QueueEnvelope:
         envelope = QueueEnvelope(recipients=recipients, **record)
     except (TypeError, KeyError):
         raise BadDataError("the envelope lacks a field, or has one too many") from None
+    check(envelope)
+    return envelope
+
+
+def check(envelope: QueueEnvelope) -> None:
+    """Check that `decode` can read what `encode` writes. Raises BadDataError."""
     problem = _problem(envelope)
     if problem:
-        raise BadDataError(f"the envelope {problem}")
-    return envelope
+        raise BadDataError(f"the envelope {problem}").coded("5.1.3")
 
 
 _KINDS = {
@@ -145,7 +154,7 @@ _values = attrgetter(*_KINDS)
 def _problem(envelope: QueueEnvelope) -> str:
     if tuple(map(type, _values(envelope))) != _ALL_KINDS and (wrong := _of_wrong_kind(envelope)):
         return f"has no usable {wrong}"
-    if not _IDENTITY.fullmatch(envelope.identity):
+    if not is_identity(envelope.identity):
         return "has no usable identity"
     if not (0 <= envelope.arrived < 1e12 and 0 <= envelope.stored < _LARGEST > envelope.size >= 0):
         return "has numbers out of range"
@@ -153,9 +162,10 @@ def _problem(envelope: QueueEnvelope) -> str:
         return "has no recipients, or too many"
     if not is_safe(envelope.reverse_path) or envelope.ret not in ("", "FULL", "HDRS"):
         return "has no usable reverse-path"
-    if envelope.envid and not _PARAMETER.fullmatch(envelope.envid):
+    if not _is_parameter(envelope.envid):
         return "has no usable envid"
-    return "" if all(map(_is_recipient, envelope.recipients)) else "has a recipient that is none"
+    bad = next((one for one in envelope.recipients if not is_recipient(one)), None)
+    return f"has a recipient that cannot be used: {bad.address!r}" if bad is not None else ""
 
 
 def _of_wrong_kind(envelope: QueueEnvelope) -> str:
@@ -167,19 +177,31 @@ def _of_wrong_kind(envelope: QueueEnvelope) -> str:
     return ""
 
 
-def _is_recipient(recipient: Recipient) -> bool:
+def is_recipient(recipient: Recipient) -> bool:
+    """Return True if the queue can keep *recipient*."""
     address, notify, orcpt = recipient
     return (
         type(address) is type(notify) is type(orcpt) is str
         and bool(address)
         and is_safe(address)
-        and (not notify or bool(_PARAMETER.fullmatch(notify)))
-        and (not orcpt or bool(_PARAMETER.fullmatch(orcpt.replace("=", ""))))
+        and _is_parameter(notify)
+        and _is_parameter(orcpt.replace("=", ""))
     )
 
 
+def _is_parameter(value: str) -> bool:
+    """Return True if *value* can be a parameter (RFC 3461 §4, RFC 6533 §3): no controls, spaces, "="."""
+    if len(value) > _LONGEST_PARAMETER or "=" in value:
+        return False
+    is_plain = value.isascii() and value.isprintable() and " " not in value
+    return is_plain or not _UNSAFE_VALUE.search(value)
+
+
 def is_safe(address: str) -> bool:
-    """Tell whether *address* may stand in a command: no controls, no <>, spaces in quotes only."""
+    """Return True if *address* can stand in a command: no controls; spaces and <> only in quotes."""
+    is_plain = address.isascii() and address.isprintable()
+    if is_plain and " " not in address and "<" not in address and ">" not in address:
+        return True  # without `re`, see above
     if not _UNSAFE.search(address):
         return True
-    return not _UNSAFE.search(_QUOTED_SPACES.sub(lambda m: m[0].replace(" ", ""), address))
+    return not _UNSAFE.search(_QUOTED.sub(lambda m: m[0].translate(_IN_QUOTES), address))

@@ -210,7 +210,7 @@ class SmtpClient:
             while more:
                 line = yield from self._reply_line()
                 match = _REPLY_LINE.fullmatch(line)
-                if match is None or (code and match[1] != code):
+                if match is None or (code and match[1] != code and not self._turns_away(match)):
                     raise RemoteProtocolError(f"not an SMTP reply: {line[:100].decode('latin-1')!r}")
                 code = match[1]
                 texts.append((match[3] or b"").decode("utf-8", "replace"))
@@ -218,6 +218,10 @@ class SmtpClient:
                 if len(texts) > _MAX_REPLY_LINES:
                     raise RemoteProtocolError("a reply without end")
             yield _reply(int(code), texts)
+
+    def _turns_away(self, line: re.Match[bytes]) -> bool:
+        """Return True for a 421 or 521 behind the lines of a banner: some servers turn clients away so."""
+        return line[1] in (b"421", b"521") and line[2] != b"-" and list(self._awaited) == [""]
 
     @property
     def _longest_line(self) -> int:

@@ -20,7 +20,7 @@ _QUOTED_STRING = r'"(?:[^\x00-\x1f"\\\x7f]|\\[ -~])*"'
 _LET_DIG = r"[^\x00-/:-@\[-^`{-\x7f]"
 _LABEL = rf"{_LET_DIG}(?:(?:{_LET_DIG}|-)*{_LET_DIG})?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*\.?"
-_LITERAL = r"\[[!-Z^-~]{1,255}\]"
+_LITERAL = r"\[[!-;=?-Z^-~]{1,255}\]"  # RFC 5321 §4.1.3 without <>, which no address of a host holds
 _MAILBOX = rf"(?P<mailbox>(?P<local>{_DOT_STRING}|{_QUOTED_STRING})@(?P<domain>{_DOMAIN}|{_LITERAL}))"
 # "A-d-l ... MUST BE accepted, SHOULD NOT be generated, and SHOULD be ignored" (RFC 5321 §4.1.2).
 _ROUTE = rf"(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"

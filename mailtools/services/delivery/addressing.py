@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mailtools.core.errors import ConfigurationError, PolicyError, TemporaryError, UnknownRecipientError
 from mailtools.core.smtp import grammar
 from mailtools.services.delivery.failures import AliasLoopError, BrokenAliasError
+from mailtools.system.files.home import expand
 from mailtools.system.mbox.mailroot import MailRoot
 
 if TYPE_CHECKING:  # a host without a users file and aliases needs none of them at run time
@@ -63,7 +64,7 @@ class AddressingSettings(NamedTuple):
     def users_file(self) -> str:
         """The path of the users file; "" where there is none, and no user is known by name."""
         if self.users:
-            return os.path.expanduser(self.users)
+            return expand(self.users)
         usual = os.path.join(MailRoot(self.root).path, "users")
         return usual if os.path.exists(usual) else ""
 
@@ -176,8 +177,10 @@ class Addressing(NamedTuple):
             raise BrokenAliasError(f"alias {seen[-1]}: {local}: {refused}") from None
 
     def _follow(self, target: "AliasTarget", seen: tuple[str, ...], found: _Found) -> None:
-        from mailtools.core.message.aliases import AliasAddress, Command, Include
+        from mailtools.core.message.aliases import AliasAddress, BadTarget, Command, Include
 
+        if isinstance(target, BadTarget):
+            raise BrokenAliasError(f"alias {seen[-1]}: {target.text!r}: {target.why}")
         if isinstance(target, AliasAddress):
             local, domain = grammar.split_mailbox(target.text)
             if not self.is_ours(domain):
@@ -212,7 +215,7 @@ class Addressing(NamedTuple):
             return
         found.expanded.add(mark)
         try:
-            targets = parse_include(read_text(path, _LARGEST_INCLUDE))
+            targets = parse_include(read_text(path, _LARGEST_INCLUDE), grammar.is_mailbox)
         except OSError as error:
             raise BrokenAliasError(f"alias {seen[-1]}: {path}: {error.strerror}") from None
         for target in targets:
@@ -260,7 +263,7 @@ def open_aliases(path: str, warn: Callable[[str], None]) -> "Watched[Aliases]":
     from mailtools.core.message.aliases import parse
     from mailtools.system.files.watched import Watched
 
-    return Watched(path, "aliases file", parse, warn)
+    return Watched(path, "aliases file", lambda text: parse(text, grammar.is_mailbox), warn)
 
 
 def check_catch_all(name: str, users: "Users | None") -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from mailtools.core.errors import MailError, TemporaryError, UnknownRecipientError
+from mailtools.core.errors import BadDataError, MailError, TemporaryError, UnknownRecipientError
 from mailtools.core.message.recipient import Recipient
 from mailtools.core.message.trace import delivery_fields
 from mailtools.core.queue import envelope as queue
@@ -88,9 +88,10 @@ class Handover:
 
 
 def store_failure(error: MailError, warn: Warn) -> MailError:
-    """The failure of a place that could not be written; an operator is told the details."""
+    """Return the failure of a place that could not be written; log its details for an operator."""
     warn(f"message not stored: {error}")
-    return not_stored(error)
+    # The message itself cannot be kept, such as in the queue: another attempt would not help.
+    return error if isinstance(error, BadDataError) and error.status else not_stored(error)
 
 
 def program_failure(pipe: Place, ran: Ran, warn: Warn) -> MailError | None:

@@ -11,6 +11,7 @@ from mailtools.core.errors import ConfigurationError
 from mailtools.core.pop3.server import Pop3Offer, Pop3ServerEngine
 from mailtools.services.pop3_server.session import MaildropSession, Pop3Ports
 from mailtools.services.users.login import LoginRules, Logins
+from mailtools.system.files.home import expand
 from mailtools.system.mbox.mailroot import MailRoot
 from mailtools.system.net import listeners
 from mailtools.system.net.server import Server, ServerSettings, serve
@@ -38,7 +39,7 @@ def choose_users(root: str, users: str | None, dev: bool, sockets: Sequence[sock
 
     Raises ConfigurationError.
     """
-    path = os.path.expanduser(users) if users else os.path.join(MailRoot(root).path, "users")
+    path = expand(users) if users else os.path.join(MailRoot(root).path, "users")
     if dev:
         for sock in sockets:
             if not listeners.is_loopback(sock):

@@ -8,6 +8,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from mailtools.core.errors import BadDataError, CannotWriteError
 from mailtools.core.message import header, recode
@@ -23,6 +24,15 @@ from mailtools.system.spool.spool import SpoolLease
 _RETURNED_WHOLE = 50 << 10  # octets; of a larger message a DSN returns the header only, unless RET=FULL
 _MOST_IN_AN_HOUR = 200  # DSNs to one address
 _HOUR = 3600.0  # seconds
+
+
+class RefusedRecipients(NamedTuple):
+    """Recipients of a message that cannot be addresses, each with the reason."""
+
+    reverse_path: str
+    queue_id: str
+    recipients: Sequence[tuple[str, str]]
+    envid: str = ""
 
 
 class Notices:
@@ -50,6 +60,35 @@ class Notices:
         identity = clock.identity()
         notice = self._notice(lease.entry, of, numbers, identity)
         octets, is_whole = _original(lease, notice.full)
+        return self._queue(identity, notice, octets, is_whole)
+
+    def tell_of_refused(self, refused: RefusedRecipients, header_fields: bytes) -> str:
+        """Queue a DSN about recipients that were not accepted with the rest; return its queue id.
+
+        *header_fields*: of the message, which the DSN returns. Raises CannotWriteError.
+        """
+        self._count(refused.reverse_path)
+        identity, now = clock.identity(), int(clock.now())
+        reports = [
+            RecipientReport(text, "", "failed", "5.1.3", "", why, False, now, 0)
+            for text, why in refused.recipients
+        ]
+        notice = Notice(
+            host=self._host,
+            reverse_path=refused.reverse_path,
+            envid=refused.envid,
+            arrived=now,
+            queue_id=refused.queue_id,
+            reports=tuple(reports),
+            full=False,
+            date=clock.date_field(now),
+            message_id=f"<{identity}@{self._host}>",
+            boundary=f"=_{os.urandom(12).hex()}",
+        )
+        return self._queue(identity, notice, header_fields + b"\n", False)
+
+    def _queue(self, identity: str, notice: Notice, octets: bytes, is_whole: bool) -> str:
+        """Write the DSN into the spool; return *identity*. Raises CannotWriteError."""
         report = dsn.build(notice, octets, is_whole)
         if is_whole and not _can_be_7bit(report):
             report = dsn.build(notice, octets[: header.body_offset(octets)], False)
@@ -57,14 +96,14 @@ class Notices:
             identity,
             clock.now(),
             "",
-            (Recipient(envelope.reverse_path, notify="NEVER"),),
+            (Recipient(notice.reverse_path, notify="NEVER"),),
             needs_utf8=not report[: header.body_offset(report)].isascii(),
             origin="notices",
         )
         try:
             self._add(told, [report])
         except CannotWriteError:
-            self._uncount(envelope.reverse_path)
+            self._uncount(notice.reverse_path)
             raise
         return identity
 

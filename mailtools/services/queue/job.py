@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from mailtools.core.errors import CannotWriteError
+from mailtools.core.errors import CannotWriteError, TemporaryError
 from mailtools.core.queue import decision, journal
 from mailtools.core.queue.decision import DueNotice
 from mailtools.core.queue.journal import DEFERRED, FAILED, SENT, Result
@@ -149,8 +149,9 @@ def _result(outcome: Outcome) -> Result:
             (), SENT, str(outcome.reply), outcome.reply.enhanced, outcome.remote, not outcome.took_dsn
         )
     if outcome.reply is not None:
-        permanent = outcome.reply.code >= 500
+        permanent = outcome.reply.code >= 500 and not isinstance(outcome.error, TemporaryError)
         status = outcome.reply.enhanced or ("5.0.0" if permanent else "4.0.0")
+        status = status if permanent else status.replace("5.", "4.", 1)
         return Result((), FAILED if permanent else DEFERRED, str(outcome.reply), status, outcome.remote)
     status = outcome.error.status if outcome.error else ""
     kind = FAILED if status.startswith("5") else DEFERRED

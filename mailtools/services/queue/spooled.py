@@ -4,11 +4,18 @@ A message with octets that no accepted message has (somebody changed its file) i
 octet is sent: a CR could end the message early at the next hop (SMTP smuggling).
 """
 
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 from mailtools.core.errors import BadDataError
+from mailtools.core.message.recipient import Recipient
+from mailtools.core.queue import journal
 from mailtools.core.queue.envelope import QueueEnvelope
+from mailtools.core.queue.schedule import Schedule
+from mailtools.services.queue.job import results
+from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
@@ -76,10 +83,13 @@ def into_spool(
     origin: str,
     only: Sequence[str] = (),
     hop: tuple[str, str, str] = ("", "", ""),
+    tried: Sequence[Outcome] = (),
 ) -> QueueEnvelope:
     """Store *message* durably for all its recipients, or *only* these. *hop*: route, TLS, account.
 
-    Raises CannotWriteError.
+    *tried*: the outcomes of a first attempt for these recipients, which the journal keeps; the next attempt
+    follows as after an attempt of a queue run. Raises CannotWriteError, and BadDataError for what the queue
+    cannot keep.
     """
     recipients = [r for r in message.recipients if not only or r.address in only]
     envelope = QueueEnvelope(
@@ -96,4 +106,14 @@ def into_spool(
         tls=hop[1],
         account=hop[2],
     )
-    return spool.add(envelope, chain([message.head.replace(b"\r\n", b"\n")], message.body.blocks()))
+    blocks = chain([message.head.replace(b"\r\n", b"\n")], message.body.blocks())
+    return spool.add(envelope, blocks, _history(tried, recipients) if tried else ())
+
+
+def _history(tried: Sequence[Outcome], recipients: Sequence[Recipient]) -> list[dict[str, Any]]:
+    """Return the journal's records of a first attempt."""
+    by_address = {outcome.recipient: outcome for outcome in tried}
+    found = results([by_address[one.address] for one in recipients], range(len(recipients)))
+    now = clock.now()
+    due = now + Schedule().wait(1, random.random())
+    return [*(journal.attempt(now, result) for result in found), journal.scheduled(now, due)]

@@ -18,7 +18,7 @@ from mailtools.core.message.recipient import Recipient
 from mailtools.core.smtp.reply import Reply
 from mailtools.services.smtp_client.connection import Link, failure
 from mailtools.services.transit.outcome import Outcome
-from mailtools.services.transit.outgoing import Outgoing, to_7bit
+from mailtools.services.transit.outgoing import Outgoing, to_7bit, to_ascii_header
 
 _FLUSH_AT = 128 << 10  # octets gathered before a write
 
@@ -121,8 +121,14 @@ class Transaction:
         if not mail.is_completed:
             self._settle(mail, "MAIL")
             return data
+        is_some_accepted = False
         for recipient, reply in zip(self.message.recipients, replies, strict=True):
-            if not reply.is_completed:
+            if reply.is_completed:
+                is_some_accepted = True
+            elif reply.code == 552 and is_some_accepted:
+                # "Too many recipients" of servers before 452 was used for it (RFC 5321 §4.5.3.1.10).
+                self._note(recipient.address, reply, TemporaryError(str(reply)))
+            else:
                 self._note(recipient.address, reply, failure("RCPT", reply))
         if self._outcomes and not self._partial:
             self._fail_companions()
@@ -229,7 +235,7 @@ def failed_outcomes(message: Outgoing, error: MailError) -> list[Outcome]:
 def _carried(offered: dict[str, str], message: Outgoing) -> Outgoing:
     """Return *message* in the form that this server can take. Raises BadDataError."""
     if message.needs_utf8 and "SMTPUTF8" not in offered:
-        raise BadDataError("the header is not ASCII, and the server offers no SMTPUTF8").coded("5.6.7")
+        return _carried(offered, to_ascii_header(message))
     if message.needs_8bit and "8BITMIME" not in offered:
         if message.may_recode and not message.needs_utf8:
             return _carried(offered, to_7bit(message))
@@ -277,5 +283,12 @@ def _rcpt(link: Link, recipient: Recipient) -> str:
     parameters = ""
     if "DSN" in link.offered:
         parameters += f" NOTIFY={recipient.notify}" if recipient.notify else ""
-        parameters += f" ORCPT={recipient.orcpt}" if recipient.orcpt else ""
+        parameters += f" ORCPT={_orcpt(recipient.orcpt, link)}" if recipient.orcpt else ""
     return f"TO:<{_on_the_wire(recipient.address, link)}>{parameters}"
+
+
+def _orcpt(orcpt: str, link: Link) -> str:
+    """Return *orcpt* as this server understands it: without SMTPUTF8 in ASCII (RFC 6533 §3)."""
+    if orcpt.isascii() or "SMTPUTF8" in link.offered:
+        return orcpt
+    return "".join(char if char.isascii() else f"\\x{{{ord(char):X}}}" for char in orcpt)

@@ -25,6 +25,7 @@ from mailtools.services.smtp_server.faults import Fault, Faults, FaultySession, 
 from mailtools.services.smtp_server.session import Accepted, ReceiveSession, SmtpPorts
 from mailtools.services.transit import mbox_form
 from mailtools.services.users.login import LoginRules, Logins
+from mailtools.system.files.home import expand
 from mailtools.system.mbox.group_commit import Committer
 from mailtools.system.net import listeners
 from mailtools.system.net.server import Server, ServerSettings, serve
@@ -51,7 +52,7 @@ def choose_addressing(
     CannotWriteError if an mbox could never be written.
     """
     if settings.mbox:
-        settings = settings._replace(mbox=os.path.realpath(os.path.expanduser(settings.mbox)))
+        settings = settings._replace(mbox=os.path.realpath(expand(settings.mbox)))
         _check_mbox(settings.mbox)
     if dev:
         _require_loopback(sockets, "--dev accepts any recipient; leave it out, or listen on 127.0.0.1")

@@ -32,6 +32,7 @@ from mailtools.core.wire import eol
 from mailtools.system import clock
 from mailtools.system.files import atomic, sources
 from mailtools.system.files.durable import sync_folder
+from mailtools.system.files.home import expand
 
 MAX_FILE = 256 << 20  # octets of an attachment, or of a forwarded message; no server accepts more
 _DRAFT = "draft.eml"  # from the suffix, editors recognise a message
@@ -110,7 +111,7 @@ def text_of_html(page: str) -> str:
 def read_file(path: str) -> bytes:
     """Read the file at *path*, at most `MAX_FILE` octets. Raises MissingInputError, BadDataError, OSError."""
     try:
-        with open(os.path.expanduser(path), "rb") as file:
+        with open(expand(path), "rb") as file:
             octets = file.read(MAX_FILE + 1)
     except FileNotFoundError:
         raise MissingInputError(f"{path}: no such file") from None
@@ -126,7 +127,7 @@ def read_file(path: str) -> bytes:
 def attachment(path: str) -> Attachment:
     """Make an attachment of the file at *path*. Raises MissingInputError, BadDataError, OSError."""
     octets = read_file(path)
-    full = os.path.abspath(os.path.expanduser(path))
+    full = os.path.abspath(expand(path))
     name = os.path.basename(full)
     kind, charset = content_type(name, octets)
     if kind == "message/rfc822" and eol.is_canonical(octets):
@@ -197,7 +198,7 @@ def message_of(reference: str) -> bytes:
         raise BadDataError(f"not a message in an mbox: {reference!r}; write it as inbox.mbox:3")
     from mailtools.core.mbox import scan
 
-    path, wanted = os.path.expanduser(match[1]), int(match[2])
+    path, wanted = expand(match[1]), int(match[2])
     count = 0
     try:
         with sources.Source(path) as source:
@@ -446,7 +447,7 @@ def opened(path: str) -> Draft:
 
 def kept_at(path: str) -> KeptDraft | None:
     """Return the kept draft at *path*; None if the file is not in the folder of drafts."""
-    real = os.path.realpath(os.path.expanduser(path))
+    real = os.path.realpath(expand(path))
     folder, name = os.path.split(real)
     is_ours = os.path.dirname(folder) == os.path.realpath(folder_of_drafts()) and name == _DRAFT
     return KeptDraft(real) if is_ours else None
@@ -464,7 +465,7 @@ def folder_of_drafts() -> str:
     """Return the folder of kept drafts: $XDG_STATE_HOME (else ~/.local/state) + /mailtools/drafts."""
     state = os.environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(state):
-        state = os.path.expanduser("~/.local/state")
+        state = expand("~/.local/state")
     return os.path.join(state, "mailtools", "drafts")
 
 

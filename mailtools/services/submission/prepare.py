@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import NamedTuple
 
 from mailtools.core.errors import BadDataError, MailError, MissingInputError
@@ -56,7 +57,10 @@ def _named(mbox: str | None) -> Iterator[None]:
 
 
 def _from_stream(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | Unsendable]:
-    blocks = iter(lambda: source.read(_BLOCK), b"")
+    first = source.read(_BLOCK)
+    if not first:
+        raise MissingInputError("no message: stdin is empty; redirect it, as in: mailtools send < msg.eml")
+    blocks = chain([first], iter(lambda: source.read(_BLOCK), b""))
     yield made_ready("standard input", blocks, wishes, drops_postmark=True)
 
 

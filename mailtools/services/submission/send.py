@@ -8,12 +8,19 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from mailtools.core.errors import CannotWriteError, ConfigurationError, MailError, TemporaryError
+from mailtools.core.errors import (
+    BadDataError,
+    CannotWriteError,
+    ConfigurationError,
+    MailError,
+    TemporaryError,
+)
 from mailtools.services.smtp_client.connection import Link
 from mailtools.services.smtp_client.sender import LinkCarrier, transfer
 from mailtools.services.submission.prepare import Unsendable
 from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
+from mailtools.system.files.home import expand
 
 AUTO, ALWAYS, NEVER = "auto", "always", "never"
 
@@ -115,7 +122,7 @@ def into_mbox(path: str) -> Carrier:
     from mailtools.services.delivery.blocking import LocalMail
     from mailtools.system.mbox.mailroot import MailRoot
 
-    path = os.path.realpath(os.path.expanduser(path))
+    path = os.path.realpath(expand(path))
     mailboxes = LocalMail(Addressing(MailRoot(os.path.dirname(path)), path), None, lambda _: None)
     return AtOnce(mailboxes.deliver)
 
@@ -197,13 +204,23 @@ def _kept(outcomes: list[Outcome], queueing: Queueing, partial: bool) -> list[Ou
     failed = any(o.error is not None and not isinstance(o.error, TemporaryError) for o in outcomes)
     if not later or (failed and not partial):
         return outcomes
-    if queueing.why_not:
+    why_not = queueing.why_not or _without_runner(queueing.spool)
+    if why_not:
         return [
-            o if o.recipient not in later else o._replace(error=_not_kept(o.error, queueing.why_not))
-            for o in outcomes
+            o if o.recipient not in later else o._replace(error=_not_kept(o.error, why_not)) for o in outcomes
         ]
-    queued = {o.recipient: o for o in _queued(outcomes[0].message, later, queueing)}
+    tried = [o for o in outcomes if o.recipient in later]
+    queued = {o.recipient: o for o in _queued(outcomes[0].message, tried, queueing)}
     return [_because(queued[o.recipient], o) if o.recipient in later else o for o in outcomes]
+
+
+def _without_runner(spool: str) -> str:
+    """Return why the queue would not send a message on: no queue run is alive. Else ""."""
+    from mailtools.system.spool.spool import Spool
+
+    if Spool(spool).has_runner():
+        return ""
+    return f"no queue run works on {spool}; start one with: mailtools queue run, or give --queue always"
 
 
 def _not_kept(error: MailError | None, why: str) -> MailError:
@@ -217,20 +234,41 @@ def _because(queued: Outcome, first: Outcome) -> Outcome:
     return queued._replace(reply=first.reply, remote=str(first.error))
 
 
-def _queued(message: Outgoing, only: Sequence[str], queueing: Queueing) -> list[Outcome]:
+def _queued(message: Outgoing, tried: Sequence[Outcome], queueing: Queueing) -> list[Outcome]:
+    """Queue *message* for all its recipients, or for those who were *tried* without success.
+
+    A recipient that the queue cannot keep is refused alone.
+    """
+    from mailtools.core.queue import envelope as envelopes
+
+    wanted = {outcome.recipient for outcome in tried} or {one.address for one in message.recipients}
+    recipients = [one for one in message.recipients if one.address in wanted]
+    if queueing.why_not:
+        refusal: MailError = ConfigurationError(f"not queued: {queueing.why_not}")
+        return [Outcome(message, one.address, None, refusal) for one in recipients]
+    kept = [one.address for one in recipients if envelopes.is_recipient(one)]
+    identity, error = _into_spool(message, kept, tried, queueing) if kept else ("", None)
+    outcomes = []
+    for one in recipients:
+        why = error
+        if one.address not in kept:
+            why = BadDataError(f"{one.address!r}: the queue cannot keep this address").coded("5.1.3")
+        outcomes.append(Outcome(message, one.address, None, why, queued="" if why else identity))
+    return outcomes
+
+
+def _into_spool(
+    message: Outgoing, addresses: Sequence[str], tried: Sequence[Outcome], queueing: Queueing
+) -> tuple[str, MailError | None]:
+    """Queue *message* for *addresses*; return its queue id, or the error."""
     from mailtools.services.queue.spooled import into_spool
     from mailtools.system.spool.spool import Spool
 
-    recipients = only or [recipient.address for recipient in message.recipients]
-    if queueing.why_not:
-        refusal = ConfigurationError(f"not queued: {queueing.why_not}")
-        return [Outcome(message, recipient, None, refusal) for recipient in recipients]
+    hop = (queueing.route, queueing.tls, queueing.account)
     try:
-        hop = (queueing.route, queueing.tls, queueing.account)
-        kept = into_spool(Spool(queueing.spool), message, "send", recipients, hop)
-    except CannotWriteError as error:
-        return [Outcome(message, recipient, None, error) for recipient in recipients]
-    return [Outcome(message, recipient, None, None, queued=kept.identity) for recipient in recipients]
+        return into_spool(Spool(queueing.spool), message, "send", addresses, hop, tried).identity, None
+    except (CannotWriteError, BadDataError) as error:
+        return "", error
 
 
 def _filed(path: str, message: Outgoing) -> Uncopied | None:
@@ -255,4 +293,4 @@ def file_copy(path: str, message: Outgoing) -> None:
         intake.take(block)
     intake.end()
     record = new_record(message.reverse_path, "", intake.body)
-    append_waiting(os.path.realpath(os.path.expanduser(path)), [record])
+    append_waiting(os.path.realpath(expand(path)), [record])

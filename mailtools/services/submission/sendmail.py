@@ -35,11 +35,13 @@ from mailtools.core.message.submission import SubmissionStamps
 from mailtools.services.transit.intake import MAX_HEADER, Intake, IntakePolicy
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
+from mailtools.system.files.home import expand
 from mailtools.system.mbox import appending
 from mailtools.system.mbox.mailroot import MailRoot
 
 if TYPE_CHECKING:
     from mailtools.services.delivery.addressing import Addressing
+    from mailtools.services.submission.refused import BadAddress
     from mailtools.system.spool.spool import Spool
 
 # A CR alone, which no server accepts, becomes a line end: output of progress bars, mailed by cron, has many.
@@ -100,6 +102,7 @@ class Submission(NamedTuple):
     """What the caller says of a message: its envelope, and values for fields that are missing."""
 
     recipients: tuple[str, ...]  # local@domain, see `Post.address`
+    bad: "tuple[BadAddress, ...]" = ()  # others that the sender is told of, if there are good ones
     from_header: bool = False  # also send to the addresses of To, Cc and Bcc
     sender: str | None = None  # None: the user who runs us; "": the null reverse-path
     full_name: str = ""
@@ -141,7 +144,7 @@ class Post:
         self.settings = settings
         self.host = clock.host_name()
         self.origin = settings.origin or self.host
-        self.root = os.path.abspath(os.path.expanduser(settings.root))
+        self.root = os.path.abspath(expand(settings.root))
         self._warn = warn
         self._queued_by_alias = False  # beside a program that an alias names
         domains = settings.domains or (self.host, "localhost")
@@ -200,6 +203,21 @@ class Post:
             raise _no_address(text)
         return [self.address(one.spec) for one in found]
 
+    def sorted_addresses(self, texts: Sequence[str]) -> "tuple[tuple[str, ...], tuple[BadAddress, ...]]":
+        """Return the addresses in some arguments, and the arguments that are none."""
+        good: list[str] = []
+        bad: list[str] = []
+        for text in texts:
+            try:
+                good += self.addresses(text)
+            except BadDataError:
+                bad.append(text)
+        if not bad:
+            return tuple(good), ()
+        from mailtools.services.submission.refused import as_bad
+
+        return tuple(good), tuple(map(as_bad, bad))
+
     def is_local(self, address: str) -> bool:
         """Tell whether *address* is one of ours."""
         domain = address.rpartition("@")[2].lower().removesuffix(".")
@@ -219,7 +237,7 @@ class Post:
 
     def _is_user(self, local: str, domain: str) -> bool:
         """Tell whether *local* is certainly a user. If not, `addressing`, which reads everything, decides."""
-        path = os.path.expanduser(self.settings.users) or os.path.join(self.root, "users")
+        path = expand(self.settings.users) or os.path.join(self.root, "users")
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -242,7 +260,7 @@ class Post:
             raise RefusedError(f"a mail loop: more than {submission.MAX_HOPS} Received fields; not taken")
         sender = f"{user.name}@{self.origin}"
         reverse_path = sender if given.sender is None else given.sender
-        recipients = self._recipients(message.fields, given)
+        recipients, bad = self._recipients(message.fields, given)
         identity, now = clock.identity(), int(clock.now())
         stamps = SubmissionStamps(
             sender=reverse_path or sender,
@@ -258,20 +276,31 @@ class Post:
         left = self._deliver(way, recipients)
         if left:
             self._queue(way, left, user)
-        return Handed(identity, bool(left) or self._queued_by_alias, recipients)
+        is_told = bool(bad) and self._tell_of(bad, way)
+        return Handed(identity, bool(left) or is_told or self._queued_by_alias, recipients)
 
-    def _recipients(self, fields: bytes, given: Submission) -> tuple[str, ...]:
-        found = list(given.recipients)
+    def _recipients(self, fields: bytes, given: Submission) -> "tuple[tuple[str, ...], Sequence[BadAddress]]":
+        """Return the recipients, and entries that are none. Raises BadDataError if there is no recipient."""
+        found, bad = list(given.recipients), list(given.bad)
         if given.from_header:
-            from mailtools.core.message import address, header
+            from mailtools.services.submission import refused
 
-            resent = any(header.value(fields, f"Resent-{name}") is not None for name in ("To", "Cc", "Bcc"))
-            for name in ("Resent-To", "Resent-Cc", "Resent-Bcc") if resent else ("To", "Cc", "Bcc"):
-                for value in header.values(fields, name):
-                    found += [self.address(spec) for spec in address.addr_specs(value)]
+            good, more = refused.in_header(fields, self.address)
+            found += good
+            bad += more
+        if not found and bad:
+            raise BadDataError(f"not an address: {bad[0]}")
         if not found:
             raise BadDataError("no recipients in To, Cc or Bcc; name them there, or as arguments")
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(found)), bad
+
+    def _tell_of(self, bad: "Sequence[BadAddress]", way: _Way) -> bool:
+        """Queue a DSN about recipients that are no addresses; return True if it is queued."""
+        from mailtools.services.submission import refused
+
+        notices = refused.make_notices(self.spool.add, self.host)
+        about = refused.About(way.reverse_path, way.identity, way.submission.envid, way.message.fields)
+        return refused.tell(bad, about, notices, self._warn)
 
     # -- our mailboxes -------------------------------------------------------------------------------------
 

@@ -134,6 +134,52 @@ def to_7bit(message: Outgoing) -> Outgoing:
     return message._replace(head=head, body=body, size=size, needs_8bit=False, has_long_line=False)
 
 
+class _Reheaded:
+    """A body that begins with a header, with another header in its place. The other body stays open."""
+
+    def __init__(self, header_fields: bytes, skip: int, body: MessageBody) -> None:
+        self._fields = header_fields
+        self._skip = skip
+        self._body = body
+        self.size = body.size - skip + len(header_fields)
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the header, then what follows the first one."""
+        yield self._fields
+        skip = self._skip
+        for block in self._body.blocks():
+            if skip < len(block):
+                yield block[skip:]
+            skip = max(0, skip - len(block))
+
+    def close(self) -> None:
+        """The body belongs to the message it was made of."""
+
+
+def to_ascii_header(message: Outgoing) -> Outgoing:
+    """Return *message* with its header in ASCII, for a server without SMTPUTF8. Raises BadDataError.
+
+    The header is in `head`, or at the beginning of the body (as the queue keeps it).
+    """
+    from mailtools.core.message import ascii_header
+
+    if message.head:
+        fields = eol.to_crlf(ascii_header.encoded(message.head.replace(b"\r\n", b"\n")))
+        size = message.size - len(message.head) + len(fields)
+        body: MessageBody = _Reheaded(b"", 0, message.body)
+        return message._replace(head=fields, body=body, size=size, needs_utf8=False)
+    begin = b""
+    for block in message.body.blocks():
+        begin += block
+        if header.body_offset(begin) < len(begin) or len(begin) > 2 * MAX_HEADER:
+            break
+    old = begin[: header.body_offset(begin)]
+    new = ascii_header.encoded(old)
+    grown = len(new) + new.count(b"\n") - len(old) - old.count(b"\n")
+    body = _Reheaded(new, len(old), message.body)
+    return message._replace(body=body, size=message.size + grown, needs_utf8=False)
+
+
 def _policy(name: str, drops_postmark: bool) -> IntakePolicy:
     return IntakePolicy(
         nul=f"{name}: holds a NUL, which SMTP cannot carry; not sent",
@@ -167,6 +213,8 @@ def _recipients(name: str, fields: bytes, wishes: Wishes) -> tuple[str, ...]:
     if wishes.from_header or not found:
         for field in ("To", "Cc", "Bcc"):
             for value in header.values(fields, field):
+                for fault in address.faults(value):  # a guess could leave a recipient out
+                    raise BadDataError(f"{name}: {field}: {fault.entry[:200]!r}: {fault.why}")
                 found += address.addr_specs(value)
     for recipient in found:
         if not is_address(recipient):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from mailtools.core.errors import ConfigurationError
+from mailtools.system.files.home import expand
 
 T = TypeVar("T")
 _SETTLES = 2.0  # seconds after a change in place during which the file may be incomplete
@@ -33,7 +34,7 @@ class Watched(Generic[T]):
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Load the file. Raises ConfigurationError if it cannot be read or parsed."""
-        self.path = os.path.expanduser(path)
+        self.path = expand(path)
         self._what = what
         self._parse = parse
         self._warn = warn

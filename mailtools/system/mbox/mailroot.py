@@ -12,6 +12,7 @@ import stat
 from mailtools.core.errors import CannotWriteError
 from mailtools.core.patterns import lazy
 from mailtools.system.files.durable import sync_folder, write_error
+from mailtools.system.files.home import expand
 
 INBOX = "INBOX"
 _USERS = "users"  # the users file has this name in the root
@@ -37,7 +38,7 @@ class MailRoot:
     """The folder at *path* that holds a folder for each user."""
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(os.path.expanduser(path))
+        self.path = os.path.abspath(expand(path))
         self._known: dict[str, str] = {}
 
     def inbox(self, user: str) -> str:

@@ -15,20 +15,29 @@ whose record was lost is repeated.
 
 import errno
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cache
 
-from mailtools.core.errors import BadDataError, CannotWriteError
+from mailtools.core.errors import BadDataError
 from mailtools.core.lean import TYPE_CHECKING, Any
 from mailtools.core.queue import envelope as envelopes
 from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING, Listed
 from mailtools.system import clock
 from mailtools.system.files.buffer import Measured, write_all
-from mailtools.system.files.durable import sync_folder, write_error
+from mailtools.system.files.durable import sync_folder
+from mailtools.system.files.home import expand
 from mailtools.system.files.lock import is_taken, share, take
+from mailtools.system.spool.queue_files import (
+    create,
+    explained,
+    first_lines,
+    message_blocks,
+    octets_of,
+    open_journal,
+    read_entry,
+    sendable,
+)
 
 if TYPE_CHECKING:
     from mailtools.core.queue.journal import QueueEntry
@@ -38,9 +47,6 @@ _FOLDERS = (_MESSAGES, INCOMING, DEFERRED, HOLD, _BAD)
 _STATES = (INCOMING, DEFERRED, HOLD)
 _JOURNAL = ".jsonl"
 _RUNNERS = "runners"
-_LARGEST_JOURNAL = 64 << 20  # octets
-_COMMON_JOURNAL = 8 << 10  # octets; most are smaller, and read at once
-_BLOCK = 256 << 10
 _ORPHAN_AFTER = 86400.0  # seconds; a younger message without a journal may still be being added
 _NOT_OURS = {errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV}  # links, folders, pipes, sockets
 _FARTHEST = 86400.0  # seconds; an mtime further away may be a clock error, so the journal is read
@@ -50,7 +56,7 @@ class Spool:
     """The spool in the directory *path*. *warn* gets sentences that an operator should see."""
 
     def __init__(self, path: str, warn: Any = lambda _: None) -> None:
-        self.path = os.path.abspath(os.path.expanduser(path))
+        self.path = os.path.abspath(expand(path))
         self._warn = warn
 
     def make(self) -> None:
@@ -66,7 +72,7 @@ class Spool:
             if made:
                 sync_folder(self.path)
         except OSError as error:
-            raise _explained(self.path, error) from error
+            raise explained(self.path, error) from error
 
     def exists(self) -> bool:
         """Tell whether the spool was created."""
@@ -83,16 +89,22 @@ class Spool:
 
     # -- adding --------------------------------------------------------------------------------------------
 
-    def add(self, envelope: QueueEnvelope, blocks: Iterable[bytes]) -> QueueEnvelope:
+    def add(
+        self, envelope: QueueEnvelope, blocks: Iterable[bytes], history: Sequence[dict[str, Any]] = ()
+    ) -> QueueEnvelope:
         """Store a message (LF, in blocks) durably. Returns the envelope with sizes and 8-bit flag filled in.
 
-        Raises CannotWriteError, DiskFullError.
+        *history*: records of the journal about what happened before, such as a first attempt.
+
+        Raises CannotWriteError, DiskFullError, and BadDataError for what could not be read back: a message
+        with a CR or NUL, an address or parameter that no command can hold.
         """
+        envelopes.check(envelope)
         self.make()
         message = self._message(envelope.identity)
-        measured = Measured(blocks)
+        measured = Measured(sendable(blocks))
         try:
-            _create(message, measured)
+            create(message, measured)
             envelope = envelope._replace(
                 stored=measured.octets,
                 size=measured.octets + measured.lines,
@@ -100,13 +112,13 @@ class Spool:
             )
             try:
                 sync_folder(self._at(_MESSAGES))
-                _create(self._journal(INCOMING, envelope.identity), [envelopes.encode(envelope)])
+                create(self._journal(INCOMING, envelope.identity), first_lines(envelope, history))
             except OSError:
                 os.unlink(message)
                 raise
             sync_folder(self._at(INCOMING))
         except OSError as error:
-            raise _explained(self.path, error) from error
+            raise explained(self.path, error) from error
         return envelope
 
     # -- looking -------------------------------------------------------------------------------------------
@@ -169,14 +181,14 @@ class Spool:
     def _listed(self, identity: str, states: Sequence[str]) -> Listed | None:
         for state in states:
             try:
-                descriptor = _open_journal(f"{self.path}/{state}/{identity}{_JOURNAL}", os.O_RDONLY)
+                descriptor = open_journal(f"{self.path}/{state}/{identity}{_JOURNAL}", os.O_RDONLY)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 self._cannot_open(state, identity, error)
                 continue
             try:
-                entry = _read(descriptor, identity)
+                entry = read_entry(descriptor, identity)
                 is_leased = is_taken(descriptor)
             except BadDataError as error:
                 self._set_aside(state, identity + _JOURNAL, str(error))
@@ -199,16 +211,16 @@ class Spool:
 
         for state in _STATES if envelopes.is_identity(identity) else ():
             with suppress(FileNotFoundError):
-                descriptor = _open_journal(self._journal(state, identity), os.O_RDONLY)
+                descriptor = open_journal(self._journal(state, identity), os.O_RDONLY)
                 try:
-                    return journal.records(_octets(descriptor))
+                    return journal.records(octets_of(descriptor))
                 finally:
                     os.close(descriptor)
         raise FileNotFoundError(errno.ENOENT, "not in the queue", identity)
 
     def message(self, envelope: QueueEnvelope) -> Iterator[bytes]:
         """The message in blocks, LF; no lease is needed. Raises BadDataError."""
-        return _blocks(self._message(envelope.identity), envelope.stored)
+        return message_blocks(self._message(envelope.identity), envelope.stored)
 
     # -- leases --------------------------------------------------------------------------------------------
 
@@ -219,7 +231,7 @@ class Spool:
         for state in _STATES if held else (INCOMING, DEFERRED):
             path = self._journal(state, identity)
             try:
-                descriptor = _open_journal(path, os.O_RDWR | os.O_APPEND)
+                descriptor = open_journal(path, os.O_RDWR | os.O_APPEND)
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -237,7 +249,7 @@ class Spool:
         try:
             if os.stat(self._journal(state, identity)).st_ino != os.fstat(descriptor).st_ino:
                 return None
-            entry = _read(descriptor, identity)
+            entry = read_entry(descriptor, identity)
         except FileNotFoundError:  # finished or moved before the lock was ours
             return None
         except BadDataError as error:
@@ -269,7 +281,7 @@ class Spool:
             for state in _STATES:
                 sync_folder(self._at(state))
         except OSError as error:
-            raise _explained(self.path, error) from error
+            raise explained(self.path, error) from error
 
     # -- runners -------------------------------------------------------------------------------------------
 
@@ -281,7 +293,7 @@ class Spool:
                 self._at(_RUNNERS), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
             )
         except OSError as error:
-            raise _explained(self._at(_RUNNERS), error) from error
+            raise explained(self._at(_RUNNERS), error) from error
         share(descriptor)
         return descriptor
 
@@ -330,7 +342,7 @@ class SpoolLease:
 
     def message(self) -> Iterator[bytes]:
         """The message in blocks, LF. Raises BadDataError."""
-        return _blocks(self.message_path, self.entry.envelope.stored)
+        return message_blocks(self.message_path, self.entry.envelope.stored)
 
     def record(self, records: Sequence[dict[str, Any]]) -> None:
         """Append *records* to the journal and apply them to `entry`. Raises CannotWriteError."""
@@ -345,7 +357,7 @@ class SpoolLease:
         try:
             write_all(self._descriptor, octets)
         except OSError as error:
-            raise _explained(self._path, error) from error
+            raise explained(self._path, error) from error
         self.entry = self.entry._replace(is_torn=False)
 
     @property
@@ -373,7 +385,7 @@ class SpoolLease:
         try:
             os.rename(self._path, self._spool._journal(state, self.identity))
         except OSError as error:
-            raise _explained(self._path, error) from error
+            raise explained(self._path, error) from error
         self.state = state
 
     def finish(self) -> None:
@@ -394,87 +406,3 @@ class SpoolLease:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def _open_journal(path: str, flags: int) -> int:
-    """Open a journal. Raises OSError, also if *path* is no regular file."""
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise IsADirectoryError(errno.EISDIR, "no regular file", path)
-    return descriptor
-
-
-@cache
-def _parser() -> Callable[[bytes], "QueueEntry"]:
-    """Import the journal parser at first use: sendmail only adds messages; it would cost 0.1 of its start."""
-    from mailtools.core.queue.journal import parse
-
-    return parse
-
-
-def _read(descriptor: int, identity: str) -> "QueueEntry":
-    """Parse an open journal. Raises BadDataError if it is unusable or belongs to another message."""
-    entry = _parser()(_octets(descriptor))
-    if entry.envelope.identity != identity:
-        raise BadDataError("the envelope of another message")
-    return entry
-
-
-def _octets(descriptor: int) -> bytes:
-    """The octets of a journal. Raises BadDataError if it is larger than `_LARGEST_JOURNAL`."""
-    octets = os.pread(descriptor, _COMMON_JOURNAL, 0)
-    if len(octets) == _COMMON_JOURNAL:
-        size = os.fstat(descriptor).st_size
-        if size > _LARGEST_JOURNAL:
-            raise BadDataError("a journal larger than any of ours")
-        octets = os.pread(descriptor, size, 0)
-    return octets
-
-
-def _blocks(path: str, stored: int) -> Iterator[bytes]:
-    """A message of *stored* octets, in blocks. Raises BadDataError if it is missing or has another size."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise BadDataError(f"{path}: {error.strerror}") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != stored:
-            raise BadDataError(f"{path}: not the message that was accepted")
-        while stored and (block := os.read(descriptor, min(_BLOCK, stored))):
-            stored -= len(block)
-            yield block
-    finally:
-        os.close(descriptor)
-
-
-def _create(path: str, blocks: Iterable[bytes]) -> None:
-    """Create a file whose octets are all synced before its name appears. Raises OSError."""
-    hidden = ""
-    try:
-        descriptor = os.open(os.path.dirname(path), os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
-        raise
-    except (OSError, AttributeError):  # the filesystem or system has no unnamed files
-        hidden = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")
-        descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        for block in blocks:
-            write_all(descriptor, block)
-        os.fsync(descriptor)
-        if hidden:
-            os.rename(hidden, path)
-        else:
-            # Python calls linkat(2), which follows the link, only if a folder's descriptor is given.
-            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(hidden or "")
-        raise
-    finally:
-        os.close(descriptor)
-
-
-def _explained(path: str, error: OSError) -> CannotWriteError:
-    return write_error(path, error, "the message is not in the spool")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from mailtools.core.errors import CannotWriteError, ConfigurationError
 from mailtools.system.files import atomic
+from mailtools.system.files.home import expand
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.hashes import SHA256
@@ -30,8 +31,8 @@ class Certificates:
     """
 
     def __init__(self, certificate: str, key: str, protocols: tuple[str, ...]) -> None:
-        self._certificate = os.path.expanduser(certificate)
-        self._key = os.path.expanduser(key) if key else self._certificate
+        self._certificate = expand(certificate)
+        self._key = expand(key) if key else self._certificate
         self.protocols = protocols
         self.context: ssl.SSLContext
         self.fingerprint = ""  # SHA-256, pairs of hexadecimal digits with colons

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.errors import ConfigurationError
+from mailtools.system.files.home import expand
 from mailtools.system.tls.layer import MemoryTls
 
 
@@ -84,7 +85,7 @@ def _stamped(cafile: str) -> tuple[str, int]:
     """(path, mtime) of *cafile*, the key of the context cache: a changed file is read again."""
     if not cafile:
         return "", 0
-    path = os.path.expanduser(cafile)
+    path = expand(cafile)
     try:
         return path, os.stat(path).st_mtime_ns
     except OSError as error:

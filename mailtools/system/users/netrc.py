@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 
 from mailtools.core.errors import PolicyError
+from mailtools.system.files.home import find
 
 _LARGEST = 1 << 20  # octets
 _TOKEN = re.compile(r'[ \t\r\n]*(?:(#[^\n]*)|"((?:[^"\\\n]|\\.)*)"|([^\s"#][^\s]*))')
@@ -21,7 +22,7 @@ def password(machine: str, login: str, path: str = "") -> str | None:
 
     *path*: default $NETRC, else ~/.netrc. Raises PolicyError if the file is open to group or others.
     """
-    path = path or os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
+    path = path or os.environ.get("NETRC") or find("~/.netrc")
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode

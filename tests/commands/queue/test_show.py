@@ -60,7 +60,7 @@ def test_only_the_envelope(spool: Spool, queue: Queue) -> None:
         (b"\nno header\n", b"", b"no header\n"),
         (b"Subject: no body\n", b"Subject: no body\n", b""),
         (b"Subject: x\n\n", b"Subject: x\n", b""),
-        (b"Subject: x\n\n" + b"\xff\0y" * 400_000 + b"\n", b"Subject: x\n", b"\xff\0y" * 400_000 + b"\n"),
+        (b"Subject: x\n\n" + b"\xff\x01y" * 400_000 + b"\n", b"Subject: x\n", b"\xff\x01y" * 400_000 + b"\n"),
         (b"X: y\n" * 100_000 + b"\nbody\n", b"X: y\n" * 100_000, b"body\n"),
     ],
 )

@@ -673,3 +673,65 @@ def test_the_sender_is_told_whom_nobody_knows(house: House) -> None:
     (notice,) = house.inbox("bob")
     assert f"Final-Recipient: rfc822; nobody@{HOST}\n".encode() in notice
     assert not house.queued()
+
+
+# -- recipients that are no addresses -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "good", "bad"),
+    [
+        (
+            b"To: <bob@a.test> <carol@a.test>, dave@a.test\n",
+            ["dave@a.test"],
+            [b"<bob@a.test> <carol@a.test>"],
+        ),
+        (b"To: dave@a.test\nCc: Eve Smith eve@a.test\n", ["dave@a.test"], [b"Eve Smith eve@a.test"]),
+        (
+            b"To: dave@a.test, bob@@x, a@[<x>]\nBcc: eve@a.test\n",
+            ["dave@a.test", "eve@a.test"],
+            [b"bob@@x", b"a@["],
+        ),
+    ],
+)
+def test_with_t_the_good_recipients_get_it_and_the_sender_hears_of_the_rest(
+    house: House, header: bytes, good: list[str], bad: list[bytes]
+) -> None:
+    house.run("-t", "-f", "ann@a.test", stdin=header + b"Subject: lunch\n\nhi\n")
+    found = {envelope.reverse_path: (envelope, octets) for envelope, octets in house.queued()}
+    assert [r.address for r in found["ann@a.test"][0].recipients] == good
+    notice, octets = found[""]
+    assert [r.address for r in notice.recipients] == ["ann@a.test"]
+    assert b"Action: failed" in octets
+    assert b"Status: 5.1.3" in octets
+    assert b"Subject: lunch" in octets
+    for entry in bad:
+        assert entry in octets.replace(b"\n\t", b"").replace(b"\n ", b" ")
+
+
+def test_an_argument_that_is_no_address_does_not_stop_the_others(house: House) -> None:
+    house.run("-f", "ann@a.test", "bob@a.test", "x y@@z", "carol@a.test")
+    found = {envelope.reverse_path: (envelope, octets) for envelope, octets in house.queued()}
+    assert [r.address for r in found["ann@a.test"][0].recipients] == ["bob@a.test", "carol@a.test"]
+    assert b"x y@@z" in found[""][1]
+
+
+def test_without_a_good_recipient_nothing_is_sent(house: House) -> None:
+    for arguments, stdin, code in (
+        (["-t"], b"To: <a@x> <b@x>\n\nhi\n", 65),
+        (["-t"], b"To: zoe q@x\n\nhi\n", 65),
+        (["zoe@@x"], MESSAGE, 64),
+    ):
+        assert b"not an address" in house.run(*arguments, stdin=stdin, code=code).stderr
+    assert house.nothing()
+
+
+def test_nobody_is_told_at_the_null_reverse_path(house: House) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mailtools.sendmail", "-odq", "-f", "<>", "-t"],
+        input=b"To: dave@a.test, <a@x> <b@x>\n\nhi\n", capture_output=True, check=False, env=house.environment,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert b"nobody to tell" in done.stderr
+    ((envelope, _),) = house.queued()
+    assert [r.address for r in envelope.recipients] == ["dave@a.test"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailtools.core.message.address import addr_specs, addresses, first_name
+from mailtools.core.message.address import addr_specs, addresses, faults, first_name
 
 CASES = [
     ("Bob <bob@x.org>, alice@y.org", [("Bob", "bob@x.org"), ("", "alice@y.org")]),
@@ -101,3 +101,22 @@ def test_mixed_floods_take_linear_time() -> None:
 
 def test_a_million_addresses() -> None:
     assert len(addresses("Bob <b@x>,\r\n " * 1_000_000)) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("a@x, Bob <b@x>, team: c@x, d@x;, (e) e@x,", []),
+        ("undisclosed-recipients:;", []),
+        ("<@r1,@r2:u@h>, root", []),
+        ("<bob@x> <carol@x>", ["<bob@x> <carol@x>: a comma is missing behind >"]),
+        ("a@x, Bob <b@x> c@x, d@x", ["Bob <b@x> c@x: a comma is missing behind >"]),
+        ("a@x b@x, c@x", ["a@x b@x: a comma, or <> around the address, is missing"]),
+        ("Bob Smith b@x", ["Bob Smith b@x: a comma, or <> around the address, is missing"]),
+        ("Bob <>, a@x", ["Bob <>: no address between < and >"]),
+        ("<a b@x>", ["<a b@x>: no address between < and >"]),
+    ],
+)
+def test_entries_that_are_not_one_mailbox_are_told(value: str, expected: list[str]) -> None:
+    assert [f"{fault.entry}: {fault.why}" for fault in faults(value)] == expected
+    assert [f"{fault.entry}: {fault.why}" for fault in faults(value.encode())] == expected

@@ -2,15 +2,27 @@
 
 import pytest
 
+from mailtools.core.message import aliases
 from mailtools.core.message.aliases import (
     AliasAddress,
+    BadTarget,
     Command,
     File,
     Include,
-    parse,
-    parse_include,
-    parse_targets,
 )
+from mailtools.core.smtp.grammar import is_mailbox
+
+
+def parse(text: str) -> tuple[aliases.Aliases, list[str]]:
+    return aliases.parse(text, is_mailbox)
+
+
+def parse_targets(text: str) -> tuple[aliases.AliasTarget, ...]:
+    return aliases.parse_targets(text, is_mailbox)
+
+
+def parse_include(text: str) -> tuple[aliases.AliasTarget, ...]:
+    return aliases.parse_include(text, is_mailbox)
 
 
 def test_a_file() -> None:
@@ -50,12 +62,33 @@ def test_lines_that_are_none() -> None:
         ("", ()),
         (",, a ,,b,", (AliasAddress("a"), AliasAddress("b"))),
         ('"quoted \\" name"@x', (AliasAddress('"quoted \\" name"@x'),)),
+        ("Admin <admin@elsewhere.example>", (AliasAddress("admin@elsewhere.example"),)),
+        ("<a@b>, Bob Smith <bob>", (AliasAddress("a@b"), AliasAddress("bob"))),
+        ('"Smith, Bob" <bob@x>, ann (the boss)', (AliasAddress("bob@x"), AliasAddress("ann"))),
+        ("\\bob, \\ann@x", (AliasAddress("bob", True), AliasAddress("ann@x", True))),
         ('"a, b", c', (AliasAddress("a, b"), AliasAddress("c"))),
-        ('"without end, b', (AliasAddress('"without end, b'),)),
     ],
 )
 def test_targets(text: str, targets: tuple[AliasAddress, ...]) -> None:
     assert parse_targets(text) == targets
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "zoe q@x", "a b c", "<>", "<a@x> <b@x>", "Bob <a@x> b", "a@x b@x", "a..b@x", "a@", "@x", "@", "a@b@c",
+        '"without end, b', "a@x\x01y", "undisclosed:;", "a@[<x>]",
+    ],
+)  # fmt: skip
+def test_a_target_that_is_no_mailbox_is_told_with_its_line(text: str) -> None:
+    assert any(isinstance(target, BadTarget) for target in parse_targets(text))
+    found, problems = parse(f"# x\nok: bob\nroot: bob, {text}\n")
+    assert problems
+    assert all(problem.startswith("line 3: root: ") for problem in problems)
+    assert any(isinstance(target, BadTarget) for target in found["root"])
+    assert found["ok"] == (AliasAddress("bob"),)
+    included = [target for target in parse_include(f"bob\n{text}\n") if isinstance(target, BadTarget)]
+    assert included[0].why.startswith("line 2: ")
 
 
 def test_time_is_linear() -> None:

@@ -182,3 +182,35 @@ def test_who_wants_to_hear_of_what() -> None:
 )
 def test_safe_addresses(text: str, safe: bool) -> None:
     assert envelopes.is_safe(text) is safe
+
+
+@pytest.mark.parametrize(
+    ("recipient", "is_usable"),
+    [
+        (Recipient("a@b"), True),
+        (Recipient('"a b"@x'), True),
+        (Recipient('"a<b"@x'), True),
+        (Recipient("a@[<x>]"), False),
+        (Recipient("a b@x"), False),
+        (Recipient("a\n@x"), False),
+        (Recipient("ü@x"), True),
+        (Recipient("a\x85@x"), False),
+        (Recipient(""), False),
+        (Recipient("a@b", "", "rfc822;" + "+41" * 500), True),
+        (Recipient("a@b", "", "utf-8;ü@x"), True),
+        (Recipient("a@b", "", "utf-8;\u2028"), False),
+        (Recipient("a@b", "", "rfc822;" + "a" * 2000), False),
+        (Recipient("a@b", "SUCCESS FAILURE"), False),
+    ],
+)
+def test_a_recipient_is_usable_if_it_can_be_read_back(recipient: Recipient, is_usable: bool) -> None:
+    assert envelopes.is_recipient(recipient) is is_usable
+    whole = WHOLE._replace(recipients=(recipient,))
+    if is_usable:
+        envelopes.check(whole)
+        assert decode(encode(whole)) == whole
+    else:
+        with pytest.raises(BadDataError):
+            envelopes.check(whole)
+        with contextlib.suppress(UnicodeEncodeError), pytest.raises(BadDataError):
+            decode(encode(whole))

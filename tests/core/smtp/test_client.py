@@ -236,3 +236,20 @@ def test_whatever_a_server_says_to_a_login(name: str, pieces: list[bytes]) -> No
             engine.receive_data(piece)
             while engine.next_event() is not None:
                 pass
+
+
+@pytest.mark.parametrize("code", [421, 521])
+def test_a_greeting_that_ends_with_a_refusal_is_one(code: int) -> None:
+    client = SmtpClient()
+    client.receive_data(b"220-mx.test welcomes\r\n220-nobody\r\n%d too many\r\n" % code)
+    event = client.next_event()
+    assert event is not None
+    assert (event.command, event.reply.code) == ("", code)
+
+
+def test_only_the_last_line_of_a_greeting_may_have_another_code() -> None:
+    for octets in (b"220-a\r\n421-b\r\n421 c\r\n", b"220-a\r\n250 b\r\n"):
+        client = SmtpClient()
+        client.receive_data(octets)
+        with pytest.raises(RemoteProtocolError):
+            client.next_event()

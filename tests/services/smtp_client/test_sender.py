@@ -1,18 +1,23 @@
 """services/smtp_client/sender: many messages over as few connections as possible, none lost, none doubled."""
 
+import email
+import email.policy
 import socket
 from collections.abc import Callable, Sequence
 
 import pytest
 
 from mailtools.core.errors import MailError, RefusedError, TemporaryError, UnknownRecipientError
+from mailtools.core.queue.journal import DEFERRED, FAILED, SENT
 from mailtools.core.smtp.route import Route
+from mailtools.services.queue.job import results
 from mailtools.services.smtp_client.connect import open_link
 from mailtools.services.smtp_client.connection import Link
 from mailtools.services.smtp_client.sender import LinkCarrier, Sender, transfer
 from mailtools.services.smtp_client.transaction import Need
 from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing, Stamps, Wishes, prepare
+from mailtools.system.files.buffer import Buffer
 from mailtools.system.net.client_connection import LostConnectionError
 from tests.servers import Scripted, eventually, smtp_target
 
@@ -225,6 +230,59 @@ def test_a_server_without_8bitmime_gets_the_message_recoded() -> None:
     with Scripted(EHLO=b"250 test\r\n") as server:
         assert kinds(sent(server, made)) == [[None]]
         assert server.messages[0].isascii()
+
+
+@pytest.mark.parametrize(
+    ("ehlo", "expected"),
+    [
+        (b"250-test\r\n250-DSN\r\n250 SMTPUTF8\r\n", "ORCPT=utf-8;ü@x"),
+        (b"250-test\r\n250 DSN\r\n", "ORCPT=utf-8;\\x{FC}@x"),
+    ],
+)
+def test_an_original_recipient_beyond_ascii(ehlo: bytes, expected: str) -> None:
+    made = message(0)
+    recipients = (made.recipients[0]._replace(orcpt="utf-8;ü@x"),)
+    with Scripted(EHLO=ehlo) as server:
+        assert kinds(sent(server, made._replace(recipients=recipients))) == [[None]]
+        assert any(expected.encode() in line for line in server.commands)
+
+
+@pytest.mark.parametrize("ehlo", [Scripted.EHLO, PLAIN_EHLO])
+def test_552_after_others_were_accepted_means_too_many_for_now(ehlo: bytes) -> None:
+    """RFC 5321 §4.5.3.1.10; before any was accepted it means what it says."""
+    answers = [b"552 full\r\n", b"250 ok\r\n", b"552 too many\r\n"]
+    with Scripted(EHLO=ehlo, RCPT=answers) as server:
+        (its,) = sent(server, message(0, "a@b.test", "b@b.test", "c@b.test"), partial=True)
+        assert kinds([its]) == [[UnknownRecipientError, None, TemporaryError]]
+        found = results(its, range(3))
+        assert [(one.result, one.status) for one in found] == [
+            (FAILED, "5.0.0"), (SENT, "2.0.0"), (DEFERRED, "4.0.0")
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("is_queued", [False, True])
+@pytest.mark.parametrize("ehlo", [b"250-test\r\n250 8BITMIME\r\n", b"250 test\r\n"])
+@pytest.mark.parametrize("size", [10, 600_000])
+def test_a_server_without_smtputf8_gets_text_as_encoded_words(
+    is_queued: bool, ehlo: bytes, size: int
+) -> None:
+    octets = "Subject: Grüße\nFrom: Jürgen <j@x.test>\n\n".encode() + b"0123456789\n" * (size // 11 + 1)
+    made = prepare("m", [octets], Wishes(("bob@b.test",), sender="a@a.test"), Stamps("now", "<1@a.test>"))
+    if is_queued:  # the queue keeps header and body together
+        body = Buffer()
+        for block in (made.head.replace(b"\r\n", b"\n"), *made.body.blocks()):
+            body.append(block)
+        made = made._replace(head=b"", body=body)
+    with Scripted(EHLO=ehlo) as server:
+        assert kinds(sent(server, made)) == [[None]]
+        (taken,) = server.messages
+    assert taken.isascii()
+    found = email.message_from_bytes(taken, policy=email.policy.default)
+    assert (found["Subject"], found["From"]) == ("Grüße", "Jürgen <j@x.test>")
+    assert taken.partition(b"\r\n\r\n")[2] == octets.partition(b"\n\n")[2].replace(b"\n", b"\r\n")
+    assert b"".join(made.blocks()).partition(b"\r\n\r\n")[0].count("ü".encode()) == 2, (
+        "the message itself stays"
+    )
 
 
 # -- the carrier ---------------------------------------------------------------------------------------------

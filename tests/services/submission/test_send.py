@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from mailtools.core.errors import BadDataError, ConfigurationError, RefusedError, TemporaryError
+from mailtools.core.smtp.reply import Reply
 from mailtools.services.submission import send
 from mailtools.services.submission.prepare import Unsendable
 from mailtools.services.submission.send import ALWAYS, AUTO, NEVER, AtOnce, Queueing, Uncopied, Way
 from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing, Stamps, Wishes, prepare
+from mailtools.system import clock
 from mailtools.system.spool.spool import Spool
+from tests.spools import queue_run
 
 TEMPORARY, PERMANENT = TemporaryError("451 later"), RefusedError("554 no")
 
@@ -61,6 +64,46 @@ def names(results: Iterator[send.Result]) -> list[str]:
 
 def queueing(tmp_path: Path, when: str = AUTO, why_not: str = "") -> Queueing:
     return Queueing(when, str(tmp_path / "spool"), why_not=why_not)
+
+
+def test_without_a_queue_run_nothing_is_queued(tmp_path: Path) -> None:
+    way = Way(failing(TEMPORARY), queueing(tmp_path))
+    ((outcome,),) = send.send([message(1)], lambda _: way, "", False)
+    assert isinstance(outcome.error, TemporaryError)
+    assert "451 later; not queued: no queue run works on" in str(outcome.error)
+    assert "mailtools queue run" in str(outcome.error)
+    assert list(Spool(str(tmp_path / "spool")).query()) == []
+
+
+def test_the_first_failure_is_in_the_journal(tmp_path: Path) -> None:
+    reply = Reply(451, "4.7.1", "greylisted")
+    outcome = Outcome(message(1), "bob@b.test", reply, TemporaryError(str(reply)), "mx.b.test")
+    way = Way(AtOnce(lambda _: [outcome]), queueing(tmp_path))
+    with queue_run(tmp_path / "spool"):
+        ((queued,),) = send.send([outcome.message], lambda _: way, "", False)
+    (listed,) = Spool(str(tmp_path / "spool")).query()
+    (state,) = listed.entry.recipients
+    assert queued.queued == listed.entry.envelope.identity
+    assert state.last is not None
+    assert (state.last.reply, state.last.status, state.last.remote) == (
+        "451 4.7.1 greylisted",
+        "4.7.1",
+        "mx.b.test",
+    )
+    assert listed.entry.attempts == 1
+    assert 30 < listed.entry.due - clock.now() < 90
+
+
+def test_a_recipient_that_the_queue_cannot_keep_is_refused_alone(tmp_path: Path) -> None:
+    its = queueing(tmp_path, ALWAYS)
+    odd = message(1, "a@b.test", "b@b.test")
+    recipients = (odd.recipients[0], odd.recipients[1]._replace(orcpt="x" * 3000))
+    way = Way(send.into_queue(its), its)
+    ((good, bad),) = send.send([odd._replace(recipients=recipients)], lambda _: way, "", False)
+    assert good.queued
+    assert isinstance(bad.error, BadDataError)
+    (listed,) = Spool(str(tmp_path / "spool")).query()
+    assert [r.address for r in listed.entry.envelope.recipients] == ["a@b.test"]
 
 
 def test_what_cannot_be_sent_is_told_in_its_place(tmp_path: Path) -> None:
@@ -124,7 +167,8 @@ def test_temporary_failures_are_queued(
     tmp_path: Path, when: str, errors: tuple[Exception | None, ...], partial: bool, queued: list[str]
 ) -> None:
     way = Way(failing(*errors), queueing(tmp_path, when))
-    ((outcomes),) = send.send([message(1, "a@b.test", "b@b.test")], lambda _: way, "", partial)
+    with queue_run(tmp_path / "spool"):
+        ((outcomes),) = send.send([message(1, "a@b.test", "b@b.test")], lambda _: way, "", partial)
     assert isinstance(outcomes, list)
     assert [o.recipient for o in outcomes if o.queued] == queued
     spool = Spool(str(tmp_path / "spool"))

@@ -485,3 +485,35 @@ def test_places_opens_nothing(spool: Spool) -> None:
         listed.entry.envelope.identity for listed in spool.look([(second, HOLD), (second, DEFERRED)])
     ] == [second]
     spool.sync()
+
+
+# -- what could not be read back is not taken -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("octets", [b"Subject: x\n\nnul \0\n", b"Subject: x\n\nbare \r cr\n", b"a\r\nb\r\n"])
+@pytest.mark.parametrize("before", [b"", b"x" * 1_000_000])
+def test_octets_that_smtp_cannot_carry_are_not_added(spool: Spool, octets: bytes, before: bytes) -> None:
+    with pytest.raises(BadDataError) as caught:
+        spool.add(envelope(), [before, octets] if before else [octets])
+    assert caught.value.status == "5.6.0"
+    assert names(spool) == set()
+    assert files(spool, "messages") == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"recipients": (Recipient("a b@x"),)},
+        {"recipients": (Recipient("bob@example.com"), Recipient("a@[<x>]"))},
+        {"recipients": (Recipient("a@b", "", "x" * 3000),)},
+        {"recipients": ()},
+        {"reverse_path": "a\nb@x"},
+        {"envid": "a b"},
+        {"ret": "ALL"},
+        {"identity": "../x"},
+    ],
+)
+def test_an_envelope_that_could_not_be_read_back_is_not_added(spool: Spool, wrong: dict[str, object]) -> None:
+    with pytest.raises(BadDataError):
+        spool.add(envelope()._replace(**wrong), [MESSAGE])  # type: ignore[arg-type]
+    assert names(spool) == set()
