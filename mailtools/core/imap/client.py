@@ -131,7 +131,7 @@ class ImapClient:
         return tag
 
     def done(self) -> None:
-        """End IDLE."""
+        """End IDLE (RFC 2177 §3)."""
         self._out.append(b"DONE\r\n")
 
     def authenticate(self, mechanism: str, steps: "Mechanism") -> None:
@@ -143,7 +143,7 @@ class ImapClient:
 
         self._login = Exchange(steps, self._send_response)
         tag = self._next_tag("AUTHENTICATE")
-        initial = self._login.initial if "SASL-IR" in self.capabilities else None
+        initial = self._login.initial if "SASL-IR" in self.capabilities else None  # RFC 4959 §3
         if initial is None:
             self._login.hold_back()
         said = b" " + initial if initial is not None else b""
@@ -168,10 +168,10 @@ class ImapClient:
         """The commands that have no response yet."""
         return self._awaited.values()
 
-    # -- the engine's face -----------------------------------------------------------------------------------
+    # -- the engine's interface ------------------------------------------------------------------------------
 
     def receive_data(self, octets: bytes) -> None:
-        """Take octets from the server."""
+        """Take received octets."""
         if self._inflater is None:
             self._reader.feed(octets)
         else:
@@ -199,7 +199,7 @@ class ImapClient:
 
     @property
     def buffered(self) -> int:
-        """Octets received and not yet parsed."""
+        """The number of octets that were received and not parsed yet."""
         return self._reader.size + len(self._packed)
 
     def _inflate(self) -> bool:
@@ -337,7 +337,7 @@ class ImapClient:
 
     @property
     def login_note(self) -> str:
-        """Why the last login was given up, or what the server said about the token it refused."""
+        """Why the client gave up the last login, or the server's explanation of a refused token."""
         return self._login.note if self._login is not None else ""
 
     def _send_response(self, line: bytes) -> None:

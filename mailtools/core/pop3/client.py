@@ -119,10 +119,10 @@ class Pop3Client:
         """The number of replies that are still to come."""
         return len(self._awaited)
 
-    # -- the engine's face ----------------------------------------------------------------------------------
+    # -- the engine's interface -----------------------------------------------------------------------------
 
     def receive_data(self, octets: bytes) -> None:
-        """Take octets from the server."""
+        """Take received octets."""
         self._reader.feed(octets)
 
     def receive_eof(self) -> None:
@@ -144,7 +144,7 @@ class Pop3Client:
 
     @property
     def buffered(self) -> int:
-        """Octets received and not yet parsed."""
+        """The number of octets that were received and not parsed yet."""
         return self._reader.size
 
     # -- answers --------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class Pop3Client:
 
     @property
     def login_note(self) -> str:
-        """Why the last login was given up, or what the server said about the token it refused."""
+        """Why the client gave up the last login, or the server's explanation of a refused token."""
         return self._login.note if self._login is not None else ""
 
     def _send_response(self, line: bytes) -> None:

@@ -1,8 +1,8 @@
-"""Whose mail is it, and where does it go: domains, aliases, users, postmaster, catch-all.
+"""Where the mail of an address goes: domains, aliases, users, postmaster, catch-all.
 
-Takes an address, returns places, or refuses it with an error of delivery/failures. It never relays by
-accident: whatever stands before the last @, the domain behind it has to be ours (RFC 5321 Appendix F.2;
-promise R9). Knows no session and writes nothing but users' folders.
+Takes an address; returns places, or raises an error of delivery/failures. It never relays by accident:
+whatever the local part is, the domain behind the last @ must be ours (RFC 5321 Appendix F.2; promise R9).
+Knows no session, and writes nothing but users' folders.
 """
 
 import os
@@ -15,15 +15,15 @@ from mailtools.services.delivery.failures import AliasLoopError, BrokenAliasErro
 from mailtools.system.files.home import expand
 from mailtools.system.mbox.mailroot import MailRoot
 
-if TYPE_CHECKING:  # a host without a users file and aliases needs none of them at run time
+if TYPE_CHECKING:  # without a users file and aliases none of these is imported
     from mailtools.core.message.aliases import Aliases, AliasTarget
     from mailtools.system.files.watched import Watched
     from mailtools.system.users.users_file import Users
 
 POSTMASTER = "postmaster"
-_MOST_PLACES = 1000  # of one recipient
+_MOST_PLACES = 1000  # places of one recipient
 _LARGEST_INCLUDE = 1 << 20  # octets
-_DEEPEST = 50  # aliases that lead to aliases
+_DEEPEST = 50  # levels of aliases that lead to aliases
 
 
 class MboxPlace(NamedTuple):
@@ -39,7 +39,7 @@ class PipePlace(NamedTuple):
 
 
 class RelayPlace(NamedTuple):
-    """An address elsewhere: its copy goes into the spool, and from there to its server."""
+    """An address on another server: the copy goes into the spool, and from there to that server."""
 
     address: str
 
@@ -48,21 +48,21 @@ Place = MboxPlace | PipePlace | RelayPlace
 
 
 class AddressingSettings(NamedTuple):
-    """Who gets mail here, as options or a configuration file say it."""
+    """The options that say who gets mail here."""
 
     root: str
-    users: str | None = None  # the users file; None or "": ROOT/users if it is there
+    users: str | None = None  # the path of the users file; None or "": ROOT/users if it exists
     domains: Sequence[str] = ()  # see `open_addressing`
     aliases: str = ""  # the aliases file
     alias_commands: bool = False
     catch_all: str = ""
     plus_delimiter: str = ""
-    mbox: str = ""  # all users' mail into this one mbox
+    mbox: str = ""  # one mbox for the mail of all users
     relays: bool = True
 
     @property
     def users_file(self) -> str:
-        """The path of the users file; "" where there is none, and no user is known by name."""
+        """The path of the users file; "" if there is none, and users are not known by name."""
         if self.users:
             return expand(self.users)
         usual = os.path.join(MailRoot(self.root).path, "users")
@@ -70,7 +70,10 @@ class AddressingSettings(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What following aliases has found so far. An alias is expanded once: some double at every step."""
+    """What was found while following aliases.
+
+    An alias is expanded once: else some would double at every step.
+    """
 
     places: dict[Place, None]
     expanded: set[str]
@@ -85,15 +88,15 @@ class Addressing(NamedTuple):
     users: "Users | None" = None  # None: any
     aliases: "Watched[Aliases] | None" = None
     commands: bool = False  # aliases may name programs
-    catch_all: str = ""  # the user who gets what nobody else does
+    catch_all: str = ""  # the user who gets mail for names that do not exist
     plus_delimiter: str = ""
     relays: bool = False  # aliases may name addresses elsewhere
 
     def places(self, recipient: str) -> tuple[Place, ...]:
-        """Where *recipient*'s mail goes; () where it is thrown away on purpose.
+        """Return the places of mail for *recipient*; () if it is discarded on purpose.
 
-        Raises an error with an enhanced status code where the recipient is refused (delivery/failures), and
-        MailError without one, or OSError, where a file of ours cannot be used.
+        Raises an error with an enhanced status code if the recipient is refused (delivery/failures), and
+        MailError without one, or OSError, if a file of ours cannot be used.
         """
         local, domain = grammar.split_mailbox(recipient)
         if not self.is_ours(domain):
@@ -105,7 +108,7 @@ class Addressing(NamedTuple):
         return tuple(found.places)
 
     def is_ours(self, domain: str) -> bool:
-        """Tell whether *domain* is one of this server's."""
+        """Return True if *domain* is one of this server's."""
         return not self.domains or not domain or domain in self.domains
 
     # -- users ---------------------------------------------------------------------------------------------
@@ -124,21 +127,21 @@ class Addressing(NamedTuple):
             raise _no_user() from None
 
     def _user_name(self, local: str, domain: str) -> str:
-        """The user who gets mail for *local*; "" where nobody does."""
+        """Return the user who gets mail for *local*; "" if nobody does."""
         if self.users is None:
             return self._base(local.lower())
         known = self.users.by_name()
         for name in self._names(local):
             if domain and f"{name}@{domain}" in known:
                 return f"{name}@{domain}"
-            if name in known and "@" not in name:  # a name with a domain counts for that domain
+            if name in known and "@" not in name:  # a name with a domain is only for that domain
                 return name
         if self.catch_all:
             return self.catch_all.lower()
         return POSTMASTER if self._names(local)[-1] == POSTMASTER else ""
 
     def _names(self, local: str) -> tuple[str, ...]:
-        """The names to look up: *local* itself, then without its tag."""
+        """Return the names to look up: *local*, then *local* without its tag."""
         name = local.lower()
         base = self._base(name)
         return (name,) if base == name else (name, base)
@@ -152,7 +155,7 @@ class Addressing(NamedTuple):
     # -- aliases -------------------------------------------------------------------------------------------
 
     def _expand(self, local: str, domain: str, seen: tuple[str, ...], found: _Found) -> None:
-        """Follow aliases. A name that is met again stands for the user of that name, which ends the loop."""
+        """Follow aliases. A name that comes up again means the user of that name, which ends the loop."""
         assert self.aliases is not None
         if len(found.places) > _MOST_PLACES or len(seen) > _DEEPEST:
             why = f"alias {seen[0]}: leads to more places, or deeper, than can be followed"
@@ -204,7 +207,7 @@ class Addressing(NamedTuple):
             found.places[MboxPlace(os.path.realpath(target.path))] = None
 
     def _include(self, path: str, seen: tuple[str, ...], found: _Found) -> None:
-        """Follow the targets in a file. Its writers may name addresses, but no files and no programs."""
+        """Follow the targets in a file. They may be addresses, but neither files nor programs."""
         from mailtools.core.message.aliases import Command, File, parse_include
         from mailtools.system.files.watched import read_text
 
@@ -227,10 +230,10 @@ class Addressing(NamedTuple):
 def open_addressing(
     settings: AddressingSettings, host: str, warn: Callable[[str], None], anybody: bool = False
 ) -> Addressing:
-    """Open the users file and the aliases that *settings* name. *anybody*: no users file counts.
+    """Open the users file and the aliases of *settings*. *anybody*: without a users file.
 
-    Where no domains are named, *host* and localhost are ours; but every domain is if neither users nor
-    relaying tell who is elsewhere. Raises ConfigurationError.
+    If no domains are named, *host* and localhost are ours; every domain is if there are neither users nor
+    relaying. Raises ConfigurationError.
     """
     path = "" if anybody else settings.users_file
     users = None
@@ -259,7 +262,7 @@ def _no_user() -> UnknownRecipientError:
 
 
 def open_aliases(path: str, warn: Callable[[str], None]) -> "Watched[Aliases]":
-    """The aliases of the file *path*, which is read again when it changes. Raises ConfigurationError."""
+    """Return the aliases in the file *path*, read again when it changes. Raises ConfigurationError."""
     from mailtools.core.message.aliases import parse
     from mailtools.system.files.watched import Watched
 
@@ -267,7 +270,7 @@ def open_aliases(path: str, warn: Callable[[str], None]) -> "Watched[Aliases]":
 
 
 def check_catch_all(name: str, users: "Users | None") -> None:
-    """Check that somebody reads what the catch-all user *name* gets. Raises ConfigurationError."""
+    """Check that the catch-all user *name* exists. Raises ConfigurationError."""
     if name and users is not None and users.find(name) is None:
         raise ConfigurationError(
             f"--catch-all {name}: no such user; make one with: mailtools user add {name}"

@@ -1,7 +1,7 @@
-"""Mail for our own mailboxes that does not come through the server: from `sendmail`, `queue run`, a DSN.
+"""Delivers to our own mailboxes and waits: for `sendmail`, `queue run` and DSNs.
 
-The same places, records and failures as behind serve-smtp (services/delivery/dispatch), but each place is
-waited for before the next one.
+Places, records and failures are the same as for serve-smtp (services/delivery/dispatch), but each place is
+finished before the next one begins.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,11 +33,11 @@ from mailtools.system.process.programs import Programs
 
 _STORED = Reply(250, "2.0.0", "Ok: stored")
 
-Add = Callable[[queue.QueueEnvelope, Any], object]  # into the spool; raises MailError
+Add = Callable[[queue.QueueEnvelope, Any], object]  # writes into the spool; raises MailError
 
 
 class LocalMail:
-    """Delivers to the users of *addressing*; *add* takes what their aliases send elsewhere."""
+    """Delivers to the users of *addressing*. *add* takes mail that their aliases send to other servers."""
 
     def __init__(self, addressing: Addressing, add: Add | None, warn: Callable[[str], None]) -> None:
         self._addressing = addressing
@@ -45,12 +45,12 @@ class LocalMail:
         self._warn = warn
 
     def is_local(self, address: str) -> bool:
-        """Tell whether *address* is one of ours: its domain is named as such, or it has none."""
+        """Return True if the domain of *address* is named as ours, or missing."""
         domain = grammar.split_mailbox(address)[1]
         return not domain or domain in self._addressing.domains
 
     def deliver(self, message: Outgoing) -> list[Outcome]:
-        """Store *message* in all its places; an outcome for each recipient, in their order."""
+        """Store *message* in all its places; return an outcome for each recipient, in their order."""
         goals: list[Goal] = []
         failures: dict[str, MailError | None] = {}  # by recipient
         for recipient in message.recipients:
@@ -78,7 +78,7 @@ class LocalMail:
         }
 
     def _received(self, message: Outgoing, goals: Sequence[Goal]) -> Received:
-        """*message* in mbox form. Raises BadDataError, OSError."""
+        """Return *message* in the form of an mbox. Raises BadDataError, OSError."""
         beside = next((p[0] for _, its in goals for p in its), f"{self._addressing.root.path}/")
         intake = ReceivedIntake(FROM_HERE, beside)
         intake.take(message.head)
@@ -90,7 +90,7 @@ class LocalMail:
         return Received(envelope, intake.body)
 
     def _carry(self, places: tuple[Place, ...], load: Load) -> MailError | None:
-        """Take one load to its places; None, or why they do not have it."""
+        """Take one load to its places; return None, or why that failed."""
         try:
             if isinstance(load, NewRecord):
                 appending.append_waiting(places[0][0], [load])

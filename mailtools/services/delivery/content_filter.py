@@ -1,7 +1,7 @@
-"""``--filter``: a program that sees each message before it is stored, and may change, refuse or drop it.
+"""``--filter``: a program that gets each message before it is stored, and may change, refuse or drop it.
 
-Its exit code is the verdict, with the meanings of sysexits.h. If the program fails, the client is told to try
-again, so that no message is lost.
+Its exit code is the verdict, as in sysexits.h. If the program fails, the client is told to try again, so
+that no message is lost.
 """
 
 from typing import NamedTuple
@@ -18,12 +18,12 @@ _OK, _UNAVAILABLE, _TEMP_FAIL, _NO_PERMISSION, _DROP = 0, 69, 75, 77, 99
 _PRINTED = IntakePolicy(
     bare_cr="it printed a CR that is no part of a line end",
     long_line=f"it printed a line of more than {LONG_LINE} octets",
-    drops_postmark=True,  # procmail and formail print one
+    drops_postmark=True,  # the postmark that procmail and formail print
 )
 
 
 class Verdict(NamedTuple):
-    """What a filter says of a message: with neither *message* nor *error*, it is dropped without a word."""
+    """A filter's verdict. Without *message* and *error* the message is dropped."""
 
     message: Received | None = None  # as the filter changed it
     error: MailError | None = None  # for the client
@@ -31,7 +31,7 @@ class Verdict(NamedTuple):
 
 
 def environment(envelope: Envelope, peer: str, recipients: str) -> dict[str, str]:
-    """The environment variables that tell a program the envelope, with the names of Postfix's local(8)."""
+    """Return the environment variables that describe the envelope, with the names of Postfix's local(8)."""
     return {
         "SENDER": envelope.reverse_path,
         "RECIPIENT": recipients,
@@ -42,7 +42,7 @@ def environment(envelope: Envelope, peer: str, recipients: str) -> dict[str, str
 
 
 def judge(ran: Ran, envelope: Envelope, beside: str) -> Verdict:
-    """The verdict of a filter that ran. *beside*: a file on the filesystem where the message will end up."""
+    """Return the verdict of a filter that ran. *beside*: a path on the filesystem of the message's place."""
     if ran.code == _OK:
         return _changed(ran.output, envelope, beside)
     if ran.code == _TEMP_FAIL:

@@ -1,7 +1,6 @@
-"""A message on its way to all its places: mboxes, programs, the spool; each recipient learns how it went.
+"""Takes a message to all its places (mboxes, programs, the spool) and reports which of them failed.
 
-Knows no session: places and contents come in; once all are done, the places that failed and why go out.
-Mail for other servers is one entry in the spool, whatever the number of its recipients.
+Knows no session. Mail for other servers is one entry of the spool, however many recipients it has.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,14 +35,14 @@ class Queued(NamedTuple):
 
 
 Load = NewRecord | ProgramJob[Ran] | Queued  # for an mbox, for a program, for the spool
-Goal = tuple[Recipient, tuple[Place, ...]]  # a recipient, and where its mail goes
+Goal = tuple[Recipient, tuple[Place, ...]]  # a recipient, and the places of its mail
 
 
 Queue = Callable[[Queued, Callable[[MailError | None], None]], None]
 
 
 class Carriers(NamedTuple):
-    """What takes a message to its places."""
+    """The functions that take a load to its places."""
 
     deliver: Callable[[Delivery], None]
     run: Callable[[ProgramJob[Any]], None]
@@ -52,7 +51,7 @@ class Carriers(NamedTuple):
 
 
 class Handover:
-    """One message's way to its places. *done* is called once, with the places that failed and why."""
+    """Takes one message to its places. *done* is called once, with the places that failed and why."""
 
     def __init__(self, carriers: Carriers, done: Callable[[Failures], None]) -> None:
         self._carriers = carriers
@@ -61,7 +60,9 @@ class Handover:
         self._left = 0
 
     def start(self, loads: Mapping[tuple[Place, ...], Load]) -> None:
-        """Take each load to its places: one mbox, one program, or the spool for all that are elsewhere."""
+        """Start each load: for one mbox, for one program, or for the spool with all addresses on other
+        servers.
+        """
         self._left = len(loads) + 1
         for places, load in loads.items():
             if isinstance(load, NewRecord):
@@ -95,7 +96,7 @@ def store_failure(error: MailError, warn: Warn) -> MailError:
 
 
 def program_failure(pipe: Place, ran: Ran, warn: Warn) -> MailError | None:
-    """The failure of a recipient's program, None where it took the message; an operator is told why."""
+    """Return the failure of a recipient's program, None if it accepted the message; log the reason."""
     if not ran.code:
         return None
     warn(f"{pipe[0]}: failed ({ran.code}): {ran.said or 'it said nothing'}")
@@ -107,7 +108,7 @@ def program_failure(pipe: Place, ran: Ran, warn: Warn) -> MailError | None:
 def make_loads(
     message: Received, identity: str, trace: str, goals: Sequence[Goal], peer: str
 ) -> dict[tuple[Place, ...], Load]:
-    """What is taken where: each place once, however many recipients' mail goes there."""
+    """Return the load for each place: one, however many recipients' mail goes there."""
     reverse_path = message.envelope.reverse_path
     shared: dict[Place, list[Recipient]] = {}
     for recipient, places in goals:
@@ -133,7 +134,7 @@ def make_loads(
 
 
 def _ignored(_: Ran) -> None:
-    """Replaced by what carries the load."""
+    """The carrier of the load replaces this function."""
 
 
 def _queued(

@@ -1,8 +1,8 @@
-"""Why a message or a recipient is refused here: errors whose text a stranger may be told.
+"""Why a message or a recipient is refused here: errors whose text a client may be told.
 
-Every error of this room has an enhanced status code (RFC 3463), and its class says whether the same may work
-later (TemporaryError) or not. What an operator is told beyond that stands in the log, or in `explained`.
-`as_reply` is for the edge of a protocol: the SMTP reply that an error becomes.
+Every error of this room has an enhanced status code (RFC 3463). Its class says whether another attempt may
+help (TemporaryError). The log tells operators more, and so does `explained`. `as_reply` is for the edge of
+SMTP: the reply for an error.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ _CODES = {"4.3.1": 452, "5.1.1": 550, "5.3.4": 552}  # RFC 5321 §4.2.3; others 
 
 
 class BrokenAliasError(TemporaryError):
-    """An alias cannot be followed: to be mended here, so that the sender keeps the message until then."""
+    """An alias cannot be followed. It can be mended here, so the sender should keep the message."""
 
     status = "4.3.5"
 
@@ -32,7 +32,7 @@ class BrokenAliasError(TemporaryError):
 
 
 class AliasLoopError(UnknownRecipientError):
-    """Aliases lead to each other and to nobody."""
+    """Aliases lead to each other and to no user."""
 
     status = "5.4.6"
 
@@ -42,19 +42,21 @@ class AliasLoopError(UnknownRecipientError):
 
 
 def explained(error: MailError) -> str:
-    """What an operator is told of *error*: more than a stranger where an alias is to be mended."""
+    """Return what operators are told of *error*: for aliases more than clients are told."""
     return error.why if isinstance(error, BrokenAliasError | AliasLoopError) else str(error)
 
 
 def not_taken(error: MailError | OSError) -> MailError:
-    """The failure of a message whose intake raised *error* (transit/received): an OSError is a full disk."""
+    """Return the failure of a message whose intake raised *error* (transit/received): an OSError is a full
+    disk.
+    """
     return _disk_full() if isinstance(error, OSError) else error
 
 
 def not_stored(error: MailError | OSError) -> MailError:
-    """The failure that a recipient meets where *error* kept the message from being stored.
+    """Return the failure of a recipient whose mail could not be stored because of *error*.
 
-    Temporary in every case: whatever stopped us may be mended. Paths stay out of it.
+    It is always temporary: the cause may be mended. It contains no paths.
     """
     if isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
         return _disk_full()
@@ -64,18 +66,20 @@ def not_stored(error: MailError | OSError) -> MailError:
 
 
 def not_delivered(error: MailError | OSError) -> MailError:
-    """The failure of a recipient for whom `Addressing.places` raised *error*."""
+    """Return the failure of a recipient for whom `Addressing.places` raised *error*."""
     return error if isinstance(error, MailError) and error.status else not_stored(error)
 
 
 def worst(failures: Iterable[MailError]) -> MailError | None:
-    """The failure to tell of several: a temporary one if there is one, since trying again may help."""
+    """Return the failure to report of several: a temporary one if there is one, because another attempt may
+    help.
+    """
     found = list(failures)
     return next((one for one in found if isinstance(one, TemporaryError)), found[0] if found else None)
 
 
 def as_reply(error: MailError) -> Reply:
-    """The SMTP reply that tells a client of a failure of this room."""
+    """Return the SMTP reply for a failure of this room."""
     usual = 451 if isinstance(error, TemporaryError) else 550 if isinstance(error, PolicyError) else 554
     return Reply(_CODES.get(error.status, usual), error.status, str(error))
 

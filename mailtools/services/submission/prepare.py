@@ -1,4 +1,4 @@
-"""Messages to send, read from stdin or an mbox and made ready with their envelopes."""
+"""Reads the messages to send from stdin or an mbox, and makes them ready with their envelopes."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -14,18 +14,18 @@ from mailtools.services.transit.outgoing import Outgoing, Stamps, Wishes
 from mailtools.system import clock
 from mailtools.system.files import sources
 
-_BLOCK = 256 << 10  # octets a read
+_BLOCK = 256 << 10  # octets read at once
 
 
 class Unsendable(NamedTuple):
-    """A message that could not be made ready, or the rest of a source that could not be read."""
+    """A message that could not be made ready, or a source that could not be read to its end."""
 
     name: str
     error: MailError | OSError
 
 
 def default_sender() -> str:
-    """The sender if neither an option nor the header names one: $EMAIL, else user and host."""
+    """Return the sender if neither an option nor the header names one: $EMAIL, else user and host."""
     for spec in address.addr_specs(os.environ.get("EMAIL", "")):
         if grammar.is_mailbox(spec):
             return spec
@@ -35,7 +35,8 @@ def default_sender() -> str:
 
 @contextmanager
 def open_messages(mbox: str | None, wishes: Wishes) -> Iterator[Iterator[Outgoing | Unsendable]]:
-    """The message on stdin, or every message of *mbox* (``-``: stdin), each made ready when it is asked for.
+    """Open stdin or an mbox (``-``: stdin) and yield the iterator of its messages, each made ready when it
+    is asked for.
 
     Raises MissingInputError, BadDataError.
     """
@@ -49,7 +50,7 @@ def open_messages(mbox: str | None, wishes: Wishes) -> Iterator[Iterator[Outgoin
 
 @contextmanager
 def _named(mbox: str | None) -> Iterator[None]:
-    """Errors name the mbox they come from."""
+    """Put the name of the mbox into errors."""
     try:
         yield
     except (MissingInputError, BadDataError) as error:
@@ -65,20 +66,20 @@ def _from_stream(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | 
 
 
 def _from_mbox(source: sources.Source, wishes: Wishes) -> Iterator[Outgoing | Unsendable]:
-    from mailtools.core.mbox import scan  # one message on stdin needs none of it
+    from mailtools.core.mbox import scan  # a single message on stdin needs none of it
 
     try:
         for record in scan.records(source.read):
             yield made_ready(f"{source.name}: message {record.number}", record.message_chunks(), wishes)
     except (MailError, OSError) as error:
-        # An item of its own, since the message before it may still be on its way.
+        # yielded instead of raised: the message before may still be on its way
         yield Unsendable(source.name, type(error)(f"{source.name}: {error}"))
 
 
 def made_ready(
     name: str, blocks: Iterable[bytes], wishes: Wishes, drops_postmark: bool = False
 ) -> Outgoing | Unsendable:
-    """Make one message ready, stamped with the time and a new Message-ID. *name*: what errors call it."""
+    """Make one message ready, with the time and a new Message-ID. *name*: its name in errors."""
     now = int(clock.now())
     stamps = Stamps(clock.date_field(now), f"<{clock.identity()}@{clock.host_name()}>")
     try:

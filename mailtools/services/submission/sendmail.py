@@ -1,14 +1,14 @@
-"""Accept a message from a program on this host: deliver it into our mailboxes, or put it into the spool.
+"""Accepts a message from a program on this host: delivers it to our mailboxes, or puts it into the spool.
 
-The service behind `mailtools sendmail`. Takes octets and an envelope; when `Post.accept` returns, the message
-is on the disk for every recipient. Knows no option and no process.
+The service behind `mailtools sendmail`. When `Post.accept` returns, the message is on the disk for every
+recipient. Knows no option and no process.
 
-Recipients of ours get the message at once. All others share one entry of the spool: recipients elsewhere,
-ours who cannot get it now, and ours who do not exist while others do. A queue run tries again, sends the
-message on, or tells the sender.
+Recipients of ours get the message at once. All others share one entry of the spool: recipients on other
+servers, recipients of ours who cannot get it now, and names that do not exist, if another recipient does. A
+queue run tries again, sends the message on, or tells the sender.
 
-Start-up is most of the run time here, so the usual case, a plain mbox or the spool, imports only what it
-needs (no sockets, no threads, no patterns); a program to run or a large message imports the rest.
+Start-up is most of the run time here. So the usual case, a plain mbox or the spool, imports only what it
+needs (no sockets, no threads, no patterns).
 """
 
 import os
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from mailtools.services.submission.refused import BadAddress
     from mailtools.system.spool.spool import Spool
 
-# A CR alone, which no server accepts, becomes a line end: output of progress bars, mailed by cron, has many.
+# A bare CR, which no server accepts, becomes a line end: cron mails the output of progress bars.
 POLICY = IntakePolicy(
     nul="the message holds a NUL, which mail cannot carry; encode it, or take it out",
     large_header=f"the header is larger than {MAX_HEADER} octets; not sent",
@@ -78,7 +78,7 @@ class Message(NamedTuple):
 
 
 def read_message(blocks: Iterable[bytes], beside: str = "", until_dot: bool = False) -> Message:
-    """The message in *blocks*. With *until_dot* a line of one dot ends it, and no more is read.
+    """Read the message from *blocks*. With *until_dot* a line of one dot ends it, and nothing more is read.
 
     Raises BadDataError, OSError.
     """
@@ -91,7 +91,10 @@ def read_message(blocks: Iterable[bytes], beside: str = "", until_dot: bool = Fa
 
 
 def whole_message(intake: Intake) -> Message:
-    """What *intake* took, its last line ended. Raises BadDataError, OSError."""
+    """Return the message that *intake* took, with a line end after its last line.
+
+    Raises BadDataError, OSError.
+    """
     intake.end()
     if not intake.ends_with_newline:
         intake.body.append(b"\n")
@@ -99,7 +102,7 @@ def whole_message(intake: Intake) -> Message:
 
 
 class Submission(NamedTuple):
-    """What the caller says of a message: its envelope, and values for fields that are missing."""
+    """The caller's options for a message: its envelope, and values for missing fields."""
 
     recipients: tuple[str, ...]  # local@domain, see `Post.address`
     bad: "tuple[BadAddress, ...]" = ()  # others that the sender is told of, if there are good ones
@@ -115,20 +118,20 @@ class Handed(NamedTuple):
     """A message that was accepted: it is on the disk for every recipient."""
 
     identity: str
-    is_queued: bool  # something is left for the queue run
+    is_queued: bool  # mail waits for the queue run
     recipients: tuple[str, ...]
 
 
 class Places(NamedTuple):
-    """Where a recipient's mail goes."""
+    """The places of one recipient's mail."""
 
     mboxes: tuple[str, ...]
-    elsewhere: tuple[str, ...] = ()  # addresses that an alias names
+    elsewhere: tuple[str, ...] = ()  # addresses on other servers, from aliases
     has_program: bool = False
 
 
 class _Way(NamedTuple):
-    """A message under way: completed, with its envelope and its Received field."""
+    """A message in progress: completed, with its envelope and its Received field."""
 
     message: Message
     submission: Submission
@@ -138,7 +141,7 @@ class _Way(NamedTuple):
 
 
 class Post:
-    """Accepts messages. *warn* gets the texts that an operator should see."""
+    """Accepts messages. *warn* gets texts for operators."""
 
     def __init__(self, settings: SendmailSettings, warn: Callable[[str], None] = lambda _: None) -> None:
         self.settings = settings
@@ -152,7 +155,7 @@ class Post:
 
     @cached_property
     def addressing(self) -> "Addressing":
-        """Who gets mail here. Opened at first use. Raises ConfigurationError."""
+        """The addressing, opened at first use. Raises ConfigurationError."""
         from mailtools.services.delivery.addressing import AddressingSettings, open_addressing
 
         its = self.settings
@@ -172,7 +175,7 @@ class Post:
 
     @cached_property
     def spool(self) -> "Spool":
-        """Where mail waits for a queue run. Opened at first use."""
+        """The spool, opened at first use."""
         from mailtools.system.spool.spool import Spool
 
         return Spool(self.settings.spool or os.path.join(self.root, ".spool"), self._warn)
@@ -180,14 +183,14 @@ class Post:
     # -- addresses -----------------------------------------------------------------------------------------
 
     def address(self, text: str) -> str:
-        """*text* as local@domain: a name alone gets our domain. Raises BadDataError."""
+        """Return *text* as local@domain: a name alone gets our domain. Raises BadDataError."""
         address = text if "@" in text else f"{text}@{self.origin}"
         if not is_mailbox(address):
             raise _no_address(text)
         return address
 
     def addresses(self, text: str) -> list[str]:
-        """The addresses in an argument, separated by commas or spaces. Raises BadDataError."""
+        """Return the addresses in an argument, separated by commas or spaces. Raises BadDataError."""
         if not text.isprintable():
             raise _no_address(text)
         if not any(char in text for char in '"():;<>'):
@@ -196,7 +199,7 @@ class Post:
             return [text]
         from mailtools.core.message.address import addresses
 
-        # `addresses` guesses at a broken header; a guess at a broken argument could reach a stranger.
+        # `address.addresses` guesses what a broken header means; a guess could reach a stranger.
         is_whole = not text.replace('\\"', "").count('"') % 2 and text.count("<") == text.count(">")
         found = addresses(text) if is_whole else []
         if not is_whole or any(not one.spec for one in found):
@@ -219,12 +222,12 @@ class Post:
         return tuple(good), tuple(map(as_bad, bad))
 
     def is_local(self, address: str) -> bool:
-        """Tell whether *address* is one of ours."""
+        """Return True if the domain of *address* is ours."""
         domain = address.rpartition("@")[2].lower().removesuffix(".")
         return domain in self.domains
 
     def places(self, address: str) -> "Places":
-        """Where mail for one of ours goes. Raises as `Addressing.places`."""
+        """Return the places of mail for an address of ours. Raises as `Addressing.places`."""
         local, _, domain = address.lower().rpartition("@")
         if not self.settings.aliases and _is_word(local) and self._is_user(local, domain):
             return Places((MailRoot(self.root).inbox(local),))
@@ -236,7 +239,7 @@ class Post:
         return Places(mboxes, elsewhere, len(found) > len(mboxes) + len(elsewhere))
 
     def _is_user(self, local: str, domain: str) -> bool:
-        """Tell whether *local* is certainly a user. If not, `addressing`, which reads everything, decides."""
+        """Return True if *local* is certainly a user; otherwise `addressing` decides."""
         path = expand(self.settings.users) or os.path.join(self.root, "users")
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -251,7 +254,7 @@ class Post:
     # -- one message ---------------------------------------------------------------------------------------
 
     def accept(self, message: Message, given: Submission, user: "User") -> Handed:
-        """Take *message*: it is durable when this returns.
+        """Accept *message*: it is durable when this returns.
 
         Raises BadDataError, RefusedError (a mail loop), UnknownRecipientError (no recipient exists),
         CannotWriteError.
@@ -305,7 +308,7 @@ class Post:
     # -- our mailboxes -------------------------------------------------------------------------------------
 
     def _deliver(self, way: _Way, recipients: Sequence[str]) -> tuple[str, ...]:
-        """Deliver to the recipients of ours; return those left for the spool. Raises as `accept`."""
+        """Deliver to recipients of ours; return those left for the spool. Raises as `accept`."""
         local = [address for address in recipients if self.is_local(address)]
         if not local or "SUCCESS" in way.submission.notify:  # a queue run sends that report
             return tuple(recipients)
@@ -340,7 +343,7 @@ class Post:
             return CannotWriteError(f"{address}: {error.filename}: {error.strerror}")
 
     def _into_mboxes(self, way: _Way, places: dict[str, Places]) -> dict[str, MailError]:
-        """Append to each mbox once, even if recipients share it. Returns the errors by recipient."""
+        """Append to each mbox once, even if recipients share it; return the errors by recipient."""
         shared: dict[str, list[str]] = {}
         for address, its in places.items():
             for path in its.mboxes:
@@ -355,13 +358,13 @@ class Post:
         return failed
 
     def _head(self, way: _Way, addresses: Sequence[str]) -> bytes:
-        """The head of the record for *addresses*: postmark, trace fields, header, empty line."""
+        """Return the head of the record for *addresses*: postmark, trace fields, header, empty line."""
         postmark = make_postmark(way.reverse_path, clock.asctime(int(clock.now())))
         ours = (trace.delivery_fields(way.reverse_path, addresses) + way.received).encode()
         return postmark + ours + quoting.quote_message(way.message.fields, len(way.message.fields)) + b"\n"
 
     def _by_program(self, way: _Way, addresses: Sequence[str]) -> dict[str, MailError]:
-        """As `_into_mboxes`, with programs among the places. Queues what aliases send elsewhere."""
+        """Deliver as `_into_mboxes`, but also to programs; queue what aliases send to other servers."""
         from mailtools.services.delivery.blocking import LocalMail
         from mailtools.services.transit.outgoing import Outgoing
 
@@ -415,7 +418,7 @@ def _no_address(text: str) -> BadDataError:
 
 
 def is_mailbox(address: str) -> bool:
-    """Tell whether *address* is local@domain. Plain addresses need no import of `re`."""
+    """Return True if *address* is local@domain. Plain addresses need no import of `re`."""
     local, _, domain = address.rpartition("@")
     if address.isascii() and all(map(_is_label, domain.split("."))) and all(map(_is_word, local.split("."))):
         return True
@@ -463,7 +466,7 @@ def _append(path: str, record: appending.NewRecord) -> None:
 
 
 def quoted(body: Buffer, beside: str) -> Buffer:
-    """*body* with its From lines quoted: the same buffer if it has none. Raises CannotWriteError."""
+    """Return *body* with its From lines quoted: the same buffer if it has none. Raises CannotWriteError."""
     if body.is_in_memory:
         octets = b"".join(body.blocks())
         lines = quoting.quote(octets)

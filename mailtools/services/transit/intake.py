@@ -1,11 +1,11 @@
 """The intake of a message: octets come in, cut anywhere; whole lines with LF line ends come out.
 
-Every message passes an `Intake`, wherever it comes from. What a message may hold is the caller's choice, an
-`IntakePolicy`. `Intake` keeps the header apart from the body, for messages that are sent on;
-transit/mbox_form.MboxIntake writes both in the form of an mbox. Knows no envelope and no protocol.
+Every message passes through an `Intake`. The caller's `IntakePolicy` says what a message may contain.
+`Intake` keeps header and body apart, for messages that are sent on; transit/mbox_form.MboxIntake writes
+both in the form of an mbox. Knows no envelope and no protocol.
 
-Memory is bounded: a header of at most `MAX_HEADER` octets, one line of at most `LONG_LINE` octets, and a body
-that lies in a nameless file once it is larger than 256 KiB (system/files/buffer).
+Memory is bounded: a header of at most `MAX_HEADER` octets, one line of at most `LONG_LINE` octets, and a
+body that is moved to a nameless file when it is larger than 256 KiB (system/files/buffer).
 
 Speed: octets are searched and converted in whole blocks, never line by line.
 """
@@ -17,17 +17,17 @@ from mailtools.core.lean import NamedTuple
 from mailtools.system.files.buffer import Buffer
 
 MAX_HEADER = 1 << 20  # octets; `send`, `sendmail` and `serve-smtp` refuse a message with a larger header
-LONG_LINE = 64 << 10  # octets; of a longer line, pieces are handed on before its end has come
+LONG_LINE = 64 << 10  # octets; pieces of a longer line are passed on before the line is complete
 MAX_LINE = 998  # octets without CRLF (RFC 5321 §4.5.3.1.6)
 
 
 def unix_lines(octets: bytes) -> bytes:
-    """CRLF to LF. A CR that no LF follows stays."""
+    """Convert CRLF to LF; a bare CR stays."""
     return octets.replace(b"\r\n", b"\n") if b"\r" in octets else octets
 
 
 def at_empty_line(octets: bytes) -> tuple[bytes, int]:
-    """Split a message (LF) at its first empty line: the header, and the offset of the body."""
+    """Split a message (LF) at its first empty line; return the header and the offset of the body."""
     if octets.startswith(b"\n"):
         return b"", 1
     end = octets.find(b"\n\n") + 1
@@ -35,29 +35,30 @@ def at_empty_line(octets: bytes) -> tuple[bytes, int]:
 
 
 class IntakePolicy(NamedTuple):
-    """What a message may hold, and how its lines are read.
+    """What a message may contain, and how its lines are read.
 
-    The first four are sentences: a message that holds what they name is refused with a BadDataError that
-    says the sentence; "" lets it pass.
+    The first four are sentences. A message that contains what one of them names is refused with a
+    BadDataError of that text; "" permits it.
     """
 
     nul: str = ""
-    bare_cr: str = ""  # a CR that no LF follows
+    bare_cr: str = ""  # a bare CR
     large_header: str = ""  # a header of more than `MAX_HEADER` octets
     long_line: str = ""  # a line of more than `LONG_LINE` octets
     to_lf: Callable[[bytes], bytes] = unix_lines  # converts whole lines
-    drops_postmark: bool = False  # a "From " line at the head is no part of the message, as in sendmail(8)
+    # a "From " line at the beginning is no part of the message, as in sendmail(8)
+    drops_postmark: bool = False
     until_dot: bool = False  # a line of one dot ends the message
-    cr_ends_line: bool = False  # in the body, a CR that no LF follows becomes a line end
+    cr_ends_line: bool = False  # a bare CR in the body becomes a line end
     measures: bool = False  # find `lines`, `is_ascii` and `has_long_line`
-    split: Callable[[bytes], tuple[bytes, int]] = at_empty_line  # what is header; see `Intake.header`
+    split: Callable[[bytes], tuple[bytes, int]] = at_empty_line  # splits header and body; see `Intake.header`
 
 
 class Intake:
-    """One message: its header and its body are apart."""
+    """The intake of one message, with header and body apart."""
 
     def __init__(self, policy: IntakePolicy, beside: str = "") -> None:
-        """*beside*: a file on the filesystem where the message will end up."""
+        """*beside*: a path on the filesystem of the message's place."""
         self.policy = policy
         self.body = Buffer(beside)  # LF, without the empty line before it
         self.header = b""  # LF, whole lines
@@ -65,14 +66,14 @@ class Intake:
         self.is_ascii = True  # the body
         self.has_long_line = False  # a line of more than `MAX_LINE` octets, in header or body
         self.ends_with_newline = True  # the body; an empty one too
-        self.is_ended = False  # by a line of one dot: octets behind it are passed over
-        self._rest = b""  # a line whose end has not come
-        self._in_line = False  # the end of a line that was handed on has not come
+        self.is_ended = False  # a line of one dot came: later octets are ignored
+        self._rest = b""  # an incomplete line
+        self._in_line = False  # a part of a long line was passed on, and its end is still to come
         self._is_first = True
-        self._header: bytearray | None = bytearray()  # what came so far; None: the header is over
+        self._header: bytearray | None = bytearray()  # the header so far; None: the header is complete
 
     def take(self, octets: bytes) -> None:
-        """Add octets, cut anywhere. Raises BadDataError, and OSError where the disk is full."""
+        """Add octets, cut anywhere. Raises BadDataError, and OSError if the disk is full."""
         if self._rest:
             octets = self._rest + octets
         cut = octets.rfind(b"\n") + 1
@@ -85,14 +86,14 @@ class Intake:
             self._pass_on(octets[:cut])
 
     def end(self) -> None:
-        """The message is whole. Raises as `take`."""
+        """Note that the message is complete. Raises as `take`."""
         rest, self._rest = self._rest, b""
         if rest:
             self._pass_on(rest)
         self._finish()
 
     def _pass_on(self, octets: bytes) -> None:
-        """Check and convert *octets*: whole lines, but for the pieces of a long one and the last one."""
+        """Check and convert *octets*: whole lines, except pieces of a long line and the last line."""
         policy = self.policy
         if policy.nul and b"\0" in octets:
             raise BadDataError(policy.nul)
@@ -119,7 +120,7 @@ class Intake:
         before = b"x" if self._in_line else b"\n"
         searched = b"%b%b" % (before, lines)
         end = searched.find(b"\n.\n")
-        if end < 0 and searched.endswith(b"\n."):  # the last line of all, without a line end
+        if end < 0 and searched.endswith(b"\n."):  # the last line of the message, without a line end
             end = len(searched) - 2
         self.is_ended = end >= 0
         return lines[:end] if self.is_ended else lines
@@ -140,7 +141,7 @@ class Intake:
         octets = bytes(self._header)
         self._header = None
         self.header, start = self.policy.split(octets)
-        is_cut = start == len(octets)  # a header that reaches to the end of what was gathered may go on
+        is_cut = start == len(octets)  # a header that ends with these lines may continue
         if len(self.header) > MAX_HEADER or (is_cut and start > MAX_HEADER):
             raise BadDataError(self.policy.large_header)
         if start < len(octets):
@@ -158,5 +159,5 @@ class Intake:
     def _finish(self) -> None:
         if self._header is not None:
             self._leave_header()
-        if self.header and not self.header.endswith(b"\n"):  # a message that ends within its header
+        if self.header and not self.header.endswith(b"\n"):  # the message ends within its header
             self.header += b"\n"

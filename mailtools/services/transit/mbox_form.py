@@ -1,7 +1,7 @@
-"""The form that a message has in an mbox: written from octets as they come, and read back.
+"""The form of a message in an mbox: written from octets as they come, and read back.
 
-LF line ends, From lines and the mbox's own header fields quoted (core/mbox/quoting), a postmark and trace
-fields before it, an empty line behind it. Everything that stores a message writes this form here. Knows no
+LF line ends; From lines and the mbox's own header fields quoted (core/mbox/quoting); a postmark and trace
+fields before the message, an empty line after it. All code that stores messages uses this module. Knows no
 protocol.
 """
 
@@ -22,7 +22,7 @@ _RETURN_PATH = re.compile(rb"Return-Path: <([a-zA-Z0-9.=_+-]{1,64}@[a-zA-Z0-9.-]
 
 
 def _to_lf(octets: bytes) -> bytes:
-    """CRLF to LF. A CR that no LF follows stays; the usual octets, which hold none, are converted faster."""
+    """Convert CRLF to LF; a bare CR stays. Octets without one, the usual case, are converted faster."""
     lines = eol.to_lf(octets)
     return lines if eol.to_crlf(lines) == octets else octets.replace(b"\r\n", b"\n")
 
@@ -31,7 +31,9 @@ ANY_OCTETS = IntakePolicy(to_lf=_to_lf)  # nothing is refused
 
 
 def stored(octets: bytes) -> bytes:
-    """A whole message (CRLF) in mbox form, ending with a line end. As `MboxIntake`, for small messages."""
+    """Return a whole message (CRLF) in the form of an mbox, ending with a line end: `MboxIntake` for small
+    messages.
+    """
     lines = _to_lf(octets)
     if not lines.endswith(b"\n"):
         lines += b"\n"
@@ -40,16 +42,16 @@ def stored(octets: bytes) -> bytes:
 
 
 class MboxIntake(Intake):
-    """The intake of a message into an mbox: `body` holds header and body in mbox form."""
+    """The intake of a message into an mbox: `body` has header and body in the form of an mbox."""
 
     def __init__(self, policy: IntakePolicy = ANY_OCTETS, beside: str = "", in_header: bool = True) -> None:
-        """*in_header*: whether the octets begin with a header. Otherwise as `Intake`."""
+        """*in_header*: the octets begin with a header. The others as for `Intake`."""
         super().__init__(policy, beside)
         self._in_header = in_header
 
     def _take_lines(self, lines: bytes) -> None:
         if self._in_line:
-            # The rest of a long line: neither a From line nor a field begins within a line.
+            # The rest of a long line contains neither a From line nor a field.
             start = lines.find(b"\n") + 1 or len(lines)
             if self._in_header:
                 self._check_header(lines[:start], is_whole=False)
@@ -77,9 +79,9 @@ class MboxIntake(Intake):
 
 
 def _header_end(lines: bytes) -> int:
-    """Where the header ends in whole *lines* of it, its last line end counted; -1 where it goes on.
+    """Return the offset behind the header in whole *lines*, or -1 if it continues.
 
-    It ends at its first empty line.
+    The header ends at its first empty line.
     """
     if lines.startswith(b"\n"):
         return 0
@@ -90,7 +92,9 @@ def _header_end(lines: bytes) -> int:
 
 
 def new_record(reverse_path: str, trace: str, body: Buffer, seconds: float | None = None) -> NewRecord:
-    """The record for an mbox. *trace*: our trace fields, LF; *body*: the message in mbox form.
+    """Return the record for an mbox. *trace*: our trace fields, LF;
+
+    *body*: the message in the form of an mbox.
 
     *seconds*: when the message arrived, since the epoch; None: now.
     """
@@ -99,25 +103,25 @@ def new_record(reverse_path: str, trace: str, body: Buffer, seconds: float | Non
 
 
 def fetched_record(body: Buffer, seconds: float) -> NewRecord:
-    """The record of a message without an envelope: its header tells the reverse-path."""
+    """Return the record of a message without an envelope: the header has the reverse-path."""
     return new_record(_sender(next(body.blocks(), b"")[: 64 << 10]), "", body, seconds)
 
 
 def record_blocks(record: NewRecord) -> Iterator[bytes]:
-    """A record as it lies in an mbox, with the empty line behind it."""
+    """Yield a record as it is in an mbox, with the empty line after it."""
     yield record.head
     yield from record.body.blocks()
     yield SEPARATOR
 
 
 def message_blocks(record: NewRecord) -> Iterator[bytes]:
-    """The message of a record, with its trace fields: LF, as it was before it was quoted."""
+    """Yield the message of a record with its trace fields: LF, without the quoting."""
     blocks = record_blocks(record)
     return next(scan.records(lambda _: next(blocks, b""))).message_chunks()
 
 
 def summary(body: Buffer) -> dict[str, str]:
-    """The fields From and Subject, decoded, by lower-case name."""
+    """Return the fields From and Subject, decoded, by lower-case name."""
     from mailtools.core.message import words
 
     head = next(body.blocks(), b"")
@@ -127,8 +131,8 @@ def summary(body: Buffer) -> dict[str, str]:
 
 
 def _sender(head: bytes) -> str:
-    """The reverse-path if the header has it, else the author's address; "" if it has neither."""
-    usual = _RETURN_PATH.match(head)  # at the top, where final delivery writes it: 2 us instead of 20
+    """Return the reverse-path if the header has it, else the author's address, else ""."""
+    usual = _RETURN_PATH.match(head)  # at the top, where final delivery writes it: 2 µs instead of 20
     if usual:
         return usual[1].decode()
     head = head[: header.body_offset(head)]

@@ -1,4 +1,4 @@
-"""What became of one recipient of one message, from the disk or the wire up to the command."""
+"""The outcome of one recipient of one message, from the disk or the wire to the command."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,13 @@ from mailtools.services.transit.outgoing import Outgoing
 
 
 class Outcome(NamedTuple):
-    """What became of one recipient of one message."""
+    """The outcome of one recipient of one message."""
 
     message: Outgoing
     recipient: str
-    reply: Reply | None  # the reply that decided; None where none came
+    # the reply that decided (for our own mailboxes the one that serve-smtp would give), or None
+    reply: Reply | None
     error: MailError | None  # None: sent
-    remote: str = ""  # the server that said so
+    remote: str = ""  # the server that sent the reply
     took_dsn: bool = False  # the server reports on delivery itself (RFC 3461)
-    queued: str = ""  # the queue id, where it waits in the spool instead
+    queued: str = ""  # the queue id, if the message is queued

@@ -1,11 +1,11 @@
-"""A message made ready to be sent: its octets checked, its header completed, its envelope found.
+"""Makes a message ready to be sent: checks its octets, completes its header, finds its envelope.
 
-Octets come in (LF or CRLF, in blocks of any size), an `Outgoing` comes out. The body is never changed. In the
-header, Bcc is removed, and Date and Message-ID are added where they are missing (RFC 6409 §8). Knows no
+Takes octets (LF or CRLF, in blocks of any size); returns an `Outgoing`. The body is never changed. In the
+header Bcc is removed, and Date and Message-ID are added if they are missing (RFC 6409 §8). Knows no
 connection.
 
-The whole message is read before its first octet is sent: a bare CR or a NUL anywhere refuses it, and the
-parameters SIZE and BODY of MAIL describe all of it.
+The whole message is read before its first octet is sent: so a bare CR or NUL anywhere refuses it, and the
+parameters SIZE and BODY of MAIL are right.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,21 +23,21 @@ _MAX_RECODED = 64 << 20  # octets; re-encoding holds a message in memory
 
 
 class MessageBody(Protocol):
-    """Octets that can be read more than once. A Buffer is one; see there who closes it."""
+    """Octets that can be read more than once, such as a Buffer, whose class says who closes it."""
 
     size: int
 
     def blocks(self) -> Iterator[bytes]:
-        """All octets from the first, in blocks."""
+        """Yield all octets in blocks."""
 
     def close(self) -> None:
-        """Give memory and file back. A second call does nothing."""
+        """Free memory and file. A second call does nothing."""
 
 
 class Outgoing(NamedTuple):
     """One message and its envelope."""
 
-    name: str  # what messages to people call it
+    name: str  # the name of the message in texts for people
     reverse_path: str
     recipients: tuple[Recipient, ...]
     head: bytes  # the header and its empty line, CRLF
@@ -53,7 +53,10 @@ class Outgoing(NamedTuple):
     may_recode: bool = True  # for a server without 8BITMIME (RFC 6152)
 
     def blocks(self) -> Iterator[bytes]:
-        """The message as sent: CRLF, the last line ended. A block: whole lines, or a piece of a long one."""
+        """Yield the message as sent: CRLF, with a line end after the last line.
+
+        A block is whole lines, or a piece of a long line.
+        """
         yield self.head
         block = b"\n"
         for block in whole_lines(self.body.blocks()):
@@ -63,7 +66,7 @@ class Outgoing(NamedTuple):
 
 
 class Wishes(NamedTuple):
-    """What the caller asks for."""
+    """The caller's options for a message."""
 
     recipients: tuple[str, ...] = ()
     from_header: bool = False  # also send to the recipients that the header names
@@ -85,9 +88,9 @@ class Stamps(NamedTuple):
 def prepare(
     name: str, blocks: Iterable[bytes], wishes: Wishes, stamps: Stamps, drops_postmark: bool = False
 ) -> Outgoing:
-    """Read a message to its end and make it ready to be sent.
+    """Read a whole message and make it ready to be sent.
 
-    Raises BadDataError where SMTP cannot carry the message or nobody is named to get it.
+    Raises BadDataError if SMTP cannot carry the message, or it has no recipient.
     """
     intake = Intake(_policy(name, drops_postmark))
     for block in blocks:
@@ -118,7 +121,7 @@ def prepare(
 
 
 def to_7bit(message: Outgoing) -> Outgoing:
-    """*message* with its 8-bit parts re-encoded (RFC 6152 §3), in a body of its own. Raises BadDataError."""
+    """Return *message* with its 8-bit parts re-encoded (RFC 6152 §3), in a new body. Raises BadDataError."""
     from mailtools.core.message import recode
 
     if message.body.size > _MAX_RECODED:
@@ -135,7 +138,7 @@ def to_7bit(message: Outgoing) -> Outgoing:
 
 
 class _Reheaded:
-    """A body that begins with a header, with another header in its place. The other body stays open."""
+    """A body whose header is replaced. The original body stays open."""
 
     def __init__(self, header_fields: bytes, skip: int, body: MessageBody) -> None:
         self._fields = header_fields
@@ -192,14 +195,14 @@ def _policy(name: str, drops_postmark: bool) -> IntakePolicy:
 
 
 def _split(octets: bytes) -> tuple[bytes, int]:
-    """A message that does not begin with a field is all body."""
+    """Split header and body. A message that does not begin with a field is all body."""
     start = header.body_offset(octets)
     fields = octets[:start]
     return (fields[:-1] if fields == b"\n" or fields.endswith(b"\n\n") else fields), start
 
 
 def _complete(fields: bytes, stamps: Stamps) -> bytes:
-    """*fields* without Bcc and with Date and Message-ID."""
+    """Return *fields* without Bcc and with Date and Message-ID."""
     fields = header.remove(fields, "Bcc", "Resent-Bcc")
     if header.value(fields, "Date") is None:
         fields += f"Date: {stamps.date}\n".encode()
@@ -225,7 +228,7 @@ def _recipients(name: str, fields: bytes, wishes: Wishes) -> tuple[str, ...]:
 
 
 def is_address(text: str) -> bool:
-    """Tell whether an envelope may hold *text*: not the surrogates of an argument that was not UTF-8."""
+    """Return True if an envelope may contain *text*. Surrogates come from arguments that are not UTF-8."""
     return grammar.is_mailbox(text) and text.encode(errors="replace").decode() == text
 
 
@@ -246,7 +249,7 @@ def _reverse_path(name: str, author: str, wishes: Wishes) -> str:
 
 
 def _is_utf8(head: bytes) -> bool:
-    """Tell whether the header is 8-bit and UTF-8 (RFC 6532). Other 8-bit headers are older than that RFC."""
+    """Return True if the header is 8-bit UTF-8 (RFC 6532). Other 8-bit headers are older than that RFC."""
     if head.isascii():
         return False
     try:
@@ -257,9 +260,9 @@ def _is_utf8(head: bytes) -> bool:
 
 
 def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same octets, cut at line ends, because dots are stuffed at the start of each block.
+    """Cut *blocks* at line ends, because dots are stuffed at the beginning of a block.
 
-    A line of more than `LONG_LINE` octets may be cut within.
+    A line of more than `LONG_LINE` octets may be cut inside.
     """
     rest = b""
     for block in blocks:

@@ -1,7 +1,7 @@
-"""A message that a server takes for delivery: its intake into the form of an mbox, and its envelope.
+"""A message that a server receives for delivery: its intake into the form of an mbox, and its envelope.
 
-Knows no session and no recipient. A slow client holds no lock, and a message that the client cuts leaves no
-octet in an mbox: the message lies in a buffer until it is whole.
+Knows no session and no recipient. The message stays in a buffer until it is complete: a slow client holds
+no lock, and no octet of an incomplete message gets into an mbox.
 """
 
 from typing import NamedTuple
@@ -27,7 +27,7 @@ class Received(NamedTuple):
 
 
 class ReceivedIntake(MboxIntake):
-    """Also refuses a header that is too large, and a message that goes in circles (RFC 5321 §6.3)."""
+    """Refuses also a header that is too large, and a message in a loop (RFC 5321 §6.3)."""
 
     def __init__(self, policy: IntakePolicy, beside: str) -> None:
         super().__init__(policy, beside)
@@ -35,9 +35,11 @@ class ReceivedIntake(MboxIntake):
         self._hops = 0
 
     def _check_header(self, lines: bytes, is_whole: bool) -> None:
-        """Count the octets and the Received fields of some *lines* of the header; *is_whole*: all of them.
+        """Count the octets and Received fields in some *lines* of the header.
 
-        Raises BadDataError, in words that the client may be told.
+        *is_whole*: these are all of them.
+
+        Raises BadDataError with a text for the client.
         """
         self._header_size += len(lines)
         if self._header_size > MAX_HEADER:
