@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Since(click.ParamType[float]):
-    """Converts ``2026-01-31``, or ``30d`` ago, to seconds since the epoch."""
+    """Converts a day (``2026-01-31``) or an age (``30d``) to seconds since the epoch."""
 
     name = "date"
 
@@ -41,7 +41,7 @@ class Since(click.ParamType[float]):
             try:
                 return datetime.fromisoformat(str(value)).replace(tzinfo=UTC).timestamp()
             except ValueError:
-                self.fail(f"{value!r} is no day", param, ctx)
+                self.fail(f"{value!r} is not a day of the calendar", param, ctx)
         return clock.now() - DURATION.convert(value, param, ctx)
 
 
@@ -84,16 +84,16 @@ def wish_options(function: F) -> F:
             "patterns",
             metavar="NAME",
             multiple=True,
-            help="A mailbox (IMAP), * and ? allowed; repeatable.  [default: INBOX]",
+            help="Fetch from this mailbox (IMAP); * and ? are wildcards; repeatable.  [default: INBOX]",
         ),
         click.option(
             "--since",
             metavar="DATE",
             type=Since(),
-            help="Only messages since 2026-01-31, or since 30d ago.",
+            help="Only messages since DATE: 2026-01-31, or 30d for the last 30 days.",
         ),
         click.option("--max-size", metavar="SIZE", type=SIZE, help="Leave larger messages on the server."),
-        click.option("--limit", metavar="N", type=click.IntRange(1), help="At most N messages."),
+        click.option("--limit", metavar="N", type=click.IntRange(1), help="Fetch at most N messages."),
         click.option("--mark-seen", is_flag=True, help="Mark fetched messages as read on the server (IMAP)."),
         click.option("--idle", is_flag=True, help="Stay connected, and fetch mail as it comes (IMAP)."),
         click.option("--dry-run", is_flag=True, help="Print what would be fetched, and fetch nothing."),
@@ -143,7 +143,7 @@ def _check(options: dict[str, Any]) -> None:
         if len(given) > 1:
             raise click.UsageError(f"{given[0]} and {given[1]} exclude each other")
     if options["to"] == "-" and options["as_json"]:
-        raise click.UsageError("--to - and --json would write to stdout both")
+        raise click.UsageError("--to - and --json would both write to stdout")
     if options["idle"] and options["dry_run"]:
         raise click.UsageError("--idle and --dry-run exclude each other")
 
@@ -153,12 +153,14 @@ def _check_sources(options: dict[str, Any], found: list[FetchSource]) -> None:
         for name in ("patterns", "idle", "mark_seen"):
             if options[name]:
                 shown = {"patterns": "--mailbox"}.get(name, f"--{name.replace('_', '-')}")
-                raise click.UsageError(f"{shown} is IMAP's: POP3 has one mailbox, and no flags")
+                raise click.UsageError(f"{shown} is for IMAP only: POP3 has one mailbox and no flags")
     if options["idle"] and len(options["patterns"]) > 1:
-        raise click.UsageError("--idle waits for the mail of one mailbox; run a fetch for each")
+        raise click.UsageError("--idle watches one mailbox; run one fetch for each mailbox")
     several = len(options["patterns"]) > 1 or any(set("*?%") & set(name) for name in options["patterns"])
     if several and not (options["to_dir"] or options["pipe"] or options["to"]):
-        raise click.UsageError("several mailboxes: give --to-dir DIR, for an mbox each, or --to FILE")
+        raise click.UsageError(
+            "several mailboxes: give --to-dir DIR for one mbox each, --to FILE or --pipe CMD"
+        )
 
 
 def _wishes(options: dict[str, Any]) -> "FetchWishes":
@@ -218,7 +220,9 @@ def _fetch(
 
 @cache
 def _until_stopped() -> Callable[[], bool]:
-    """Return a function that is True after a signal. Only the main thread may install signal handlers."""
+    """Return a function that is True after a signal. Call this first in the main thread, which alone may
+    install signal handlers.
+    """
     from mailtools.system.process.signals import on_stop
 
     asked = threading.Event()

@@ -582,12 +582,12 @@ def test_urls_that_are_none(tmp_path: Path, url: str) -> None:
     [
         ((), b"fetch from where?"),
         (("--host", "h"), b"which protocol?"),
-        (("--pop3", "--host", "h", "--mailbox", "x"), b"--mailbox is IMAP's"),
-        (("--pop3", "--host", "h", "--idle"), b"--idle is IMAP's"),
+        (("--pop3", "--host", "h", "--mailbox", "x"), b"--mailbox is for IMAP only"),
+        (("--pop3", "--host", "h", "--idle"), b"--idle is for IMAP only"),
         (("--imap", "--host", "h", "--to", "x", "--pipe", "y"), b"exclude each other"),
         (("--imap", "--host", "h", "--delete", "--keep"), b"exclude each other"),
         (("--imap", "--host", "h", "--to", "-", "--json"), b"both"),
-        (("--imap", "--host", "h", "--since", "2026-02-30"), b"is no day"),
+        (("--imap", "--host", "h", "--since", "2026-02-30"), b"is not a day of the calendar"),
         (("--all-accounts", "--host", "h"), b"excludes"),
     ],
 )

@@ -256,7 +256,7 @@ def test_an_editor_that_returns_at_once_loses_nothing(place: Place) -> None:
     with place.kept()[0].open("a") as draft:
         draft.write("written later\n")
     child.sendline("s")
-    child.expect("the draft has changed since; look again")
+    child.expect("the draft has changed meanwhile; look at it again")
     child.expect(r"rop\? ")
     assert not place.has_sent
     child.sendline("s")

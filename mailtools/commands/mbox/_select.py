@@ -33,7 +33,7 @@ _HELP = {
 def select_options(function: F) -> F:
     """Add ``-q EXPR``, ``--from X`` and the like; all that are given must match.
 
-    Their values arrive as *terms*.
+    `predicate_of` reads their values.
     """
     for name in reversed(_TERMS):
         metavar, text = _HELP[name]
@@ -50,9 +50,9 @@ def select_options(function: F) -> F:
 
 
 def predicate_of(options: dict[str, Any], extra: str = "") -> "Predicate | None":
-    """Return the predicate of the SELECT options in *options* (which are removed) and *extra*;
+    """Return one predicate for the SELECT options and the expression *extra*, or None if there are none.
 
-    None without any.
+    The SELECT options are removed from *options*. Raises UsageError.
     """
     terms = [(name, value) for name in _TERMS for value in options.pop(f"select_{name}")]
     expressions = [expression for expression in (*options.pop("expressions"), extra) if expression.strip()]

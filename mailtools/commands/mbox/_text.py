@@ -29,9 +29,7 @@ def write_lines(lines: Iterable[str]) -> bool:
 
 
 def clean(text: str) -> str:
-    """Return `visible`, fast for text that needs no change: what is printable has no control or bidi
-    character.
-    """
+    """Do the same as `visible`, but faster: printable text has no control or bidi characters."""
     return text if text.isprintable() else visible(text)
 
 

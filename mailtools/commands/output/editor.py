@@ -45,7 +45,7 @@ def edited(kept: KeptDraft) -> bytes:
         elif choice == "s" and octets is not None:
             if _is_still(kept, draft):
                 return octets
-            _say("the draft has changed since; look again")
+            _say("the draft has changed meanwhile; look at it again")
         else:
             if choice == "d":
                 kept.remove()
@@ -54,7 +54,10 @@ def edited(kept: KeptDraft) -> bytes:
 
 
 def _looked_at(kept: KeptDraft) -> tuple[Draft | None, bytes | None]:
-    """Show what *kept* says in short; return the message, None if it is none yet, with the reason."""
+    """Read *kept* and print a summary, or what is wrong with it. Return the draft and the message.
+
+    Either is None if it could not be made.
+    """
     draft = None
     try:
         draft = kept.read()
@@ -84,7 +87,7 @@ def tell(kept: KeptDraft) -> None:
 
 @contextmanager
 def told(kept: KeptDraft) -> Iterator[None]:
-    """Tell where the draft is if the block ends early, whatever ends it: SIGTERM and SIGHUP do so, too."""
+    """Print where the draft is if an exception, SIGTERM or SIGHUP ends the block."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup asked to ignore SIGHUP
             signal.signal(number, _leave)
@@ -173,9 +176,9 @@ def _edit(path: str) -> None:
 
 
 def _line(editor: str) -> str:
-    """Return the shell's command line;
+    """Return the command line for the shell.
 
-    Where possible the shell execs the editor, so that our signals reach it.
+    If possible the shell execs the editor, so that our signals reach the editor itself.
     """
     return f'exec {editor} "$@"' if _PLAIN.fullmatch(editor) else f'trap : INT QUIT; {editor} "$@"'
 

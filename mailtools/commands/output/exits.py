@@ -61,8 +61,8 @@ def sentence_for(error: BaseException) -> str:
 
 
 def worst(codes: list[int]) -> int:
-    """Return the exit code for several: 75 if one is 75, because another attempt may help;
+    """Return the exit code where several apply: 75 if it is among them, else the first that is not 0.
 
-    Else the first that is not 0.
+    75 wins because another attempt may help.
     """
     return TEMP_FAIL if TEMP_FAIL in codes else next((code for code in codes if code), OK)
