@@ -12,7 +12,7 @@ from mailtools.core.smtp import grammar
 
 @click.command("add")
 @click.argument("recipients", metavar="ADDR...", nargs=-1, required=True)
-@click.option("-f", "sender", metavar="ADDR", help="The envelope sender; '' or '<>' is the null one.")
+@click.option("-f", "sender", metavar="ADDR", help="The envelope sender; '' or '<>' is the null sender.")
 @root_option
 @spool_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

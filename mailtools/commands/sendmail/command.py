@@ -25,8 +25,10 @@ class _AsSendmail(click.Command):
     "--domain", "domain", metavar="NAME", multiple=True, help="Accept mail for this domain; repeatable."
 )
 @click.option("--users", metavar="FILE", help="The users who get mail.  [default: ROOT/users if it exists]")
-@click.option("--aliases", metavar="FILE", default="", help="Aliases, in the form of /etc/aliases.")
-@click.option("--alias-commands", is_flag=True, help="Aliases may pipe mail into programs.")
+@click.option(
+    "--aliases", metavar="FILE", default="", help="The aliases file, in the format of /etc/aliases."
+)
+@click.option("--alias-commands", is_flag=True, help="Let aliases pipe mail into programs.")
 @click.option("--catch-all", metavar="USER", default="", help="USER gets mail for names that do not exist.")
 @click.option("--plus-delimiter", metavar="CHARS", default="", help="With +, mail for bob+tag goes to bob.")
 @click.option(
