@@ -1,4 +1,4 @@
-"""``mailtools serve-smtp``: options of services/smtp_server/service."""
+"""``mailtools serve-smtp``: reads the options and runs services/smtp_server/service."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar

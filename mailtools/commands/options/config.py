@@ -136,7 +136,7 @@ class _Reader:
         )
 
     def _line(self, key: str, where: tuple[str, ...], table: bool) -> int:
-        """Return the line of *key*. tomllib does not tell, so search the right table first."""
+        """Return the line of *key*, which tomllib does not give: search from the head of its table on."""
         header = re.compile(r"\s*\[\s*" + r"\s*\.\s*".join(re.escape(w) for w in (*where, key)))
         plain = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[=.]")
         start = 0

@@ -87,7 +87,7 @@ def leaving_options(function: F) -> F:
 
 
 def leaving(ctx: click.Context, options: Mapping[str, Any], timeout: float = 300.0) -> "Leaving":
-    """Return what the options and the accounts of the configuration say."""
+    """Turn the options and the configured accounts into the settings of the queue runner."""
     from mailtools.commands.options import config
     from mailtools.commands.options.dial import by_account
     from mailtools.core.queue.schedule import Schedule

@@ -169,7 +169,7 @@ def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, acc
 
 
 def _ask(host: str, its: "HopSettings") -> str:
-    """Return a secret. One account asks at a time: two questions on one terminal could not be told apart."""
+    """Return a secret. One account asks at a time, because two prompts on one terminal would be mixed up."""
     from mailtools.commands.options.secrets import secret
 
     with _ASKING:

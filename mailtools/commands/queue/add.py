@@ -20,7 +20,7 @@ from mailtools.core.smtp import grammar
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Put the message on stdin into the queue, and print its queue id.
 
-    It is on the disk when the id is printed. Bcc is removed; Date and Message-ID are added where they are
+    The message is on the disk when the id is printed. Bcc is removed; Date and Message-ID are added if
     missing.
 
     \b
