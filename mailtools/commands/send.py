@@ -51,7 +51,9 @@ def envelope_options(function: F) -> F:
     options = [
         click.option("--mbox", metavar="FILE", help="Send every message of an mbox; - is stdin."),
         click.option("-t", "from_header", is_flag=True, help="Send to To, Cc and Bcc as well as to ADDR."),
-        click.option("-f", "sender", metavar="ADDR", help="The envelope sender; '' or '<>' is the null one."),
+        click.option(
+            "-f", "sender", metavar="ADDR", help="The envelope sender; '' or '<>' is the null sender."
+        ),
         click.option(
             "--dsn",
             metavar="EVENTS",

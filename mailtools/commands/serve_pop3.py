@@ -1,4 +1,4 @@
-"""``mailtools serve-pop3``: options of services/pop3_server/service."""
+"""``mailtools serve-pop3``: reads the options and runs services/pop3_server/service."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""``mailtools serve-smtp``: options of services/smtp_server/service."""
+"""``mailtools serve-smtp``: reads the options and runs services/smtp_server/service."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,8 +49,10 @@ def delivery_options(function: F) -> F:
             help="Accept mail for this domain; repeatable.",
         ),
         click.option("--mbox", metavar="FILE", default="", help="Store all mail in this one mbox."),
-        click.option("--aliases", metavar="FILE", default="", help="Aliases, in the form of /etc/aliases."),
-        click.option("--alias-commands", is_flag=True, help="Aliases may pipe mail into programs."),
+        click.option(
+            "--aliases", metavar="FILE", default="", help="The aliases file, in the format of /etc/aliases."
+        ),
+        click.option("--alias-commands", is_flag=True, help="Let aliases pipe mail into programs."),
         click.option(
             "--catch-all", metavar="USER", default="", help="USER gets mail for names that do not exist."
         ),
@@ -64,7 +66,7 @@ def delivery_options(function: F) -> F:
             type=SIZE,
             default="50M",
             show_default=True,
-            help="Refuse a larger message.",
+            help="Refuse larger messages.",
         ),
         click.option(
             "--max-recipients",
@@ -123,21 +125,21 @@ def test_options(function: F) -> F:
             "--to-stdout",
             type=click.Choice(["raw", "mbox", "json"]),
             default=None,
-            help="Also print each message.",
+            help="Also print each message in this format.",
         ),
         click.option(
             "--exit-after",
             metavar="N",
             type=click.IntRange(1),
             default=None,
-            help="End after N messages, with 0.",
+            help="Exit with 0 after N messages.",
         ),
         click.option(
             "--total-timeout",
             metavar="DUR",
             type=DURATION,
             default=None,
-            help="End after DUR at the latest, with 75.",
+            help="Exit with 75 after DUR at the latest.",
         ),
     ]
     for option in reversed(options):

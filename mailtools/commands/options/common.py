@@ -28,7 +28,7 @@ class DurationType(click.ParamType[float]):
             self.fail(f"{value!r} is not a duration; write it as 30s, 5m, 4h or 5d", param, ctx)
         seconds = float(match[1]) * _SECONDS[match[2] or "s"]
         if not seconds:
-            self.fail(f"{value!r} is no time at all", param, ctx)
+            self.fail(f"{value!r} is zero; write a duration of more than 0", param, ctx)
         return seconds
 
 
@@ -58,7 +58,7 @@ def root_option(function: F) -> F:
         envvar="MAILTOOLS_ROOT",
         default="~/Mail",
         show_default=True,
-        help="The mail root; mailboxes lie at DIR/USER/INBOX.mbox.",
+        help="The mail root; the mailbox of a user is DIR/USER/INBOX.mbox.",
     )(function)
 
 
@@ -68,7 +68,7 @@ def spool_option(function: F) -> F:
         "--spool",
         metavar="DIR",
         envvar="MAILTOOLS_SPOOL",
-        help="The spool: queued mail.  [default: ROOT/.spool]",
+        help="The folder of queued mail.  [default: ROOT/.spool]",
     )(function)
 
 
@@ -79,7 +79,7 @@ def spool_path(options: Mapping[str, Any]) -> str:
 
 def json_option(function: F) -> F:
     """``--json``: one object on each line."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(function)
 
 
 def scheme_option(function: F) -> F:
@@ -89,5 +89,5 @@ def scheme_option(function: F) -> F:
         type=click.Choice(["argon2id", "scram-sha-256"]),
         default="argon2id",
         show_default=True,
-        help="Store the password so. With scram-sha-256 clients need not send it to log in.",
+        help="The hash to store; with scram-sha-256, clients can log in without sending the password.",
     )(function)

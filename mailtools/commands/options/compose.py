@@ -36,13 +36,13 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--reply-to",), {"metavar": "A", "help": "The address for replies."}),
     (
         ("--header", "headers"),
-        {"metavar": "'NAME: VALUE'", "multiple": True, "help": "Another header field."},
+        {"metavar": "'NAME: VALUE'", "multiple": True, "help": "Add a header field; repeatable."},
     ),
     (
         ("-b", "text"),
         {"metavar": "TEXT|@FILE", "help": "The text, or a file with the text.  [default: stdin]"},
     ),
-    (("-a", "--attach"), {"metavar": "FILE", "multiple": True, "help": "Attach a file."}),
+    (("-a", "--attach"), {"metavar": "FILE", "multiple": True, "help": "Attach a file; repeatable."}),
     (("--html",), {"metavar": "FILE", "help": "The text as HTML, in addition to the plain text."}),
     (
         ("--edit",),
@@ -52,9 +52,9 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         },
     ),
     (("--draft",), {"metavar": "FILE", "help": "Send a kept draft; with --edit, edit it first."}),
-    (("--reply-to-message",), {"metavar": "MBOX:N", "help": "Reply to message N of an mbox, quoting it."}),
+    (("--reply-to-message",), {"metavar": "MBOX:N", "help": "Reply to message N of an mbox, and quote it."}),
     (("--reply-all",), {"is_flag": True, "help": "With --reply-to-message: reply to all recipients."}),
-    (("--forward",), {"metavar": "MBOX:N", "help": "Forward message N of an mbox, attached as it is."}),
+    (("--forward",), {"metavar": "MBOX:N", "help": "Forward message N of an mbox as an attachment."}),
 )
 _MAKING = (
     "subject", "to", "cc", "bcc", "headers", "text", "attach", "html", "edit", "draft", "reply_to_message",
@@ -130,7 +130,7 @@ def _refuse_alone(options: dict[str, Any], ctx: click.Context) -> None:
     for name, flag in (("from_", "--from"), ("reply_to", "--reply-to"), ("reply_all", "--reply-all")):
         if options[name] and ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
             with_ = "--reply-to-message MBOX:N" if name == "reply_all" else "-s SUBJECT or --edit"
-            raise click.UsageError(f"{flag} belongs to a message that is composed; give {with_} with it")
+            raise click.UsageError(f"{flag} belongs to a composed message; give {with_} with it")
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -142,7 +142,7 @@ def _check(options: dict[str, Any]) -> None:
     if options["reply_all"] and not options["reply_to_message"]:
         raise click.UsageError("--reply-all needs --reply-to-message MBOX:N")
     if options.get("mbox"):
-        raise click.UsageError("--mbox sends messages that there are, and cannot be composed with")
+        raise click.UsageError("--mbox sends existing messages; leave out the options that compose one")
     if options["edit"] and not sources.stdin_is_terminal():
         raise click.UsageError("--edit needs a terminal on stdin; give the text with -b @FILE instead")
 
@@ -209,7 +209,7 @@ def _writer(options: dict[str, Any]) -> "Address":
         return people[0]
     me = drafts.own_address()
     if not encode.is_spec(me.spec):
-        raise ConfigurationError(f"{me.spec!r} is no address to write from; give --from, or set $EMAIL")
+        raise ConfigurationError(f"{me.spec!r} is not a valid address for From; give --from, or set $EMAIL")
     return me
 
 

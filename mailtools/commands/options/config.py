@@ -17,7 +17,7 @@ from mailtools.system.files.home import find
 if TYPE_CHECKING:
     from mailtools.services.submission.next_hop import Account
 
-ACCOUNTS = "mailtools.accounts"  # in the context's meta
+ACCOUNTS = "mailtools.accounts"  # key of Context.meta
 
 
 def load(ctx: click.Context, path: str | None) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class _Reader:
         )
 
     def _line(self, key: str, where: tuple[str, ...], table: bool) -> int:
-        """Return the line of *key*. tomllib does not tell, so search the right table first."""
+        """Return the line of *key*, which tomllib does not give: search from the head of its table on."""
         header = re.compile(r"\s*\[\s*" + r"\s*\.\s*".join(re.escape(w) for w in (*where, key)))
         plain = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[=.]")
         start = 0
@@ -152,9 +152,9 @@ class _Reader:
 def _converted(kind: click.ParamType[Any], value: Any) -> Any:
     """Convert a value as the option of the same name does, but only from the TOML type that fits."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise click.BadParameter(f"{value!r} is neither a text nor a number")
+        raise click.BadParameter(f"{value!r} is neither a string nor a number")
     if isinstance(value, str) is isinstance(kind, click.IntRange):
-        raise click.BadParameter(f"{value!r} is not of the kind it must be")
+        raise click.BadParameter(f"{value!r} has the wrong type")
     return kind.convert(value, None, None)
 
 

@@ -58,7 +58,7 @@ def dial_options(function: F) -> F:
             "--timeout",
             metavar="DUR",
             type=DURATION,
-            help="Give up a server that is silent for DUR.  [default: 5m]",
+            help="Close a connection that makes no progress for DUR.  [default: 5m]",
         ),
     ]
     for option in reversed(options):
@@ -162,7 +162,7 @@ def _digits(fingerprint: str) -> str:
 
 
 def carrier(hop: "Hop", options: Mapping[str, Any]) -> "Carrier":
-    """Return what takes messages to *hop*. Raises ConfigurationError."""
+    """Return the function that transfers messages to *hop*. Raises ConfigurationError."""
     from mailtools.services.smtp_client import connect
     from mailtools.services.submission import send
 

@@ -1,4 +1,4 @@
-"""How queued mail leaves: the options that `queue run` and `serve-smtp --relay` share."""
+"""How queued mail is delivered: the options that `queue run` and `serve-smtp --relay` share."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,7 +34,7 @@ def leaving_options(function: F) -> F:
             "routes",
             metavar="[DOMAIN=]URL",
             multiple=True,
-            help="The next hop of all mail, or of a domain's: smtp://HOST:PORT, mx: ...  [default: mx:]",
+            help="The next hop of all mail, or of mail for DOMAIN: smtp://HOST:PORT, mx: ...  [default: mx:]",
         ),
         click.option(
             "--retry",
@@ -56,7 +56,7 @@ def leaving_options(function: F) -> F:
             type=DURATION,
             default="4h",
             show_default=True,
-            help="Tell the sender of a delay after DUR.",
+            help="Report a delay to the sender after DUR.",
         ),
         click.option(
             "--concurrency",
@@ -78,7 +78,7 @@ def leaving_options(function: F) -> F:
             "--resolver",
             metavar="ADDR[:PORT]",
             default="",
-            help="Ask this nameserver.  [default: the system's]",
+            help="Ask this nameserver for MX records.  [default: the system's]",
         ),
     ]
     for option in reversed(options):
@@ -87,7 +87,7 @@ def leaving_options(function: F) -> F:
 
 
 def leaving(ctx: click.Context, options: Mapping[str, Any], timeout: float = 300.0) -> "Leaving":
-    """Return what the options and the accounts of the configuration say."""
+    """Turn the options and the configured accounts into the settings of the queue runner."""
     from mailtools.commands.options import config
     from mailtools.commands.options.dial import by_account
     from mailtools.core.queue.schedule import Schedule

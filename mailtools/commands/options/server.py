@@ -35,9 +35,9 @@ def server_options(port: int, timeout: str = "5m") -> Callable[[F], F]:
             "--listen",
             metavar="WHERE",
             multiple=True,
-            help="HOST:PORT, unix:PATH or fd:N, instead of --host and --port; repeatable.",
+            help="Listen on HOST:PORT, unix:PATH or fd:N instead of --host and --port; repeatable.",
         ),
-        click.option("--port-file", metavar="FILE", help="Write the port to FILE once listening."),
+        click.option("--port-file", metavar="FILE", help="Write the port to FILE when the server listens."),
         root_option,
         click.option(
             "--users", metavar="FILE", help="The users who get mail.  [default: ROOT/users if it exists]"
@@ -47,7 +47,7 @@ def server_options(port: int, timeout: str = "5m") -> Callable[[F], F]:
             "--transcript",
             metavar="DIR|-",
             default="",
-            help="Write every session as C: and S: lines, a file each in DIR, or to stdout.",
+            help="Write each session as C: and S: lines to a file in DIR, or to stdout.",
         ),
     ]
 
@@ -66,7 +66,7 @@ def limit_options(function: F, timeout: str) -> F:
             type=click.IntRange(1),
             default=10_000,
             show_default=True,
-            help="At most N connections at a time.",
+            help="Accept at most N connections at a time.",
         ),
         click.option(
             "--max-connections-per-ip",
@@ -80,7 +80,7 @@ def limit_options(function: F, timeout: str) -> F:
             type=DURATION,
             default=timeout,
             show_default=True,
-            help="Disconnect a client that makes no progress for DUR.",
+            help="Close a connection that makes no progress for DUR.",
         ),
     ]
     return _all(options, function)

@@ -38,7 +38,7 @@ def source_options(function: F) -> F:
         click.option(
             "--all-accounts",
             is_flag=True,
-            help="Fetch by all accounts that have a key fetch, at the same time.",
+            help="Fetch for all accounts that have a key fetch, at the same time.",
         ),
         click.option("--host", metavar="HOST", default="", help="The server."),
         click.option(
@@ -56,7 +56,7 @@ def source_options(function: F) -> F:
         click.option(
             "--tls",
             type=click.Choice(["implicit", "starttls", "off"]),
-            help="TLS.  [default: implicit; off on loopback]",
+            help="How to use TLS.  [default: implicit; off on loopback]",
         ),
         *trust_options(),
         *login_options(),
@@ -66,7 +66,7 @@ def source_options(function: F) -> F:
             type=DURATION,
             default="1m",
             show_default=True,
-            help="Give up a server that is silent for DUR.",
+            help="Close a connection that makes no progress for DUR.",
         ),
     ]
     for option in reversed(options):
@@ -82,7 +82,7 @@ def sources(ctx: click.Context) -> list[FetchSource]:
         if options["account"] or options["host"]:
             raise click.UsageError("--all-accounts excludes --account and --host")
         if not accounts:
-            raise ConfigurationError('no account says where to fetch; give one a key: fetch = "imaps://HOST"')
+            raise ConfigurationError('no account has a key fetch; add one: fetch = "imaps://HOST"')
         return [_by_account(account, options) for account in accounts.values()]
     if options["host"] and not options["account"]:
         return [
@@ -145,7 +145,7 @@ def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, acc
     tls = options["tls"] or (OFF if _is_loopback(host) and not is_proven else IMPLICIT)
     if tls == OFF and is_proven:
         raise ConfigurationError(
-            "TLS is off, but authorities or a fingerprint ask for it; leave one of them out"
+            "--tls off contradicts --cafile and --fingerprint, which need TLS; leave one out"
         )
     user = options["user"] or login_name()
     its: HopSettings = HopSettings(
@@ -169,7 +169,7 @@ def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, acc
 
 
 def _ask(host: str, its: "HopSettings") -> str:
-    """Return a secret. One account asks at a time: two questions on one terminal could not be told apart."""
+    """Return a secret. One account asks at a time, because two prompts on one terminal would be mixed up."""
     from mailtools.commands.options.secrets import secret
 
     with _ASKING:

@@ -12,7 +12,7 @@ from mailtools.core.smtp import grammar
 
 @click.command("add")
 @click.argument("recipients", metavar="ADDR...", nargs=-1, required=True)
-@click.option("-f", "sender", metavar="ADDR", help="The envelope sender; '' or '<>' is the null one.")
+@click.option("-f", "sender", metavar="ADDR", help="The envelope sender; '' or '<>' is the null sender.")
 @root_option
 @spool_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -20,7 +20,7 @@ from mailtools.core.smtp import grammar
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Put the message on stdin into the queue, and print its queue id.
 
-    It is on the disk when the id is printed. Bcc is removed; Date and Message-ID are added where they are
+    The message is on the disk when the id is printed. Bcc is removed; Date and Message-ID are added if
     missing.
 
     \b

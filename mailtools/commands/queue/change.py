@@ -55,9 +55,9 @@ def retry(**options: Any) -> None:
 @click.command("bounce")
 @_select.select_options
 def bounce(**options: Any) -> None:
-    """Give messages up: recipients who wait get nothing, and the sender is told by a DSN.
+    """Give up messages: the remaining recipients get nothing, and the sender gets a DSN.
 
-    The DSN goes through the queue. Nobody is told of a message from the null sender. Exits 1 if nothing was
+    The DSN goes through the queue. A message from the null sender causes no DSN. Exits 1 if nothing was
     changed, 66 for an unknown ID, 75 if a message is being delivered right now or its sender will be told
     later.
 

@@ -36,6 +36,6 @@ class _Verbs(LazyGroup):
 def command() -> None:
     """Look at queued mail, change it, deliver it.
 
-    ID is a queue id as `list` shows it; - reads ids from standard input, one a line. Options that select
-    are joined by and.
+    ID is a queue id as `list` shows it; - reads ids from standard input, one a line. A message must
+    match all options that select.
     """

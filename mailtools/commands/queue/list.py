@@ -23,7 +23,7 @@ _RIGHT = (3, 6)  # columns of numbers
 @click.option("--mailq", is_flag=True, help="Print in the form of Postfix's mailq; exits 0.")
 @json_option
 def command(mailq: bool, as_json: bool, **options: Any) -> None:
-    """List messages, a line each, all without an ID or an option that selects.
+    """List messages, one per line: all, unless an ID or an option selects some.
 
     Columns: id, state, arrived, size (octets), sender, recipients who wait, attempts, due, reason. A queue
     that is not there is empty. Exits 1 if nothing matched, 66 for an unknown ID.

@@ -21,8 +21,10 @@ from mailtools.commands.output import exits
 @click.option(
     "--users", metavar="FILE", help="The users who get mail here.  [default: ROOT/users if it exists]"
 )
-@click.option("--aliases", metavar="FILE", default="", help="Aliases, in the form of /etc/aliases.")
-@click.option("--alias-commands", is_flag=True, help="Aliases may pipe mail into programs.")
+@click.option(
+    "--aliases", metavar="FILE", default="", help="The aliases file, in the format of /etc/aliases."
+)
+@click.option("--alias-commands", is_flag=True, help="Let aliases pipe mail into programs.")
 @click.option("--catch-all", metavar="USER", default="", help="USER gets mail for names that do not exist.")
 @click.option("--plus-delimiter", metavar="CHARS", default="", help="With +, mail for bob+tag goes to bob.")
 @click.option(
@@ -31,7 +33,7 @@ from mailtools.commands.output import exits
     type=DURATION,
     default="5m",
     show_default=True,
-    help="Give up a server that is silent for DUR.",
+    help="Close a connection that makes no progress for DUR.",
 )
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:

@@ -56,7 +56,7 @@ def show(headers: bool, body: bool, envelope: bool, as_json: bool, **options: An
 @spool_option
 @json_option
 def log(as_json: bool, **options: Any) -> None:
-    """Show what was tried, and what came of it: a line for each event and recipient.
+    """Show all delivery attempts and their results: a line for each event and recipient.
 
     Columns: time, id, event (arrived, sent, deferred, failed, scheduled, told, hold, release, retry),
     recipient, enhanced status code, the server that said it, its reply. - reads ids from standard input.

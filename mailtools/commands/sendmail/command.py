@@ -1,4 +1,4 @@
-"""``mailtools sendmail``: as /usr/sbin/sendmail."""
+"""``mailtools sendmail``: passes its arguments to commands/sendmail/main; click only prints the help."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from mailtools.commands.options.common import root_option, spool_option
 
 
 class _AsSendmail(click.Command):
-    """Leaves all arguments to the reader of sendmail(8)'s; its options are for help and configuration."""
+    """Leaves all arguments to the parser of sendmail(8); its options are for help and configuration."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args[:1] in (["--help"], ["-h"]) and len(args) == 1:
@@ -25,22 +25,25 @@ class _AsSendmail(click.Command):
     "--domain", "domain", metavar="NAME", multiple=True, help="Accept mail for this domain; repeatable."
 )
 @click.option("--users", metavar="FILE", help="The users who get mail.  [default: ROOT/users if it exists]")
-@click.option("--aliases", metavar="FILE", default="", help="Aliases, in the form of /etc/aliases.")
-@click.option("--alias-commands", is_flag=True, help="Aliases may pipe mail into programs.")
+@click.option(
+    "--aliases", metavar="FILE", default="", help="The aliases file, in the format of /etc/aliases."
+)
+@click.option("--alias-commands", is_flag=True, help="Let aliases pipe mail into programs.")
 @click.option("--catch-all", metavar="USER", default="", help="USER gets mail for names that do not exist.")
 @click.option("--plus-delimiter", metavar="CHARS", default="", help="With +, mail for bob+tag goes to bob.")
 @click.option(
     "--origin",
     metavar="NAME",
     default="",
-    help="The domain of names without a domain.  [default: the host's name]",
+    help="The domain for addresses without one.  [default: the host's name]",
 )
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Take the message on stdin as sendmail(8) does, for cron, mutt, git send-email and others.
 
-    Recipients of this host get it at once, others through the queue. Knows the options of sendmail(8), among
-    them -t -i -oi -f ADDR -F NAME -bp -bs -bv -q -odi -odq; `mailtools-sendmail` is the same, and faster.
+    Mail for local users is delivered at once, other mail through the queue. Accepts the options of
+    sendmail(8), among them -t -i -oi -f ADDR -F NAME -bp -bs -bv -q -odi -odq. The program
+    `mailtools-sendmail` does the same, and starts faster.
 
     \b
     Examples:

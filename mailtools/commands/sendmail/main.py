@@ -1,8 +1,8 @@
-"""What `mailtools sendmail` and the program `mailtools-sendmail` both are: arguments in, an exit code out.
+"""Runs `mailtools sendmail` and the program `mailtools-sendmail`: takes arguments, returns an exit code.
 
-No click here and nothing that is not needed for a message into an mbox or the spool: cron's and php's mail
-waits for the start-up. What else a sendmail is asked for (the queue, its list) other commands do; they are
-executed.
+services/submission/sendmail stores the message in an mbox or the spool. This module imports neither click nor
+anything else that storing a message does not need, because cron and php wait for every start. For the list of
+the queue and a queue run it executes another command of mailtools.
 """
 
 import os
@@ -50,9 +50,9 @@ def main(
 
 
 def _open_closed_streams() -> bool:
-    """Open closed standard streams as /dev/null, so that no file of ours gets their number.
+    """Open closed standard streams as /dev/null, so that no file opened later gets their number.
 
-    Tells whether stdin was open.
+    Returns True if stdin was open.
     """
     has_stdin = sys.stdin is not None
     for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
@@ -75,7 +75,7 @@ def _run(options: Options, found: dict[str, Any], has_stdin: bool) -> int:
     if options.mode in ("d", "D"):
         raise UsageError("a server is another command: mailtools serve-smtp")
     if options.mode == "i":
-        return exits.OK  # aliases are read as they stand
+        return exits.OK  # there is no alias database to build: the aliases file is read directly
     from mailtools.services.submission.sendmail import Post, SendmailSettings
 
     settings = SendmailSettings(
@@ -110,7 +110,7 @@ def _submit(options: Options, post: Any, has_stdin: bool) -> int:
     try:
         recipients, bad = post.sorted_addresses(options.addresses)
         if bad and not recipients and not options.from_header:
-            post.addresses(bad[0].text)  # raises: somebody reads this, so nothing is sent
+            post.addresses(bad[0].text)  # raises: the caller reads the error, so send nothing
         given = Submission(
             recipients,
             bad,
@@ -168,7 +168,7 @@ def _user() -> Any:
 
 
 def _plain(name: str) -> str:
-    """*name* if it can be a local part without quoting, else ""."""
+    """Return *name* if it can be a local part without quotes, else ""."""
     return name if name.isascii() and name.translate(_MARKS).isalnum() and name[0] != "." != name[-1] else ""
 
 
@@ -193,7 +193,7 @@ def _write(octets: bytes) -> None:
 
 
 def _verify(options: Options, post: Any) -> int:
-    """-bv: where each address leads."""
+    """Print where mail for each address goes (-bv)."""
     from mailtools.services.delivery.failures import explained
 
     code = exits.OK
@@ -260,22 +260,23 @@ def _start_queue(options: Options, post: Any) -> None:
         number = _spawn(_command(options, *words), is_apart=not in_front)
         if in_front:
             os.waitpid(number, 0)
-    except OSError as error:  # the message is in the spool, and the next queue run finds it
+    except OSError as error:  # not fatal: the next queue run finds the message in the spool
         _say(f"queued, but no delivery could be started: {error.strerror}")
 
 
 def _spawn(command: list[str], is_apart: bool) -> int:
-    """Start *command* without our streams; apart: in a session of its own, so that nobody waits for it.
+    """Start *command* with /dev/null as stdin and stdout; return its process id.
 
-    Descriptors that we were given are not passed on: a pipe of cron's would not end before the delivery.
+    *is_apart*: also as stderr, and in a session of its own, so that no caller waits for it. Other inherited
+    descriptors are not passed on, because a pipe of cron would stay open until the delivery ends.
     """
     for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
         if int(name) > 2:
             try:
                 os.set_inheritable(int(name), False)
-            except OSError:  # the one that listed them
+            except OSError:  # the closed descriptor of listdir
                 continue
     actions = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
     if not is_apart:
-        del actions[2]  # what it has to say is said to our caller
+        del actions[2]  # the caller sees the errors on stderr
     return os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsid=is_apart)

@@ -1,6 +1,6 @@
-"""The command line of sendmail(8), as cron, mutt, git and php write it.
+"""Parses the command line of sendmail(8), as cron, mutt, git and php write it.
 
-It is read without click, whose import takes longer than the delivery of a message. Options end at the first
+It does not use click, whose import takes longer than the delivery of a message. Options end at the first
 address, or at ``--``, so that an address that begins with a dash is not read as an option. Options of other
 sendmails that mailtools does not need are ignored; unknown options are errors.
 """
@@ -12,12 +12,12 @@ from mailtools.core.errors import ConfigurationError
 from mailtools.core.lean import Any
 from mailtools.system.files.home import find
 
-# Options by kind. Those without an effect on how a message goes are ignored.
+# Short options by kind. Those that do not affect delivery are accepted and ignored.
 _WITH_VALUE = frozenset("ABCDFLMNORTVXbefhopr")
 _WITHOUT = frozenset("GIUcimnstvx")
 _WITH_OPTIONAL = frozenset("dq")  # the value, if any, is attached
 _MODES = frozenset("mspivdD")
-# Long options: name, and what kind of value.
+# Long options: name, and type of the value.
 LONG: dict[str, type] = {
     "root": str, "spool": str, "domain": list, "users": str, "aliases": str, "alias-commands": bool,
     "catch-all": str, "plus-delimiter": str, "origin": str,
@@ -25,14 +25,14 @@ LONG: dict[str, type] = {
 
 
 class UsageError(Exception):
-    """A command line that cannot be right."""
+    """The command line is wrong."""
 
 
 class Options:
-    """A command line of sendmail(8), read."""
+    """The parsed command line of sendmail(8)."""
 
     def __init__(self) -> None:
-        self.mode = "m"  # of -b; q for -q
+        self.mode = "m"  # the letter of -b, or q for -q
         self.addresses: list[str] = []
         self.from_header = False
         self.sender: str | None = None
@@ -41,7 +41,7 @@ class Options:
         self.ret = ""
         self.envid = ""
         self.ignore_dots = False
-        self.delivery = "b"  # of -od: b in the background, i now, q stays queued
+        self.delivery = "b"  # the letter of -od: b in the background, i now, q queue only
         self.verbose = False
         self.config = ""
         self.long: dict[str, Any] = {}
@@ -127,7 +127,7 @@ def _flag(options: Options, letter: str) -> None:
 
 
 def _mode(options: Options, value: str) -> None:
-    if value == "a":  # ARPANET's dialogue, an old name for -bs
+    if value == "a":  # -ba, ARPANET mode, is an old name for -bs
         value = "s"
     if value not in _MODES:
         raise UsageError(f"-b{value}: not supported")
@@ -147,7 +147,7 @@ def _config(options: Options, value: str) -> None:
 
 
 def _old(options: Options, value: str) -> None:
-    """Apply -o: an option's letter and its value."""
+    """Apply -o, which has the letter of an option and its value."""
     if value == "i":
         options.ignore_dots = True
     elif value[:1] == "d":
@@ -155,7 +155,7 @@ def _old(options: Options, value: str) -> None:
 
 
 def _new(options: Options, value: str) -> None:
-    """Apply -O: an option's name and its value."""
+    """Apply -O, which has the name of an option and its value."""
     name, _, its = value.partition("=")
     name = name.strip().lower()
     if name == "deliverymode":
@@ -167,7 +167,7 @@ def _new(options: Options, value: str) -> None:
 def _delivery(options: Options, letter: str) -> None:
     if letter in ("b", "i", "q"):
         options.delivery = letter
-    elif letter == "d":  # deferred: queued, names not even looked up
+    elif letter == "d":  # deferred: queue without DNS lookups
         options.delivery = "q"
 
 
@@ -199,11 +199,11 @@ _SETTERS: dict[str, Callable[[Options, str], None]] = {
 }  # fmt: skip
 
 
-# -- the other sources of an option -------------------------------------------------------------------------
+# -- options from the environment and the configuration -----------------------------------------------------
 
 
 def gathered(options: Options, configured: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The long options, from command line, environment and configuration. Raises ConfigurationError."""
+    """Merge the long options of command line, environment and configuration. Raises ConfigurationError."""
     found = dict(_from_file(options.config) if configured is None or options.config else configured)
     for name, kind in LONG.items():
         upper = name.replace("-", "_").upper()
@@ -220,7 +220,7 @@ def _is_true(value: str) -> bool:
 
 
 def _from_file(given: str) -> dict[str, Any]:
-    """This command's table in the first configuration file that exists."""
+    """Read the options for sendmail from the first configuration file that exists."""
     home = os.environ.get("XDG_CONFIG_HOME") or find("~/.config")
     usual = [*([f"{home}/mailtools/config.toml"] if home else []), "/etc/mailtools/config.toml"]
     places = [given] if given else usual
@@ -235,7 +235,7 @@ def _from_file(given: str) -> dict[str, Any]:
         except OSError as error:
             if given or not isinstance(error, PermissionError | NotADirectoryError):
                 raise ConfigurationError(f"{path}: {error.strerror}") from error
-            continue  # somebody else's home, as cron and su leave it in $HOME
+            continue  # cron and su may leave the home of another user in $HOME
         return _chosen(path, octets)
     return {}
 

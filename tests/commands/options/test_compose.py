@@ -148,7 +148,7 @@ def test_a_draft_of_ones_own_is_sent_and_stays(probe: Probe, tmp_path: Path) -> 
         (["--reply-all"], "--reply-all belongs to"),
         (["--from", "a@b.c", "d@e.f"], "--from belongs to"),
         (["--reply-to", "a@b.c", "d@e.f"], "--reply-to belongs to"),
-        (["--mbox", "m", "-s", "x"], "--mbox sends messages that there are"),
+        (["--mbox", "m", "-s", "x"], "--mbox sends existing messages"),
         (["--edit", "a@b.c"], "--edit needs a terminal"),
     ],
 )
