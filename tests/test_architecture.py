@@ -241,10 +241,6 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "services/pop3_server/service",
         "services/pop3_server/session",
     ),
-    "tests/services/smtp_client/test_sender.py and tests/services/submission/test_send.py drive it": (
-        "services/smtp_client/transaction",
-        "services/transit/outgoing",
-    ),
     "tests/commands/test_send.py and tests/commands/sendmail run it in the programs": (
         "services/submission/prepare",
         "services/submission/sendmail_smtp",
