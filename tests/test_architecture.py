@@ -216,16 +216,10 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "services/transit/outcome",
         "system/process/loop",
     ),
-    "tests of the client's engine and its logins use it": ("core/smtp/login",),
     "tests/system/mbox and tests/properties test it through index, snapshot and appending": (
         "core/mbox/catalog",
-        "core/mbox/quoting",
-        "core/wire/eol",
     ),
-    "every parser's tests use it": (
-        "core/patterns",
-        "core/message/trace",
-    ),
+    "every parser's tests use it": ("core/patterns",),
     "tests/services/smtp_client/test_sender.py drives it": ("services/smtp_client/transaction",),
     "tests/services/queue/test_runner.py drives it": (
         "services/queue/courier",
@@ -240,10 +234,6 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "services/smtp_server/session",
         "services/pop3_server/service",
         "services/pop3_server/session",
-    ),
-    "tests/services/smtp_client/test_sender.py and tests/services/submission/test_send.py drive it": (
-        "services/smtp_client/transaction",
-        "services/transit/outgoing",
     ),
     "tests/commands/test_send.py and tests/commands/sendmail run it in the programs": (
         "services/submission/prepare",
