@@ -121,7 +121,7 @@ def test_no_password_and_nobody_to_ask(server: Server) -> None:
     ("text", "words"),
     [
         ('[account.work]\nhots = "x"\n', b"line 2: unknown key 'account.work.hots'; did you mean 'host'?"),
-        ('[account.work]\nport = "x"\n', b"line 2: account.work.port: 'x' is not of the kind"),
+        ('[account.work]\nport = "x"\n', b"line 2: account.work.port: 'x' has the wrong type"),
         ("[account.work]\nport = 70000\n", b"line 2: account.work.port: 70000 is not in the range"),
         ('[account.work]\ntls = "please"\n', b"account.work.tls: 'please' is not one of"),
         ('[account.work]\nauth = "cram-md5"\n', b"account.work.auth: 'cram-md5' is not one of"),
