@@ -9,7 +9,7 @@ import click
 from mailtools.commands.options.common import DURATION, root_option, spool_option, spool_path
 from mailtools.commands.output import exits
 from mailtools.commands.output.print import warn
-from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING, Listed
+from mailtools.core.queue.store import ACTIVE, BAD, DEFERRED, HOLD, INCOMING, Listed
 from mailtools.services.queue.listing import Filter
 from mailtools.system.spool.spool import Spool
 
@@ -41,7 +41,7 @@ def select_options(function: F) -> F:
             ),
             click.option(
                 "--state",
-                type=click.Choice([INCOMING, ACTIVE, DEFERRED, HOLD]),
+                type=click.Choice([INCOMING, ACTIVE, DEFERRED, HOLD, BAD]),
                 help="Messages in this state.",
             ),
             click.option(

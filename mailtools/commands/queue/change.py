@@ -43,7 +43,8 @@ def release(**options: Any) -> None:
 def retry(**options: Any) -> None:
     """Have messages tried again now, by the run that is under way or the next one. Not those on hold.
 
-    Exits 1 if nothing was changed, 66 for an unknown ID, 75 if a message is being delivered right now.
+    A message in the state bad comes back if its files are in order. Exits 1 if nothing was changed, 65 if
+    files are damaged, 66 for an unknown ID, 75 if a message is being delivered right now.
 
     \b
         mailtools queue retry --site example.com
@@ -106,7 +107,7 @@ def _change(selection: _select.Selection, action: Action, unfit: str) -> None:
     outcomes: dict[str, int] = {}
 
     def tell(change: Change) -> None:
-        identity, outcome = change
+        identity, outcome, why = change
         if outcome == actions.GONE:
             if selection.ids is not None:
                 unknown(identity)
@@ -116,6 +117,8 @@ def _change(selection: _select.Selection, action: Action, unfit: str) -> None:
             warn(f"{identity}: is being delivered right now; try again")
         elif outcome == actions.LATER:
             warn(f"{identity}: is given up; its sender will be told by a later run")
+        elif outcome == actions.DAMAGED:
+            warn(f"{identity}: {why}")
         elif outcome == actions.UNFIT and selection.ids is not None and unfit:
             warn(f"{identity}: {unfit}")
 
@@ -124,4 +127,5 @@ def _change(selection: _select.Selection, action: Action, unfit: str) -> None:
     chosen = [(listed.entry.envelope.identity, listed.state) for listed in selection.listed(unknown)]
     actions.apply(selection.spool, chosen, action, wanted, tell)
     late = outcomes.get(actions.BUSY, 0) + outcomes.get(actions.LATER, 0)
-    unknown.exit(bool(outcomes.get(actions.DONE)), *([exits.TEMP_FAIL] if late else []))
+    codes = [exits.TEMP_FAIL] * bool(late) + [exits.DATA] * bool(outcomes.get(actions.DAMAGED))
+    unknown.exit(bool(outcomes.get(actions.DONE)), *codes)

@@ -1,25 +1,28 @@
 """What an operator does to queued messages: hold, release, retry, bounce, delete.
 
 Each action needs the message's lease, so no message is changed while it is delivered; a lease that another
-process holds is waited for. A kill may come at any moment. The message is then as before or as intended, or
+process holds is waited for. A message that was set aside (BAD) can be deleted, bounced, and retried once its
+files are in order. A kill may come at any moment. The message is then as before or as intended, or
 (bounce) given up while its sender is still to be told: the next run tells the sender, or the same command
 again if the message was on hold.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from mailtools.core.errors import BadDataError
 from mailtools.core.queue import journal
-from mailtools.core.queue.journal import FAILED, Result
 from mailtools.core.queue.schedule import Schedule
-from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING, Listed
+from mailtools.core.queue.store import ACTIVE, BAD, DEFERRED, HOLD, INCOMING, Listed
+from mailtools.services.queue import bad
 from mailtools.services.queue.dsn import Notices
-from mailtools.services.queue.job import Settlement, settle
+from mailtools.services.queue.job import Settlement, give_up, settle
 from mailtools.system import clock
 from mailtools.system.spool.spool import Spool, SpoolLease
 
 DONE, UNFIT, LATER = "done", "unfit", "later"  # the results of an action; LATER: the sender is told later
+DAMAGED = "damaged"  # nothing was done, because the files of the message are damaged
 # why nothing was done: the message is being delivered; it is no longer in the queue
 BUSY, GONE = "busy", "gone"
 
@@ -36,6 +39,7 @@ class Change(NamedTuple):
 
     identity: str
     outcome: str
+    why: str = ""  # of DAMAGED
 
 
 def apply(
@@ -51,42 +55,40 @@ def apply(
     Messages that are being delivered are waited for, *patience* seconds in all. The changes are durable at
     the end. Raises CannotWriteError.
     """
-    busy: list[Place] = []
-    for place in chosen:
-        if outcome := _attempt(spool, place, action, wanted):
-            tell(Change(place[0], outcome))
-        else:
-            busy.append(place)
+    left = list(chosen)
     deadline = clock.monotonic() + patience
-    while busy:
-        left = []
-        for place in busy:
-            if outcome := _attempt(spool, place, action, wanted):
-                tell(Change(place[0], outcome))
-            elif not any(spool.query([place[0]])):
+    is_again = False
+    while left:
+        busy = []
+        for place in left:
+            if change := _attempt(spool, place, action, wanted):
+                tell(change)
+            elif is_again and not any(spool.query([place[0]])):
                 tell(Change(place[0], GONE))
             else:
-                left.append(place)
-        if left and clock.monotonic() >= deadline:
-            for identity, _ in left:
+                busy.append(place)
+        if busy and is_again and clock.monotonic() >= deadline:
+            for identity, _ in busy:
                 tell(Change(identity, BUSY))
             break
-        busy = left
-        if busy:
+        if busy and is_again:
             time.sleep(_PAUSE)
+        left, is_again = busy, True
     if spool.exists():
         spool.sync()
 
 
-def _attempt(spool: Spool, place: Place, action: Action, wanted: Callable[[Listed], bool]) -> str:
-    """Return the result; "" if the message cannot be leased now."""
+def _attempt(spool: Spool, place: Place, action: Action, wanted: Callable[[Listed], bool]) -> Change | None:
+    """Return the result; None if the message cannot be leased now."""
     lease = spool.claim(place[0], held=True)
     if lease is None:
-        return ""
+        return None
     try:
         # The message may have changed since it was chosen. While it is delivered it has no other state.
         state = ACTIVE if place[1] == ACTIVE else lease.state
-        return action(lease) if wanted(Listed(lease.entry, state)) else UNFIT
+        return Change(place[0], action(lease) if wanted(Listed(lease.entry, state)) else UNFIT)
+    except BadDataError as error:
+        return Change(place[0], DAMAGED, str(error))
     finally:
         lease.close()
 
@@ -95,7 +97,7 @@ def hold(by: str) -> Action:
     """Put messages on hold: no attempts until they are released."""
 
     def change(lease: SpoolLease) -> str:
-        if lease.state == HOLD:
+        if lease.state in (HOLD, BAD):
             return UNFIT
         lease.record([journal.event(clock.now(), "hold", by)])
         lease.move(HOLD)
@@ -119,11 +121,16 @@ def release(by: str) -> Action:
 
 
 def retry(by: str) -> Action:
-    """Make messages due now. They become new messages, because a queue run sees those at once."""
+    """Make messages due now. They become new messages, because a queue run sees those at once.
+
+    A message that was set aside is brought back if its files are in order.
+    """
 
     def change(lease: SpoolLease) -> str:
         if lease.state == HOLD:
             return UNFIT
+        if lease.state == BAD:
+            lease.bring_back()
         lease.record([journal.event(clock.now(), "retry", by)])
         lease.note_due()
         lease.move(INCOMING)
@@ -144,25 +151,12 @@ def bounce(spool: Spool, warn: Callable[[str], None]) -> Action:
     settlement = Settlement(Schedule(), notices.tell, lambda _: None, warn)
 
     def change(lease: SpoolLease) -> str:
-        _give_up(lease)
+        if lease.state == BAD and not bad.can_be_told(lease.entry):
+            raise BadDataError("its sender cannot be read, so nobody can be told; queue delete removes it")
+        give_up(lease, "given up by the operator of this server", _GIVEN_UP)
+        if lease.state == HOLD:
+            lease.move(DEFERRED)
         settle(lease, settlement)
         return DONE if lease.is_finished else LATER
 
     return change
-
-
-def _give_up(lease: SpoolLease) -> None:
-    """Give up the recipients that wait, also on hold; the sender will be told."""
-    entry = lease.entry
-    groups: dict[str, list[int]] = {}
-    for number in entry.pending:
-        last = entry.recipients[number].last
-        said = f"; the last attempt ended with: {last.reply}" if last and last.reply else ""
-        groups.setdefault(f"given up by the operator of this server{said}", []).append(number)
-    now = clock.now()
-    results: Sequence[Result] = [
-        Result(tuple(numbers), FAILED, reply, _GIVEN_UP) for reply, numbers in groups.items()
-    ]
-    lease.record([journal.attempt(now, result) for result in results])
-    if lease.state == HOLD:
-        lease.move(DEFERRED)

@@ -108,6 +108,22 @@ def _settle(lease: SpoolLease, by: Settlement) -> None:
         lease.reschedule(now + _AGAIN)
 
 
+def give_up(lease: SpoolLease, why: str, status: str) -> None:
+    """Record that the recipients that wait have failed. *status*: the enhanced status code (RFC 3463).
+
+    Raises CannotWriteError.
+    """
+    entry = lease.entry
+    groups: dict[str, list[int]] = {}
+    for number in entry.pending:
+        last = entry.recipients[number].last
+        said = f"; the last attempt ended with: {last.reply}" if last and last.reply else ""
+        groups.setdefault(f"{why}{said}", []).append(number)
+    now = clock.now()
+    results = [Result(tuple(numbers), FAILED, reply, status) for reply, numbers in groups.items()]
+    lease.record([journal.attempt(now, result) for result in results])
+
+
 def _tell(lease: SpoolLease, notice: DueNotice, by: Settlement) -> bool:
     """Queue a DSN; return False if that is not possible now."""
     try:

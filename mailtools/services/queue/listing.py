@@ -19,7 +19,7 @@ from mailtools.core.errors import BadDataError
 from mailtools.core.queue import journal
 from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.journal import DUE, QueueEntry
-from mailtools.core.queue.store import ACTIVE, HOLD, Listed
+from mailtools.core.queue.store import ACTIVE, BAD, HOLD, Listed
 from mailtools.system import clock
 from mailtools.system.spool.spool import Spool
 
@@ -126,7 +126,7 @@ def _batches(places: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]
 
 def row(listed: Listed) -> tuple[str, ...]:
     """Return the cells of a message in the order of `COLUMNS`; "-" stands for an empty cell."""
-    entry, state = listed
+    entry, state, why = listed
     envelope = entry.envelope
     pending = entry.pending
     recipients = envelope.recipients[pending[0]].address if pending else "-"
@@ -141,14 +141,16 @@ def row(listed: Listed) -> tuple[str, ...]:
         recipients,
         str(entry.attempts),
         due_text(listed),
-        reason(entry) or "-",
+        why or reason(entry) or "-",
     )
 
 
 def due_text(listed: Listed) -> str:
-    """Return the time of the next attempt, "now", or "-" for a message on hold."""
-    if listed.state in (HOLD, ACTIVE):
-        return "-" if listed.state == HOLD else "now"
+    """Return the time of the next attempt, "now", or "-" for a message on hold or set aside."""
+    if listed.state in (HOLD, BAD):
+        return "-"
+    if listed.state == ACTIVE:
+        return "now"
     return "now" if listed.entry.due <= clock.now() else iso(listed.entry.due)
 
 
@@ -186,7 +188,7 @@ def _offset(seconds: int) -> str:
 
 def as_json(listed: Listed) -> dict[str, Any]:
     """Return a message as a JSON object: the keys of `postqueue -j`, followed by our own."""
-    entry, state = listed
+    entry, state, why = listed
     envelope = entry.envelope
     waits: list[dict[str, Any]] = []
     done: list[dict[str, Any]] = []
@@ -217,6 +219,7 @@ def as_json(listed: Listed) -> dict[str, Any]:
         "route": envelope.route,
         "tls": envelope.tls,
         "account": envelope.account,
+        "reason": why,
     }
 
 
@@ -225,10 +228,12 @@ def as_json(listed: Listed) -> dict[str, Any]:
 
 def told(listed: Listed) -> Iterator[tuple[str, str]]:
     """Yield (name, text) for each field of the envelope, then one for each recipient with its state."""
-    entry, state = listed
+    entry, state, why = listed
     envelope = entry.envelope
     yield "id", envelope.identity
     yield "state", state
+    if why:
+        yield "reason", why
     yield "arrived", iso(envelope.arrived)
     yield "sender", envelope.reverse_path or "<>"
     yield "size", str(envelope.size)
@@ -322,7 +327,7 @@ def _events(envelope: QueueEnvelope, record: dict[str, Any]) -> Iterator[Event]:
         yield event._replace(text=f"next attempt at {iso(record['due'])}")
     else:
         by = _text(record.get("by"))
-        yield event._replace(text=f"by {by}" if by else "")
+        yield event._replace(text=_text(record.get("text")) or (f"by {by}" if by else ""))
 
 
 _SAID = ("result", "status", "remote", "reply")
@@ -336,26 +341,32 @@ def _text(value: Any) -> str:
 
 MAILQ_EMPTY = "Mail queue is empty"
 MAILQ_HEAD = "----Queue ID----- --Size-- ---Arrival Time---- --Sender/Recipient------"
-_MARKS = {ACTIVE: "*", HOLD: "!"}
+_MARKS = {ACTIVE: "*", HOLD: "!", BAD: "!"}
 _REASON_ENDS = 76  # column where a reason ends; it is right-aligned
 
 
 def mailq(listed: Listed, clean: Clean) -> str:
     """Format a message as `postqueue -p` does: its pending recipients, each group under its reason."""
-    entry, state = listed
+    entry, state, bad_because = listed
     envelope = entry.envelope
     arrived = time.asctime(time.localtime(envelope.arrived))[:19]
     sender = clean(envelope.reverse_path) or "MAILER-DAEMON"
     lines = [f"{envelope.identity + _MARKS.get(state, ''):<17} {envelope.size:8d} {arrived} {sender}"]
     said = ""
+    if bad_because and not entry.pending:
+        lines.append(_mailq_reason(clean(bad_because)))
     for number in entry.pending:
         last = entry.recipients[number].last
-        why = (last.reply if last else "") or (said and "reason unavailable")
+        why = bad_because or (last.reply if last else "") or (said and "reason unavailable")
         if why != said:
-            said, text = why, clean(why)
-            lines.append(f"{'':{max(0, _REASON_ENDS - len(text))}}({text})")
+            said = why
+            lines.append(_mailq_reason(clean(why)))
         lines.append(f"{'':46} {clean(envelope.recipients[number].address)}")
     return "\n".join(lines) + "\n"
+
+
+def _mailq_reason(text: str) -> str:
+    return f"{'':{max(0, _REASON_ENDS - len(text))}}({text})"
 
 
 def mailq_end(octets: int, count: int) -> str:

@@ -18,6 +18,7 @@ from mailtools.core.queue import decision
 from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.journal import Result
 from mailtools.core.queue.schedule import Schedule
+from mailtools.services.queue import bad
 from mailtools.services.queue.courier import Courier
 from mailtools.services.queue.job import After, Job, Settlement, log_result, results, settle
 from mailtools.services.queue.sites import Site, Sites, SiteTarget, Task
@@ -34,6 +35,7 @@ _WINDOW = 2000  # messages leased at a time
 _AT_ONCE = 20  # messages leased, then the connections run
 _LOOK = 0.2  # seconds between looks for new mail
 _LOOK_AT_DEFERRED = 20.0  # seconds
+_LOOK_AT_BAD = 3600.0  # seconds
 _LOOK_AGAIN = 2.0  # seconds between looks while another process has some of the messages
 _LOOK_AT_CLOCK = 0.5  # seconds between checks for servers that make no progress
 _STUCK = 5.0  # seconds that a look waits for sites with too much mail; then it passes their mail over
@@ -110,6 +112,7 @@ class Runner:
         """Deliver what is due; unless *once*, go on until `stop`. Returns True if mail stays in the queue."""
         announced = -1 if once else self._spool.announce_runner()
         self._spool.sweep()
+        self._look_at_bad()
         self._look_at_clock()
         arrivals, looked, takes = -1.0, clock.monotonic() - _LOOK_AT_DEFERRED, 0.0
         while not self._stopped:
@@ -346,6 +349,11 @@ class Runner:
     def warn(self, text: str) -> None:
         """Warn an operator."""
         self._settlement.warn(text)
+
+    def _look_at_bad(self) -> None:
+        """Give up messages set aside long ago; look again in an hour."""
+        bad.expire(self._spool, self._settlement)
+        self.poller.later(_LOOK_AT_BAD, self._look_at_bad)
 
     def _look_at_clock(self) -> None:
         """Check all connections with one timer. A timer for each would keep closed connections in memory."""

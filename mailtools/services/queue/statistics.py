@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from mailtools.core.queue.store import HOLD, Listed
+from mailtools.core.queue.store import BAD, HOLD, Listed
 from mailtools.services.queue.listing import mapped, reasons, site_of, waiting
 from mailtools.system import clock
 from mailtools.system.spool.spool import Spool
@@ -25,7 +25,7 @@ class Group(NamedTuple):
     messages: int = 0
     octets: int = 0
     oldest: float = 0.0  # arrival of the oldest message, seconds since the epoch
-    due: float | None = None  # next attempt, seconds since the epoch; 0: now; None: all are on hold
+    due: float | None = None  # next attempt, seconds since the epoch; 0: now; None: none comes
 
     def plus(self, other: "Group") -> "Group":
         """Return the counts of both groups together."""
@@ -73,14 +73,14 @@ class _Count:
 
     def add(self, listed: Listed, now: float) -> None:
         """Count one message; *now* in seconds since the epoch."""
-        entry, state = listed
+        entry, state, why = listed
         envelope = entry.envelope
-        due = None if state == HOLD else 0.0 if entry.due <= now else entry.due
+        due = None if state in (HOLD, BAD) else 0.0 if entry.due <= now else entry.due
         one = Group(1, envelope.size, envelope.arrived, due)
         _add(self.states, state, one)
         for site in {site_of(address) for address in waiting(entry)}:
             _add(self.sites, site, one)
-        for text in {text[:_LONGEST_REASON] for text in reasons(entry)}:
+        for text in {text[:_LONGEST_REASON] for text in ([why] if why else reasons(entry))}:
             self._reason(text, 1)
 
     def _reason(self, text: str, count: int) -> None:

@@ -2,8 +2,8 @@
 
 ``messages/ID.eml`` is the message as accepted (LF); ``incoming/ID.jsonl``, ``deferred/ID.jsonl`` or
 ``hold/ID.jsonl`` is its journal (core/queue/journal). A message is in the queue if it has a journal: the
-journal gets its name last, when everything else is on the disk, and is removed first. Foreign and torn files
-are moved into ``bad/`` and block nothing.
+journal gets its name last, when everything else is on the disk, and is removed first. A message whose files
+are damaged waits in ``bad/`` (system/spool/aside) and blocks nothing.
 
 A lease is the kernel's lock on the journal. It ends exactly when its holder ends, so another process can take
 the message over then, and never while the holder could still deliver it.
@@ -22,12 +22,13 @@ from mailtools.core.errors import BadDataError
 from mailtools.core.lean import TYPE_CHECKING, Any
 from mailtools.core.queue import envelope as envelopes
 from mailtools.core.queue.envelope import QueueEnvelope
-from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING, Listed
+from mailtools.core.queue.store import ACTIVE, BAD, DEFERRED, HOLD, INCOMING, Listed
 from mailtools.system import clock
 from mailtools.system.files.buffer import Measured, write_all
 from mailtools.system.files.durable import sync_folder
 from mailtools.system.files.home import expand
 from mailtools.system.files.lock import is_taken, share, take
+from mailtools.system.spool import aside
 from mailtools.system.spool.queue_files import (
     create,
     explained,
@@ -42,9 +43,10 @@ from mailtools.system.spool.queue_files import (
 if TYPE_CHECKING:
     from mailtools.core.queue.journal import QueueEntry
 
-_MESSAGES, _BAD = "messages", "bad"
-_FOLDERS = (_MESSAGES, INCOMING, DEFERRED, HOLD, _BAD)
+_MESSAGES = "messages"
+_FOLDERS = (_MESSAGES, INCOMING, DEFERRED, HOLD, BAD)
 _STATES = (INCOMING, DEFERRED, HOLD)
+_ALL_STATES = (*_STATES, BAD)
 _JOURNAL = ".jsonl"
 _RUNNERS = "runners"
 _ORPHAN_AFTER = 86400.0  # seconds; a younger message without a journal may still be being added
@@ -141,8 +143,12 @@ class Spool:
         return 0
 
     def has_deferred(self) -> bool:
-        """Tell whether any message, new or deferred, waits for an attempt."""
-        return any(True for _ in self._names(DEFERRED)) or any(True for _ in self._names(INCOMING))
+        """Tell whether mail stays that nobody holds: new, deferred, or set aside."""
+        return any(True for state in (DEFERRED, INCOMING, BAD) for _ in self._names(state))
+
+    def bad(self) -> list[str]:
+        """The ids of messages that were set aside."""
+        return [identity for identity, _ in self._names(BAD)]
 
     def _names(self, state: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
         """(id, directory entry) of each journal in *state*; foreign files are moved into ``bad/``."""
@@ -155,7 +161,7 @@ class Spool:
                 identity = one.name.removesuffix(_JOURNAL)
                 if identity != one.name and envelopes.is_identity(identity):
                     yield identity, one
-                elif not one.name.startswith("."):
+                elif state != BAD and not one.name.startswith("."):
                     self._set_aside(state, one.name, "not a file of ours")
 
     def query(self, identities: Sequence[str] = ()) -> Iterator[Listed]:
@@ -163,12 +169,12 @@ class Spool:
         if not identities:
             yield from self.look(self.places())
         for identity in identities:
-            if envelopes.is_identity(identity) and (listed := self._listed(identity, _STATES)):
+            if envelopes.is_identity(identity) and (listed := self._listed(identity, _ALL_STATES)):
                 yield listed
 
     def places(self) -> Iterator[tuple[str, str]]:
         """(id, state) of each message; no file is opened."""
-        for state in _STATES:
+        for state in _ALL_STATES:
             for identity, _ in self._names(state):
                 yield identity, state
 
@@ -188,11 +194,14 @@ class Spool:
                 self._cannot_open(state, identity, error)
                 continue
             try:
-                entry = read_entry(descriptor, identity)
                 is_leased = is_taken(descriptor)
+                if state == BAD:
+                    entry, why = aside.read_bad(descriptor, identity)
+                    return Listed(entry, ACTIVE if is_leased else BAD, why)
+                entry = read_entry(descriptor, identity)
             except BadDataError as error:
                 self._set_aside(state, identity + _JOURNAL, str(error))
-                return None
+                continue
             finally:
                 os.close(descriptor)
             return Listed(entry, ACTIVE if is_leased else state)
@@ -209,7 +218,7 @@ class Spool:
         """The records of the journal, one per line. Raises BadDataError, FileNotFoundError."""
         from mailtools.core.queue import journal
 
-        for state in _STATES if envelopes.is_identity(identity) else ():
+        for state in _ALL_STATES if envelopes.is_identity(identity) else ():
             with suppress(FileNotFoundError):
                 descriptor = open_journal(self._journal(state, identity), os.O_RDONLY)
                 try:
@@ -225,10 +234,13 @@ class Spool:
     # -- leases --------------------------------------------------------------------------------------------
 
     def claim(self, identity: str, *, held: bool = False) -> "SpoolLease | None":
-        """Lease a message; None if it is gone, leased by another process, or on hold (unless *held*)."""
+        """Lease a message; None if it is gone or leased by another process.
+
+        *held*: also one on hold or set aside.
+        """
         if not envelopes.is_identity(identity):
             return None
-        for state in _STATES if held else (INCOMING, DEFERRED):
+        for state in _ALL_STATES if held else (INCOMING, DEFERRED):
             path = self._journal(state, identity)
             try:
                 descriptor = open_journal(path, os.O_RDWR | os.O_APPEND)
@@ -249,6 +261,8 @@ class Spool:
         try:
             if os.stat(self._journal(state, identity)).st_ino != os.fstat(descriptor).st_ino:
                 return None
+            if state == BAD:
+                return SpoolLease(self, descriptor, state, aside.read_bad(descriptor, identity)[0])
             entry = read_entry(descriptor, identity)
         except FileNotFoundError:  # finished or moved before the lock was ours
             return None
@@ -258,28 +272,18 @@ class Spool:
         return SpoolLease(self, descriptor, state, entry)
 
     def _set_aside(self, state: str, name: str, why: str) -> None:
-        """Move a journal, and its message unless another journal has it, into ``bad/``. Never raises."""
-        path, aside = self._at(state, name), self._at(_BAD, f"{state}-{name}-{clock.identity()}")
-        try:
-            os.rename(path, aside)
-        except OSError as error:
-            if os.path.lexists(path):
-                self._warn(f"{path}: {why}; it cannot be moved to {aside}: {error.strerror}")
-            return
-        self._warn(f"{path}: {why}; moved to {aside}")
-        identity = name.removesuffix(_JOURNAL)
-        if identity != name and not self._has_journal(identity):
-            with suppress(OSError):
-                os.rename(self._message(identity), f"{aside}.eml")
+        """Move a journal into ``bad/``. Never raises."""
+        aside.set_aside(self.path, state, name, why, self._warn)
 
     def _has_journal(self, identity: str) -> bool:
-        return any(os.path.lexists(self._journal(state, identity)) for state in _STATES)
+        return any(os.path.lexists(self._journal(state, identity)) for state in _ALL_STATES)
 
     def sync(self) -> None:
         """Make all moves and removals so far durable. Raises CannotWriteError."""
         try:
-            for state in _STATES:
-                sync_folder(self._at(state))
+            for state in _ALL_STATES:
+                with suppress(FileNotFoundError):
+                    sync_folder(self._at(state))
         except OSError as error:
             raise explained(self.path, error) from error
 
@@ -394,8 +398,12 @@ class SpoolLease:
             os.unlink(self._path)
         self.is_finished = True
 
+    def bring_back(self) -> None:
+        """Read a message that was set aside as any other. Raises BadDataError if it is damaged."""
+        self.entry = aside.check(self._descriptor, self.identity, self.message_path)
+
     def set_aside(self, why: str) -> None:
-        """Move an unusable message into ``bad/``; *why* ends up in the warning."""
+        """Move an unusable message into ``bad/``; *why* is in the warning and in the journal."""
         self._spool._set_aside(self.state, self.identity + _JOURNAL, why)
 
     def close(self) -> None:

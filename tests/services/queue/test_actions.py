@@ -20,10 +20,10 @@ def spool(tmp_path: Path) -> Spool:
 
 def change(
     spool: Spool, action: Action, *chosen: tuple[str, str], wanted: Callable[[Listed], bool] = lambda _: True
-) -> list[Change]:
+) -> list[tuple[str, str]]:
     told: list[Change] = []
     actions.apply(spool, chosen, action, wanted, told.append, patience=0.1)
-    return told
+    return [(one.identity, one.outcome) for one in told]
 
 
 def only(spool: Spool) -> Listed:

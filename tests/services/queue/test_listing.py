@@ -11,7 +11,7 @@ from mailtools.core.message.recipient import Recipient
 from mailtools.core.queue import journal
 from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.journal import DEFERRED, DUE, FAILED, QueueEntry, Result
-from mailtools.core.queue.store import ACTIVE, HOLD, INCOMING, Listed
+from mailtools.core.queue.store import ACTIVE, BAD, HOLD, INCOMING, Listed
 from mailtools.services.queue import listing
 from mailtools.services.queue.listing import Filter
 from mailtools.system import clock
@@ -58,16 +58,17 @@ def test_times_that_no_clock_has_are_told_too() -> None:
         (DEFERRED, 1e9, "now"),
         (ACTIVE, 4e9, "now"),
         (HOLD, 0, "-"),
+        (BAD, 0, "-"),
         (DEFERRED, 4e9, "2096"),
     ],
 )
 def test_due(state: str, due: float, text: str) -> None:
-    entry, _ = listed("a@b")
+    entry, *_ = listed("a@b")
     assert listing.due_text(Listed(entry._replace(due=due), state)).startswith(text)
 
 
 def test_a_row_where_nobody_waits_any_more() -> None:
-    entry, state = listed("a@b", "c@d")
+    entry, state, _ = listed("a@b", "c@d")
     entry = journal.apply(entry, journal.attempt(1e9, Result((0, 1), FAILED, "550 no such user")))
     cells = dict(zip(listing.COLUMNS, listing.row(Listed(entry, state)), strict=True))
     assert (cells["recipients"], cells["reason"]) == ("-", "550 no such user")
@@ -126,7 +127,7 @@ def test_a_pattern_takes_linear_time() -> None:
 
 @given(st.lists(st.sampled_from(["", "451 one", "451 two"]), min_size=1, max_size=8))
 def test_mailq_says_each_reason_before_those_whom_it_delays(replies: list[str]) -> None:
-    entry, state = listed(*(f"r{number}@example.com" for number in range(len(replies))))
+    entry, state, _ = listed(*(f"r{number}@example.com" for number in range(len(replies))))
     for number, reply in enumerate(replies):
         if reply:
             entry = journal.apply(entry, journal.attempt(1e9, Result((number,), DEFERRED, reply)))

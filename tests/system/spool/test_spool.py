@@ -18,7 +18,7 @@ from mailtools.core.queue import envelope as envelopes
 from mailtools.core.queue import journal
 from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.journal import DUE, SENT, Result
-from mailtools.core.queue.store import ACTIVE, DEFERRED, HOLD, INCOMING
+from mailtools.core.queue.store import ACTIVE, BAD, DEFERRED, HOLD, INCOMING
 from mailtools.system import clock
 from mailtools.system.spool.spool import Spool
 from tests.spools import MESSAGE, add, killed_at
@@ -375,19 +375,23 @@ def test_what_is_no_journal_is_set_aside_and_stops_nobody(
     FOREIGN[kind](str(path))
     Path(spool.path, "messages", "0bad-1.eml").write_bytes(MESSAGE)
     if how == "query":
-        assert names(spool) == {good}
+        assert names(spool) == {good, "0bad-1"}
     elif how == "one":
-        assert list(spool.query(["0bad-1"])) == []
+        assert [one.state for one in spool.query(["0bad-1"])] == [BAD]
     else:
-        assert spool.claim("0bad-1", held=True) is None
+        lease = spool.claim("0bad-1", held=True)
+        assert lease is None or lease.state == BAD
     assert len(warnings) == 1
     assert "moved to" in warnings[0]
     assert not os.path.lexists(path)
-    bad = [one.name for one in files(spool, "bad")]
-    assert len(bad) == 2
-    assert all(name.startswith(f"{state}-0bad-1.jsonl-") for name in bad)
-    assert names(spool) == {good}
+    (listed,) = spool.query(["0bad-1"])
+    assert listed.state == BAD
+    assert listed.why
+    assert listed.why in warnings[0]
+    assert names(spool) == {good, "0bad-1"}
     assert len(warnings) == 1
+    spool.sweep()
+    assert Path(spool.path, "messages", "0bad-1.eml").read_bytes() == MESSAGE
 
 
 @pytest.mark.parametrize(
@@ -433,8 +437,10 @@ def test_a_journal_that_cannot_be_opened_just_now_is_left_where_it_is(
 def test_a_journal_too_large_to_be_ours(spool: Spool, warnings: list[str]) -> None:
     identity = add(spool)
     os.truncate(Path(spool.path, INCOMING, f"{identity}.jsonl"), 65 << 20)
-    assert names(spool) == set()
+    (listed,) = spool.query()
+    assert (listed.state, listed.entry.envelope.identity) == (BAD, identity)
     assert "larger" in warnings[0]
+    assert "larger" in listed.why
 
 
 def test_where_nothing_can_be_set_aside_it_is_passed_over(spool: Spool, warnings: list[str]) -> None:
