@@ -13,7 +13,14 @@ def run() -> None:
     gc.disable()  # collecting would take 5 % of such a short run
     from mailtools.commands.sendmail.main import main
 
-    os._exit(main(sys.argv[1:], sys.argv[0]))
+    os._exit(main(sys.argv[1:], sys.argv[0], _mailtools))
+
+
+def _mailtools() -> object:
+    """Return the command line of mailtools, which is imported only if its configuration is needed."""
+    from mailtools.cli import command
+
+    return command
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def relay_options(function: F) -> F:
             "--relay-from",
             metavar="NET",
             multiple=True,
-            help="With --relay: accept it also from this network, without login; repeatable.",
+            help="With --relay: accept it also from this network, or from unix sockets (unix); repeatable.",
         ),
         click.option(
             "--no-deliver", is_flag=True, help="With --relay: only queue such mail; `queue run` delivers it."
@@ -157,6 +157,7 @@ def _relaying(ctx: click.Context, options: dict[str, Any]) -> "Relaying | None":
     return relay.Relaying(
         spool_path(options),
         relay.parse_networks(options["relay_from"]),
+        relay.UNIX in options["relay_from"],
         None if options["no_deliver"] else leaving(ctx, options),
     )
 

@@ -21,26 +21,44 @@ ACCOUNTS = "mailtools.accounts"  # key of Context.meta
 
 
 def load(ctx: click.Context, path: str | None) -> dict[str, Any]:
-    """Read the first configuration file that exists; return Click's default_map.
+    """Read the configuration; return Click's default_map.
 
-    Raises ConfigurationError if it cannot be read, is no TOML, or has an unknown key.
+    *path*: the only file that is read. Without it: the user's file and the system's; a key or an account of
+    the user's comes before that of the system's. Raises ConfigurationError if a file cannot be read, is no
+    TOML, or has an unknown key.
     """
-    found = path or next((p for p in _places() if os.path.exists(p)), None)
-    if found is None:
-        return {}
+    found: dict[str, Any] = {}
+    known: dict[str, Account] = {}
+    for place in reversed([path] if path else list(filter(os.path.exists, _places()))):
+        values, raw = _parsed(place)
+        reader = _Reader(place, raw)
+        known |= reader.accounts(values.pop("account", {}))
+        found = _merged(found, reader.group(ctx.command, ctx, values, ()))
+    ctx.meta[ACCOUNTS] = known
+    return found
+
+
+def _parsed(path: str) -> tuple[dict[str, Any], str]:
+    """Return the values in a file, and its text. Raises ConfigurationError."""
     import tomllib
 
     try:
-        with open(found, "rb") as file:
-            raw = file.read()
-        values = tomllib.loads(raw.decode())
+        with open(path, "rb") as file:
+            raw = file.read().decode()
+        return tomllib.loads(raw), raw
     except OSError as error:
-        raise ConfigurationError(f"{found}: {error.strerror}") from error
+        raise ConfigurationError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{found}: not TOML: {error}") from error
-    reader = _Reader(found, raw.decode())
-    ctx.meta[ACCOUNTS] = reader.accounts(values.pop("account", {}))
-    return reader.group(ctx.command, ctx, values, ())
+        raise ConfigurationError(f"{path}: not TOML: {error}") from error
+
+
+def _merged(usual: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return *usual* with the values of *given* in place of its own, table by table."""
+    merged = usual | given
+    for key, value in given.items():
+        if isinstance(value, dict) and isinstance(usual.get(key), dict):
+            merged[key] = _merged(usual[key], value)
+    return merged
 
 
 def accounts(ctx: click.Context) -> dict[str, "Account"]:

@@ -51,6 +51,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     from mailtools.services.delivery.addressing import AddressingSettings, open_addressing
     from mailtools.services.queue import service
     from mailtools.system import clock
+    from mailtools.system.files.home import owner_of
     from mailtools.system.process.signals import on_stop
     from mailtools.system.spool.spool import Spool
 
@@ -65,6 +66,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
             options["alias_commands"],
             options["catch_all"],
             options["plus_delimiter"],
+            owner=owner_of(options["root"]),
         ),
         clock.host_name(),
         log.warning,

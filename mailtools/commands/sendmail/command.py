@@ -37,6 +37,12 @@ class _AsSendmail(click.Command):
     default="",
     help="The domain for addresses without one.  [default: the host's name]",
 )
+@click.option(
+    "--submit",
+    metavar="URL",
+    default="",
+    help="Give every message to this server: unix:PATH, smtp://HOST:PORT or lmtp://HOST:PORT.",
+)
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Take the message on stdin as sendmail(8) does, for cron, mutt, git send-email and others.
@@ -47,12 +53,17 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
     \b
     Examples:
-      printf 'Subject: hello\\n\\nHi\\n' | mailtools sendmail -i bob@localhost
+      printf 'Subject: hello\\n\\nHi\\n' | mailtools sendmail -i "$(id -un)"
     """
+    from mailtools.commands.options.config import accounts
     from mailtools.commands.sendmail.main import main
+    from mailtools.commands.sendmail.options import HAS_NEXT_HOPS
 
     configured = {name.replace("_", "-"): value for name, value in (ctx.default_map or {}).items()}
     if isinstance(configured.get("domain"), str):
         configured["domain"] = [configured["domain"]]
+    defaults = ctx.find_root().default_map or {}
+    configured[HAS_NEXT_HOPS] = bool(accounts(ctx) or defaults.get("send"))
     config = ctx.find_root().params.get("config") or ""
-    ctx.exit(main(ctx.args, "mailtools-sendmail", configured, config))
+    program = ctx.find_root().command
+    ctx.exit(main(ctx.args, "mailtools-sendmail", lambda: program, configured, config))

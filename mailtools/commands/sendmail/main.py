@@ -7,11 +7,11 @@ the queue and a queue run it executes another command of mailtools.
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from mailtools.commands.output import exits
-from mailtools.commands.sendmail.options import Options, UsageError, gathered, parse
+from mailtools.commands.sendmail.options import HAS_NEXT_HOPS, Options, UsageError, gathered, parse
 from mailtools.core.errors import BadDataError, MailError, MissingInputError
 from mailtools.core.lean import Any, NoReturn
 
@@ -20,11 +20,16 @@ _BLOCK = 256 << 10
 
 
 def main(
-    arguments: list[str], program: str, configured: Mapping[str, Any] | None = None, config: str = ""
+    arguments: list[str],
+    program: str,
+    mailtools: Callable[[], Any],
+    configured: Mapping[str, Any] | None = None,
+    config: str = "",
 ) -> int:
     """Run one command line of sendmail(8); return the exit code.
 
-    *configured*: the options of the configuration, if they were read before; *config*: their file.
+    *mailtools*: returns the click command `mailtools`, whose import takes time. *configured*: the options of
+    the configuration, if they were read before; *config*: their file.
     """
     has_stdin = _open_closed_streams()
     try:
@@ -32,7 +37,7 @@ def main(
         options.mode = _PERSONALITIES.get(os.path.basename(program), options.mode)
         found = gathered(options, configured)
         options.config = options.config or config
-        return _run(options, found, has_stdin)
+        return _run(options, found, has_stdin, mailtools)
     except UsageError as error:
         _say(str(error))
         return exits.USAGE
@@ -71,12 +76,13 @@ def _say(text: str) -> None:
         os.write(2, f"mailtools-sendmail: {shown}\n".encode("utf-8", "replace"))
 
 
-def _run(options: Options, found: dict[str, Any], has_stdin: bool) -> int:
+def _run(options: Options, found: dict[str, Any], has_stdin: bool, mailtools: Callable[[], Any]) -> int:
     if options.mode in ("d", "D"):
         raise UsageError("a server is another command: mailtools serve-smtp")
     if options.mode == "i":
         return exits.OK  # there is no alias database to build: the aliases file is read directly
-    from mailtools.services.submission.sendmail import Post, SendmailSettings
+    from mailtools.services.submission.names import SendmailSettings
+    from mailtools.services.submission.sendmail import Post, no_choice
 
     settings = SendmailSettings(
         root=found.get("root", "~/Mail"),
@@ -88,8 +94,10 @@ def _run(options: Options, found: dict[str, Any], has_stdin: bool) -> int:
         catch_all=found.get("catch-all", ""),
         plus_delimiter=found.get("plus-delimiter", ""),
         origin=found.get("origin", ""),
+        submit=found.get("submit", ""),
     )
-    post = Post(settings, _say)
+    choose = _chooser(options, mailtools) if found.get(HAS_NEXT_HOPS) else no_choice
+    post = Post(settings, _user(), _say, choose)
     if options.mode == "p":
         _become(options, "queue", "list", "--mailq", *_places(post))
     if options.mode == "q":
@@ -101,6 +109,17 @@ def _run(options: Options, found: dict[str, Any], has_stdin: bool) -> int:
     return _submit(options, post, has_stdin)
 
 
+def _chooser(options: Options, mailtools: Callable[[], Any]) -> Any:
+    """Return a function that reads the accounts when it has to choose one."""
+
+    def choose(author: str) -> Any:
+        from mailtools.commands.sendmail.hops import chooser
+
+        return chooser(mailtools(), options.config)(author)
+
+    return choose
+
+
 # -- a message ----------------------------------------------------------------------------------------------
 
 
@@ -108,9 +127,9 @@ def _submit(options: Options, post: Any, has_stdin: bool) -> int:
     from mailtools.services.submission.sendmail import Submission, read_message
 
     try:
-        recipients, bad = post.sorted_addresses(options.addresses)
+        recipients, bad = post.names.sorted_addresses(options.addresses)
         if bad and not recipients and not options.from_header:
-            post.addresses(bad[0].text)  # raises: the caller reads the error, so send nothing
+            post.names.addresses(bad[0].text)  # raises: the caller reads the error, so send nothing
         given = Submission(
             recipients,
             bad,
@@ -128,7 +147,7 @@ def _submit(options: Options, post: Any, has_stdin: bool) -> int:
     if not has_stdin:
         raise MissingInputError("no message: stdin is closed")
     message = read_message(_stdin(), until_dot=not options.ignore_dots)
-    accepted = post.accept(message, given, _user())
+    accepted = post.accept(message, given)
     if accepted.is_queued:
         _start_queue(options, post)
     return exits.OK
@@ -145,14 +164,14 @@ def _sender(text: str | None, post: Any) -> str | None:
     text = text.strip()
     if text in ("", "<>"):
         return ""
-    found = post.addresses(text)
+    found = post.names.addresses(text)
     if len(found) != 1:
         raise BadDataError("-f takes one address")
     return str(found[0])
 
 
 def _user() -> Any:
-    from mailtools.services.submission.sendmail import User
+    from mailtools.services.submission.names import User
 
     number = os.getuid()
     try:
@@ -178,7 +197,7 @@ _MARKS = str.maketrans("._-", "aaa")
 def _session(options: Options, post: Any) -> int:
     from mailtools.services.submission.sendmail_smtp import SendmailSession
 
-    session = SendmailSession(post, _user())
+    session = SendmailSession(post)
     try:
         session.run(lambda size: os.read(0, size), _write)
     finally:
@@ -201,9 +220,11 @@ def _verify(options: Options, post: Any) -> int:
         raise UsageError("-bv: name the addresses to look at")
     for text in options.addresses:
         try:
-            for address in post.addresses(text):
-                if post.is_local(address):
-                    places = post.addressing.places(address)
+            for address in post.names.addresses(text):
+                if post.settings.submit:
+                    line = f"{address}... deliverable: by the server at {post.settings.submit}"
+                elif post.names.is_local(address):
+                    places = post.names.addressing.places(address)
                     how = ", ".join([" ".join(map(str, place)) for place in places]) or "thrown away"
                     line = f"{address}... deliverable: local, {how}"
                 else:
@@ -223,7 +244,8 @@ def _printable(line: str) -> bytes:
 
 
 def _places(post: Any) -> list[str]:
-    return ["--root", post.root, "--spool", post.spool.path]
+    root = post.settings.root  # as written: one that begins with ~ has the caller as its only user
+    return ["--root", root if root.startswith("~") else post.names.root, "--spool", post.spool.path]
 
 
 def _local(settings: Any) -> list[str]:

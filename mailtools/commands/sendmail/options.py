@@ -21,7 +21,13 @@ _MODES = frozenset("mspivdD")
 LONG: dict[str, type] = {
     "root": str, "spool": str, "domain": list, "users": str, "aliases": str, "alias-commands": bool,
     "catch-all": str, "plus-delimiter": str, "origin": str,
+    "submit": str,
 }  # fmt: skip
+
+
+# Keys of the configuration that may say where mail for other servers goes next.
+_NEXT_HOPS = frozenset(("account", "send", "host", "route"))
+HAS_NEXT_HOPS = "has-next-hops"  # in what `gathered` returns: the configuration has one of these keys
 
 
 class UsageError(Exception):
@@ -220,11 +226,11 @@ def _is_true(value: str) -> bool:
 
 
 def _from_file(given: str) -> dict[str, Any]:
-    """Read the options for sendmail from the first configuration file that exists."""
+    """Read the options for sendmail from *given*, or from the user's and the system's configuration."""
     home = os.environ.get("XDG_CONFIG_HOME") or find("~/.config")
-    usual = [*([f"{home}/mailtools/config.toml"] if home else []), "/etc/mailtools/config.toml"]
-    places = [given] if given else usual
-    for path in places:
+    usual = ["/etc/mailtools/config.toml", *([f"{home}/mailtools/config.toml"] if home else [])]
+    found: dict[str, Any] = {}
+    for path in [given] if given else usual:
         try:
             with open(path, "rb") as file:
                 octets = file.read()
@@ -236,8 +242,8 @@ def _from_file(given: str) -> dict[str, Any]:
             if given or not isinstance(error, PermissionError | NotADirectoryError):
                 raise ConfigurationError(f"{path}: {error.strerror}") from error
             continue  # cron and su may leave the home of another user in $HOME
-        return _chosen(path, octets)
-    return {}
+        found |= _chosen(path, octets)
+    return found
 
 
 def _chosen(path: str, octets: bytes) -> dict[str, Any]:
@@ -261,6 +267,8 @@ def _chosen(path: str, octets: bytes) -> dict[str, Any]:
             found[key] = [value]
         elif not isinstance(value, kind):
             raise ConfigurationError(f"{path}: {key}: not a {_KINDS[kind]}")
+    if not _NEXT_HOPS.isdisjoint(values):
+        found[HAS_NEXT_HOPS] = True
     return found
 
 

@@ -59,6 +59,7 @@ class AddressingSettings(NamedTuple):
     plus_delimiter: str = ""
     mbox: str = ""  # one mbox for the mail of all users
     relays: bool = True
+    owner: str = ""  # the only user of a root without a users file; "": every name is a user
 
     @property
     def users_file(self) -> str:
@@ -91,6 +92,7 @@ class Addressing(NamedTuple):
     catch_all: str = ""  # the user who gets mail for names that do not exist
     plus_delimiter: str = ""
     relays: bool = False  # aliases may name addresses elsewhere
+    owner: str = ""  # without users: the only name that has a mailbox; "": every name has one
 
     def places(self, recipient: str) -> tuple[Place, ...]:
         """Return the places of mail for *recipient*; () if it is discarded on purpose.
@@ -118,18 +120,23 @@ class Addressing(NamedTuple):
         if not name:
             if self.users is not None and self.users.is_unsettled:
                 raise TemporaryError("The list of users is being changed, try again later").coded("4.3.0")
-            raise _no_user()
+            raise self._no_user()
         if self.mbox:
             return MboxPlace(self.mbox)
         try:
             return MboxPlace(self.root.inbox(name))
         except ValueError:
-            raise _no_user() from None
+            raise self._no_user() from None
+
+    def _no_user(self) -> UnknownRecipientError:
+        why = f", only {self.owner}" if self.users is None and self.owner else ""
+        return UnknownRecipientError(f"No such user here{why}").coded("5.1.1")
 
     def _user_name(self, local: str, domain: str) -> str:
         """Return the user who gets mail for *local*; "" if nobody does."""
         if self.users is None:
-            return self._base(local.lower())
+            name = self._base(local.lower())
+            return name if self.owner in ("", name) else self.catch_all.lower()
         known = self.users.by_name()
         for name in self._names(local):
             if domain and f"{name}@{domain}" in known:
@@ -254,11 +261,8 @@ def open_addressing(
         settings.catch_all,
         settings.plus_delimiter,
         settings.relays,
+        settings.owner,
     )
-
-
-def _no_user() -> UnknownRecipientError:
-    return UnknownRecipientError("No such user here").coded("5.1.1")
 
 
 def open_aliases(path: str, warn: Callable[[str], None]) -> "Watched[Aliases]":

@@ -27,11 +27,11 @@ _HOUR = 3600.0  # seconds
 
 
 class RefusedRecipients(NamedTuple):
-    """Recipients of a message that cannot be addresses, each with the reason."""
+    """Recipients of a message that got nothing, each with the reason and the enhanced status code."""
 
     reverse_path: str
     queue_id: str
-    recipients: Sequence[tuple[str, str]]
+    recipients: Sequence[tuple[str, str, str]]
     envid: str = ""
 
 
@@ -70,8 +70,8 @@ class Notices:
         self._count(refused.reverse_path)
         identity, now = clock.identity(), int(clock.now())
         reports = [
-            RecipientReport(text, "", "failed", "5.1.3", "", why, False, now, 0)
-            for text, why in refused.recipients
+            RecipientReport(text, "", "failed", status, "", why, False, now, 0)
+            for text, why, status in refused.recipients
         ]
         notice = Notice(
             host=self._host,

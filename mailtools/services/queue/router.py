@@ -42,11 +42,15 @@ class Router(NamedTuple):
     mailboxes: LocalMail | None = None
 
     def target(self, envelope: QueueEnvelope, address: str) -> SiteTarget | None:
-        """Return the site of a recipient; None for our own mailboxes."""
-        if self.mailboxes is not None and self.mailboxes.is_local(address):
+        """Return the site of a recipient; None for our own mailboxes.
+
+        A next hop that the sender asked for goes before everything else.
+        """
+        is_asked = bool(envelope.account or envelope.route)
+        if not is_asked and self.mailboxes is not None and self.mailboxes.is_local(address):
             return None
         domain = address.rpartition("@")[2].lower().removesuffix(".")
-        if envelope.account or envelope.route:
+        if is_asked:
             target = SiteTarget(route.parse(envelope.route or "mx:"), "", envelope.tls, envelope.account)
         else:
             target = self._route(domain)

@@ -1,6 +1,7 @@
 """Relay mail for other servers: decide which clients may, queue their mail, and deliver it.
 
-Only clients that logged in, or whose network the operator named, may relay.
+Only clients that logged in, or whose network the operator named, may relay. Clients of unix sockets are users
+of this host; the operator names them as a network of their own, `unix`.
 """
 
 import ipaddress
@@ -20,6 +21,7 @@ from mailtools.system.spool.writers import Spooler
 
 log = logging.getLogger("mailtools")
 
+UNIX = "unix"  # the network of all clients of unix sockets
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -28,24 +30,27 @@ class Relaying(NamedTuple):
 
     spool: str  # its folder
     networks: tuple[Network, ...] = ()  # clients in them may relay without login
+    from_unix: bool = False  # so may clients of unix sockets
     leaving: Leaving | None = None  # None: another process delivers
 
     def lets(self, user: str, peer: str) -> bool:
         """Tell whether a client may relay: logged in as *user*, or *peer* (IP address; "": unix socket)."""
         if user:
             return True
-        if not self.networks or not peer:
+        if not peer:
+            return self.from_unix
+        if not self.networks:
             return False
         address = ipaddress.ip_address(peer.partition("%")[0])
         return any(address in network for network in self.networks)
 
 
 def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
-    """Parse networks as ``192.0.2.0/24`` or ``2001:db8::1``. Raises ConfigurationError."""
+    """Parse networks as ``192.0.2.0/24`` or ``2001:db8::1``, without `UNIX`. Raises ConfigurationError."""
     try:
-        return tuple([ipaddress.ip_network(text) for text in texts])
+        return tuple([ipaddress.ip_network(text) for text in texts if text != UNIX])
     except ValueError as error:
-        raise ConfigurationError(f"--relay-from: {error}; write it as 192.0.2.0/24") from None
+        raise ConfigurationError(f"--relay-from: {error}; write it as 192.0.2.0/24, or unix") from None
 
 
 def open_queue(relaying: Relaying, addressing: Addressing, loop: Loop, workers: ExitStack) -> Queue:

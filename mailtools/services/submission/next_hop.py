@@ -174,6 +174,11 @@ def _route(connection: HopSettings) -> Route:
     return Route(scheme, host, connection.port or default)
 
 
+def is_sender(account: Account, sender: str) -> bool:
+    """Return True if *sender* is one of the account's."""
+    return _matching([account], sender) is not None
+
+
 def _matching(accounts: Iterable[Account], sender: str) -> tuple[Account, str] | None:
     """Return the account whose senders match best: exactly, else by the longest pattern."""
     local, _, domain = sender.rpartition("@")

@@ -1,6 +1,7 @@
-"""`sendmail`: recipients that are no addresses. Nobody can be asked, so the others get the message.
+"""`sendmail`: recipients that are no addresses, or do not exist.
 
-The sender gets a DSN about the rest. Imported only if a header or an argument has to be parsed.
+Nobody can be asked, so the others get the message, and the sender gets a DSN about the rest. Imported only if
+a header or an argument has to be parsed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,10 +18,11 @@ NO_ADDRESS = "not an address; write local@domain"
 
 
 class BadAddress(NamedTuple):
-    """A recipient that is no address, and why."""
+    """A recipient that gets nothing, and why. *status*: the enhanced status code (RFC 3463 §3.2)."""
 
     text: str
     why: str
+    status: str = "5.1.3"  # not an address
 
     def __str__(self) -> str:
         return f"{submission.readable(self.text)[:200]!r}: {self.why}"
@@ -69,7 +71,7 @@ def tell(bad: Sequence[BadAddress], about: About, notices: Notices, warn: Callab
     if not about.reverse_path:
         warn(f"{about.queue_id}: not sent to {named}; and nobody to tell: its sender is <>")
         return False
-    recipients = [(submission.readable(one.text)[:200], one.why) for one in bad]
+    recipients = [(submission.readable(one.text)[:200], one.why, one.status) for one in bad]
     refused = RefusedRecipients(about.reverse_path, about.queue_id, recipients, about.envid)
     try:
         notices.tell_of_refused(refused, about.fields)

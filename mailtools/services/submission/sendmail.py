@@ -3,9 +3,10 @@
 The service behind `mailtools sendmail`. When `Post.accept` returns, the message is on the disk for every
 recipient. Knows no option and no process.
 
-Recipients of ours get the message at once. All others share one entry of the spool: recipients on other
-servers, recipients of ours who cannot get it now, and names that do not exist, if another recipient does. A
-queue run tries again, sends the message on, or tells the sender.
+Recipients of ours get the message at once; if it cannot be now, it waits in the spool, as for recipients on
+other servers. A queue run tries again, or sends the message on. The sender gets a DSN about recipients that
+do not exist, if another one does. With `SendmailSettings.submit` a server of this host takes the message for
+all recipients instead; what it cannot take now waits in the spool.
 
 Start-up is most of the run time here. So the usual case, a plain mbox or the spool, imports only what it
 needs (no sockets, no threads, no patterns).
@@ -13,7 +14,7 @@ needs (no sockets, no threads, no patterns).
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from mailtools.core.errors import (
@@ -32,16 +33,15 @@ from mailtools.core.mbox.record import make_postmark
 from mailtools.core.message import submission, trace
 from mailtools.core.message.recipient import Recipient
 from mailtools.core.message.submission import SubmissionStamps
+from mailtools.services.submission.names import Names, Places, SendmailSettings, User
 from mailtools.services.transit.intake import MAX_HEADER, Intake, IntakePolicy
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
-from mailtools.system.files.home import expand
 from mailtools.system.mbox import appending
-from mailtools.system.mbox.mailroot import MailRoot
 
 if TYPE_CHECKING:
-    from mailtools.services.delivery.addressing import Addressing
     from mailtools.services.submission.refused import BadAddress
+    from mailtools.services.transit.outgoing import Outgoing
     from mailtools.system.spool.spool import Spool
 
 # A bare CR, which no server accepts, becomes a line end: cron mails the output of progress bars.
@@ -53,21 +53,6 @@ POLICY = IntakePolicy(
 )
 _LOCK_TIMEOUT = 30.0  # seconds; after that the message is queued
 _LOOK_AGAIN = 0.02  # seconds
-_MOST_NAMES = 1 << 20  # octets of a users file; a larger one is read as a server reads it
-
-
-class SendmailSettings(NamedTuple):
-    """The options of the configuration."""
-
-    root: str = "~/Mail"
-    spool: str = ""  # "": in the root
-    domains: tuple[str, ...] = ()  # none: this host's name, and localhost
-    users: str = ""  # "": ROOT/users if it is there
-    aliases: str = ""
-    alias_commands: bool = False
-    catch_all: str = ""
-    plus_delimiter: str = ""
-    origin: str = ""  # the domain of names without one; "": the host's name
 
 
 class Message(NamedTuple):
@@ -104,7 +89,7 @@ def whole_message(intake: Intake) -> Message:
 class Submission(NamedTuple):
     """The caller's options for a message: its envelope, and values for missing fields."""
 
-    recipients: tuple[str, ...]  # local@domain, see `Post.address`
+    recipients: tuple[str, ...]  # local@domain, see `Names.address`
     bad: "tuple[BadAddress, ...]" = ()  # others that the sender is told of, if there are good ones
     from_header: bool = False  # also send to the addresses of To, Cc and Bcc
     sender: str | None = None  # None: the user who runs us; "": the null reverse-path
@@ -122,14 +107,6 @@ class Handed(NamedTuple):
     recipients: tuple[str, ...]
 
 
-class Places(NamedTuple):
-    """The places of one recipient's mail."""
-
-    mboxes: tuple[str, ...]
-    elsewhere: tuple[str, ...] = ()  # addresses on other servers, from aliases
-    has_program: bool = False
-
-
 class _Way(NamedTuple):
     """A message in progress: completed, with its envelope and its Received field."""
 
@@ -140,147 +117,92 @@ class _Way(NamedTuple):
     received: str
 
 
+class QueuedHop(NamedTuple):
+    """The next hop of mail for other servers, as the queue keeps it. *sender*: its address, or ""."""
+
+    route: str = ""
+    tls: str = ""
+    account: str = ""
+    sender: str = ""
+
+
+Choose = Callable[[str], QueuedHop]
+
+
+def no_choice(author: str) -> QueuedHop:
+    """Leave the choice to the queue run."""
+    return QueuedHop()
+
+
 class Post:
-    """Accepts messages. *warn* gets texts for operators."""
+    """Accepts messages from *user*. *warn* gets texts for operators.
 
-    def __init__(self, settings: SendmailSettings, warn: Callable[[str], None] = lambda _: None) -> None:
+    *choose*: returns the next hop of mail for other servers, for the address in From.
+    """
+
+    def __init__(
+        self,
+        settings: SendmailSettings,
+        user: User,
+        warn: Callable[[str], None] = lambda _: None,
+        choose: Choose = no_choice,
+    ) -> None:
         self.settings = settings
-        self.host = clock.host_name()
-        self.origin = settings.origin or self.host
-        self.root = os.path.abspath(expand(settings.root))
+        self.names = Names(settings, user.name, warn)
+        self._user = user
         self._warn = warn
+        self._choose = choose
         self._queued_by_alias = False  # beside a program that an alias names
-        domains = settings.domains or (self.host, "localhost")
-        self.domains = frozenset([domain.lower().removesuffix(".") for domain in domains])
-
-    @cached_property
-    def addressing(self) -> "Addressing":
-        """The addressing, opened at first use. Raises ConfigurationError."""
-        from mailtools.services.delivery.addressing import AddressingSettings, open_addressing
-
-        its = self.settings
-        return open_addressing(
-            AddressingSettings(
-                self.root,
-                its.users,
-                tuple(self.domains),
-                its.aliases,
-                its.alias_commands,
-                its.catch_all,
-                its.plus_delimiter,
-            ),
-            self.host,
-            self._warn,
-        )
 
     @cached_property
     def spool(self) -> "Spool":
         """The spool, opened at first use."""
         from mailtools.system.spool.spool import Spool
 
-        return Spool(self.settings.spool or os.path.join(self.root, ".spool"), self._warn)
-
-    # -- addresses -----------------------------------------------------------------------------------------
-
-    def address(self, text: str) -> str:
-        """Return *text* as local@domain: a name alone gets our domain. Raises BadDataError."""
-        address = text if "@" in text else f"{text}@{self.origin}"
-        if not is_mailbox(address):
-            raise _no_address(text)
-        return address
-
-    def addresses(self, text: str) -> list[str]:
-        """Return the addresses in an argument, separated by commas or spaces. Raises BadDataError."""
-        if not text.isprintable():
-            raise _no_address(text)
-        if not any(char in text for char in '"():;<>'):
-            return [self.address(word) for word in text.replace(",", " ").split()]
-        if is_mailbox(text):
-            return [text]
-        from mailtools.core.message.address import addresses
-
-        # `address.addresses` guesses what a broken header means; a guess could reach a stranger.
-        is_whole = not text.replace('\\"', "").count('"') % 2 and text.count("<") == text.count(">")
-        found = addresses(text) if is_whole else []
-        if not is_whole or any(not one.spec for one in found):
-            raise _no_address(text)
-        return [self.address(one.spec) for one in found]
-
-    def sorted_addresses(self, texts: Sequence[str]) -> "tuple[tuple[str, ...], tuple[BadAddress, ...]]":
-        """Return the addresses in some arguments, and the arguments that are none."""
-        good: list[str] = []
-        bad: list[str] = []
-        for text in texts:
-            try:
-                good += self.addresses(text)
-            except BadDataError:
-                bad.append(text)
-        if not bad:
-            return tuple(good), ()
-        from mailtools.services.submission.refused import as_bad
-
-        return tuple(good), tuple(map(as_bad, bad))
-
-    def is_local(self, address: str) -> bool:
-        """Return True if the domain of *address* is ours."""
-        domain = address.rpartition("@")[2].lower().removesuffix(".")
-        return domain in self.domains
-
-    def places(self, address: str) -> "Places":
-        """Return the places of mail for an address of ours. Raises as `Addressing.places`."""
-        local, _, domain = address.lower().rpartition("@")
-        if not self.settings.aliases and _is_word(local) and self._is_user(local, domain):
-            return Places((MailRoot(self.root).inbox(local),))
-        from mailtools.services.delivery.addressing import MboxPlace, RelayPlace
-
-        found = self.addressing.places(address)
-        mboxes = tuple([place.path for place in found if isinstance(place, MboxPlace)])
-        elsewhere = tuple([place.address for place in found if isinstance(place, RelayPlace)])
-        return Places(mboxes, elsewhere, len(found) > len(mboxes) + len(elsewhere))
-
-    def _is_user(self, local: str, domain: str) -> bool:
-        """Return True if *local* is certainly a user; otherwise `addressing` decides."""
-        path = expand(self.settings.users) or os.path.join(self.root, "users")
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return not (self.settings.users or self.settings.plus_delimiter)
-        except OSError:
-            return False
-        with open(descriptor, "rb") as file:
-            names = b"\n" + file.read(_MOST_NAMES).lower()
-        return f"\n{local}:".encode() in names and f"\n{local}@{domain}:".encode() not in names
+        return Spool(self.settings.spool or os.path.join(self.names.root, ".spool"), self._warn)
 
     # -- one message ---------------------------------------------------------------------------------------
 
-    def accept(self, message: Message, given: Submission, user: "User") -> Handed:
+    def accept(self, message: Message, given: Submission) -> Handed:
         """Accept *message*: it is durable when this returns.
 
         Raises BadDataError, RefusedError (a mail loop), UnknownRecipientError (no recipient exists),
-        CannotWriteError.
+        CannotWriteError; with `SendmailSettings.submit` any MailError.
         """
         if submission.hops(message.fields) > submission.MAX_HOPS:
             raise RefusedError(f"a mail loop: more than {submission.MAX_HOPS} Received fields; not taken")
-        sender = f"{user.name}@{self.origin}"
-        reverse_path = sender if given.sender is None else given.sender
         recipients, bad = self._recipients(message.fields, given)
+        hop = self._hop(message.fields, recipients)
+        way = self._way(message, given, hop)
+        self._queued_by_alias = False
+        transfer = self._submit if self.settings.submit else self._deliver
+        left, unknown = transfer(way, recipients)
+        ours = [address for address in left if not self._is_elsewhere(address)]
+        others = [address for address in left if self._is_elsewhere(address)]
+        if hop != QueuedHop() and ours and others:
+            self._queue(way._replace(identity=clock.identity()), ours, QueuedHop())
+            self._queue(way, others, hop)
+        elif left:
+            self._queue(way, left, hop if others else QueuedHop())
+        is_told = bool(bad or unknown) and self._tell_of([*bad, *unknown], way)
+        return Handed(way.identity, bool(left) or is_told or self._queued_by_alias, recipients)
+
+    def _way(self, message: Message, given: Submission, hop: QueuedHop) -> _Way:
+        """Complete the message. Without a sender it comes from *hop*'s address, or from the user."""
+        user, names = self._user, self.names
+        sender = f"{user.name}@{names.origin}"
+        reverse_path = hop.sender or sender if given.sender is None else given.sender
         identity, now = clock.identity(), int(clock.now())
         stamps = SubmissionStamps(
             sender=reverse_path or sender,
             full_name=given.full_name or user.full_name,
-            origin=self.origin,
+            origin=names.origin,
             date=clock.date_field(now),
-            message_id=f"<{identity}@{self.host}>",
+            message_id=f"<{identity}@{names.host}>",
         )
         message = message._replace(fields=submission.complete(message.fields, stamps))
-        received = trace.submitted(user.number, self.host, identity, stamps.date)
-        way = _Way(message, given, reverse_path, identity, received)
-        self._queued_by_alias = False
-        left = self._deliver(way, recipients)
-        if left:
-            self._queue(way, left, user)
-        is_told = bool(bad) and self._tell_of(bad, way)
-        return Handed(identity, bool(left) or is_told or self._queued_by_alias, recipients)
+        received = trace.submitted(user.number, names.host, identity, stamps.date)
+        return _Way(message, given, reverse_path, identity, received)
 
     def _recipients(self, fields: bytes, given: Submission) -> "tuple[tuple[str, ...], Sequence[BadAddress]]":
         """Return the recipients, and entries that are none. Raises BadDataError if there is no recipient."""
@@ -288,7 +210,7 @@ class Post:
         if given.from_header:
             from mailtools.services.submission import refused
 
-            good, more = refused.in_header(fields, self.address)
+            good, more = refused.in_header(fields, self.names.address)
             found += good
             bad += more
         if not found and bad:
@@ -297,44 +219,81 @@ class Post:
             raise BadDataError("no recipients in To, Cc or Bcc; name them there, or as arguments")
         return tuple(dict.fromkeys(found)), bad
 
+    def _is_elsewhere(self, address: str) -> bool:
+        return bool(self.settings.submit) or not self.names.is_local(address)
+
+    def _hop(self, fields: bytes, recipients: Sequence[str]) -> QueuedHop:
+        """Return the next hop of recipients on other servers. Raises ConfigurationError."""
+        if self.settings.submit:
+            return QueuedHop(self.settings.submit)
+        if self._choose is no_choice or all(map(self.names.is_local, recipients)):
+            return QueuedHop()
+        from mailtools.services.transit.outgoing import author
+
+        return self._choose(author(fields))
+
     def _tell_of(self, bad: "Sequence[BadAddress]", way: _Way) -> bool:
-        """Queue a DSN about recipients that are no addresses; return True if it is queued."""
+        """Queue a DSN about recipients that get nothing; return True if it is queued."""
         from mailtools.services.submission import refused
 
-        notices = refused.make_notices(self.spool.add, self.host)
+        if way.submission.notify and "FAILURE" not in way.submission.notify:  # RFC 3461 §4.1
+            return False
+        notices = refused.make_notices(self.spool.add, self.names.host)
         about = refused.About(way.reverse_path, way.identity, way.submission.envid, way.message.fields)
         return refused.tell(bad, about, notices, self._warn)
 
+    # -- a server of this host -----------------------------------------------------------------------------
+
+    def _submit(self, way: _Way, recipients: Sequence[str]) -> "tuple[list[str], Sequence[BadAddress]]":
+        """Give the message to the server; return recipients left for the spool, and those it refused."""
+        from mailtools.services.submission import submit
+
+        answer = submit.submit(self.settings.submit, self._outgoing(way, recipients), self.names.host)
+        if answer.later:
+            self._can_queue(answer.later)
+        return list(answer.later), answer.refused
+
+    def _can_queue(self, later: "Mapping[str, MailError]") -> None:
+        """Raise the server's error if nothing can wait here: a system user may have no home directory."""
+        why = next(iter(later.values()))
+        try:
+            self.spool.make()
+        except MailError as error:
+            raise TemporaryError(f"{why}; not queued: {error}") from error
+
     # -- our mailboxes -------------------------------------------------------------------------------------
 
-    def _deliver(self, way: _Way, recipients: Sequence[str]) -> tuple[str, ...]:
-        """Deliver to recipients of ours; return those left for the spool. Raises as `accept`."""
-        local = [address for address in recipients if self.is_local(address)]
-        if not local or "SUCCESS" in way.submission.notify:  # a queue run sends that report
-            return tuple(recipients)
+    def _deliver(self, way: _Way, recipients: Sequence[str]) -> "tuple[Sequence[str], Sequence[BadAddress]]":
+        """Deliver to recipients of ours; return those left for the spool, and those who do not exist.
+
+        Raises as `accept`.
+        """
         places: dict[str, Places] = {}
         failed: dict[str, MailError] = {}
-        for address in local:
+        for address in filter(self.names.is_local, recipients):
             found = self._found(address)
             if isinstance(found, Places):
                 places[address] = found
             else:
                 failed[address] = found
         elsewhere: list[str] = []
-        if any(its.has_program for its in places.values()):
+        if "SUCCESS" in way.submission.notify:  # a queue run sends that report
+            elsewhere, places = list(places), {}
+        elif any(its.has_program for its in places.values()):
             failed |= self._by_program(way, list(places))
             self._queued_by_alias = any(its.elsewhere for its in places.values())
-        else:
+        elif places:
             elsewhere = [address for its in places.values() for address in its.elsewhere]
             failed |= self._into_mboxes(way, places)
-        left = [a for a in recipients if a in failed or a not in local] + elsewhere
         if failed.keys() == set(recipients):
             raise_worst(failed)
-        return tuple(dict.fromkeys(left))
+        unknown = {a: e for a, e in failed.items() if isinstance(e, UnknownRecipientError)}
+        left = [a for a in recipients if a not in unknown and (a in failed or not self.names.is_local(a))]
+        return list(dict.fromkeys(left + elsewhere)), _as_unknown(unknown) if unknown else ()
 
     def _found(self, address: str) -> Places | MailError:
         try:
-            return self.places(address)
+            return self.names.places(address)
         except ConfigurationError:
             raise
         except MailError as error:
@@ -366,74 +325,58 @@ class Post:
     def _by_program(self, way: _Way, addresses: Sequence[str]) -> dict[str, MailError]:
         """Deliver as `_into_mboxes`, but also to programs; queue what aliases send to other servers."""
         from mailtools.services.delivery.blocking import LocalMail
+
+        mailboxes = LocalMail(self.names.addressing, self.spool.add, self._warn)
+        outcomes = mailboxes.deliver(self._outgoing(way, addresses))
+        return {outcome.recipient: outcome.error for outcome in outcomes if outcome.error is not None}
+
+    def _outgoing(self, way: _Way, addresses: Sequence[str]) -> "Outgoing":
         from mailtools.services.transit.outgoing import Outgoing
 
+        given = way.submission
         head = (way.received.encode() + way.message.fields + b"\n").replace(b"\n", b"\r\n")
-        outgoing = Outgoing(
+        return Outgoing(
             name=way.identity,
             reverse_path=way.reverse_path,
-            recipients=tuple([Recipient(address, way.submission.notify) for address in addresses]),
+            recipients=tuple([Recipient(address, given.notify) for address in addresses]),
             head=head,
             body=way.message.body,
             size=len(head) + way.message.body.size,
             needs_8bit=True,
-            needs_utf8=not head.isascii(),
+            needs_utf8=not head.isascii() and _is_utf8(way.message.fields),
             has_long_line=False,
+            ret=given.ret,
+            envid=given.envid,
         )
-        outcomes = LocalMail(self.addressing, self.spool.add, self._warn).deliver(outgoing)
-        return {outcome.recipient: outcome.error for outcome in outcomes if outcome.error is not None}
 
     # -- the spool -----------------------------------------------------------------------------------------
 
-    def _queue(self, way: _Way, addresses: Sequence[str], user: "User") -> None:
+    def _queue(self, way: _Way, addresses: Sequence[str], hop: QueuedHop) -> None:
         from mailtools.core.queue import envelope as queue
 
-        given = way.submission
-        waiting = tuple([Recipient(address, given.notify) for address in addresses])
+        given, user = way.submission, self._user
         is_ascii = way.message.fields.isascii()
         envelope = queue.QueueEnvelope(
             way.identity,
             clock.now(),
             way.reverse_path,
-            waiting,
+            tuple([Recipient(address, given.notify) for address in addresses]),
             needs_utf8=not is_ascii and _is_utf8(way.message.fields),
             ret=given.ret,
             envid=given.envid,
             origin=f"{user.name} (userid {user.number})",
+            route=hop.route,
+            tls=hop.tls,
+            account=hop.account,
         )
         head = way.received.encode() + way.message.fields + b"\n"
         self.spool.add(envelope, _after(head, way.message.body))
 
 
-class User(NamedTuple):
-    """The user who runs the program."""
+def _as_unknown(failed: Mapping[str, MailError]) -> "Sequence[BadAddress]":
+    from mailtools.services.submission.refused import BadAddress
 
-    number: int
-    name: str
-    full_name: str = ""
-
-
-def _no_address(text: str) -> BadDataError:
-    return BadDataError(f"not an address: {submission.readable(text)[:200]!r}; write local@domain")
-
-
-def is_mailbox(address: str) -> bool:
-    """Return True if *address* is local@domain. Plain addresses need no import of `re`."""
-    local, _, domain = address.rpartition("@")
-    if address.isascii() and all(map(_is_label, domain.split("."))) and all(map(_is_word, local.split("."))):
-        return True
-    from mailtools.core.queue import envelope as queue
-    from mailtools.core.smtp import grammar
-
-    return grammar.is_mailbox(address) and queue.is_safe(address)
-
-
-def _is_word(text: str) -> bool:
-    return text.replace("-", "").replace("_", "").replace("+", "").isalnum()
-
-
-def _is_label(text: str) -> bool:
-    return text.replace("-", "").isalnum() and text[0] != "-" != text[-1]
+    return [BadAddress(address, str(error), "5.1.1") for address, error in failed.items()]
 
 
 def _refusal(address: str, error: MailError) -> MailError:

@@ -20,7 +20,7 @@ from mailtools.core.smtp.reply import Reply
 from mailtools.core.smtp.server import SmtpServerEngine
 from mailtools.core.wire import eol
 from mailtools.services.delivery.failures import as_reply
-from mailtools.services.submission.sendmail import POLICY, Post, Submission, User, whole_message
+from mailtools.services.submission.sendmail import POLICY, Post, Submission, whole_message
 from mailtools.services.transit.intake import Intake
 
 _BLOCK = 64 << 10
@@ -33,10 +33,10 @@ _DISK_FULL = Reply(452, "4.3.1", "Insufficient system storage")
 class SendmailSession:
     """One session. Afterwards `queued` is True if mail waits for a queue run."""
 
-    def __init__(self, post: Post, user: User) -> None:
+    def __init__(self, post: Post) -> None:
         self._post = post
-        self._user = user
-        self._engine = SmtpServerEngine(SmtpOffer(post.host))
+        self._names = post.names
+        self._engine = SmtpServerEngine(SmtpOffer(post.names.host))
         self._envelope = events.Envelope("", (), "", "")
         self._intake = Intake(_POLICY)
         self._problem: Reply | None = None  # why the current message is refused
@@ -82,9 +82,9 @@ class SendmailSession:
 
     def _recipient(self, address: str) -> Reply:
         try:
-            address = self._post.address(address)
-            if self._post.is_local(address):
-                self._post.places(address)
+            address = self._names.address(address)
+            if self._names.is_local(address) and not self._post.settings.submit:
+                self._names.places(address)
         except (MailError, OSError) as error:
             return _reply(error)
         return _RECIPIENT_OK
@@ -102,7 +102,7 @@ class SendmailSession:
 
     def _accept(self) -> Reply:
         envelope = self._envelope
-        address = self._post.address
+        address = self._names.address
         try:
             given = Submission(
                 tuple([address(recipient.address) for recipient in envelope.recipients]),
@@ -111,7 +111,7 @@ class SendmailSession:
                 ret=envelope.ret,
                 envid=envelope.envid,
             )
-            accepted = self._post.accept(whole_message(self._intake), given, self._user)
+            accepted = self._post.accept(whole_message(self._intake), given)
         except (MailError, OSError) as error:
             return _reply(error)
         self.queued |= accepted.is_queued

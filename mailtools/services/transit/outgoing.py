@@ -98,8 +98,8 @@ def prepare(
     intake.end()
     head = _complete(intake.header, stamps)
     recipients = _recipients(name, intake.header, wishes)
-    author = _author(intake.header)
-    reverse_path = _reverse_path(name, author, wishes)
+    writer = author(intake.header)
+    reverse_path = _reverse_path(name, writer, wishes)
     head = eol.to_crlf(head + b"\n")
     message = Outgoing(
         name=name,
@@ -113,7 +113,7 @@ def prepare(
         has_long_line=intake.has_long_line,
         ret=wishes.ret,
         envid=wishes.envid,
-        author=author,
+        author=writer,
         bcc=eol.to_crlf(b"".join(b"Bcc: %s\n" % value for value in header.values(intake.header, "Bcc"))),
         may_recode=wishes.body != "8bit",
     )
@@ -232,7 +232,8 @@ def is_address(text: str) -> bool:
     return grammar.is_mailbox(text) and text.encode(errors="replace").decode() == text
 
 
-def _author(fields: bytes) -> str:
+def author(fields: bytes) -> str:
+    """Return the first address of From in a header that SMTP can carry; "" if there is none."""
     for value in header.values(fields, "From"):
         for spec in address.addr_specs(value):
             if grammar.is_mailbox(spec):

@@ -31,6 +31,21 @@ def find(path: str) -> str:
         return ""
 
 
+def owner_of(root: str) -> str:
+    """Return the only user of the mail root *root*; "" if it is common to several.
+
+    A root that begins with ``~`` is the caller's own, also of a caller who has another name in LOGNAME.
+    """
+    if not root.startswith("~"):
+        return ""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name.lower()
+    except KeyError:  # a uid without a name, as in containers
+        return login_name().lower()
+
+
 def login_name() -> str:
     """Return the name of the user who runs this program. Raises ConfigurationError if there is none."""
     import getpass

@@ -13,6 +13,7 @@ import pytest
 from mailtools.commands.sendmail.options import Options, UsageError, parse
 from mailtools.core.mbox import scan
 from mailtools.core.queue import envelope as queue
+from mailtools.services.submission.names import SendmailSettings, User
 from mailtools.system import clock
 from tests.servers import mailtools, unmeasured
 
@@ -272,12 +273,14 @@ def test_an_alias_that_is_a_program(house: House) -> None:
     assert len(house.inbox("bob")) == 1
 
 
-def test_who_is_unknown_beside_others_is_told_by_the_queue(house: House) -> None:
+def test_the_sender_gets_a_report_of_an_unknown_name_beside_others(house: House) -> None:
     house.root.mkdir()
     (house.root / "users").write_text("bob:\n")
     house.run("bob", "nobody")
     assert house.inbox("bob")
-    assert [r.address for r in house.queued()[0][0].recipients] == [f"nobody@{HOST}"]
+    ((envelope, report),) = house.queued()
+    assert (envelope.reverse_path, [r.address for r in envelope.recipients]) == ("", [f"{ME}@{HOST}"])
+    assert f"Final-Recipient: rfc822; nobody@{HOST}\nAction: failed\nStatus: 5.1.1".encode() in report
 
 
 def test_users_and_tags(house: House) -> None:
@@ -294,9 +297,9 @@ def test_a_locked_mbox_leaves_it_to_the_queue(house: House, monkeypatch: pytest.
     monkeypatch.setattr(sendmail, "_LOCK_TIMEOUT", 0.0)
     house.run("bob")
     (house.root / "bob" / "INBOX.mbox.lock").write_text(f"{os.getpid()}\n")
-    post = sendmail.Post(sendmail.SendmailSettings(str(house.root)))
-    given = sendmail.Submission((post.address("bob"),))
-    accepted = post.accept(sendmail.read_message([MESSAGE]), given, sendmail.User(0, "root"))
+    post = sendmail.Post(SendmailSettings(str(house.root)), User(0, "root"))
+    given = sendmail.Submission((post.names.address("bob"),))
+    accepted = post.accept(sendmail.read_message([MESSAGE]), given)
     assert accepted.is_queued
     assert [r.address for r in house.queued()[0][0].recipients] == [f"bob@{HOST}"]
 
