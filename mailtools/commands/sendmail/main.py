@@ -250,10 +250,9 @@ def _places(post: Any) -> list[str]:
 
 def _local(settings: Any) -> list[str]:
     words = [word for domain in settings.domains for word in ("--domain", domain)]
-    if settings.users:
-        words += ["--users", settings.users]
-    if settings.aliases:
-        words += ["--aliases", settings.aliases]
+    for name in ("users", "aliases", "catch_all", "plus_delimiter"):
+        if value := getattr(settings, name):
+            words += [f"--{name.replace('_', '-')}", value]
     return words + ["--alias-commands"] * settings.alias_commands
 
 

@@ -229,3 +229,15 @@ def test_the_server_for_send(caller: Caller, text: str, code: int, said: bytes) 
     else:
         assert not caller.queued()
     assert caller.run(ME).returncode == 0
+
+
+def test_the_queue_run_that_it_starts_knows_its_local_names(caller: Caller, tmp_path: Path) -> None:
+    """Mail that waits for a local recipient goes where it would have gone at once."""
+    (tmp_path / "users").write_text("bob:{PLAIN}x\ncarol:{PLAIN}x\n")
+    done = caller.run(
+        "--root", str(tmp_path / "srv"), "--catch-all", "bob", "--users", str(tmp_path / "users"),
+        "--plus-delimiter", "+", "-N", "success,failure", "-f", "", "anybody", "carol+x", queue="-odi",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "srv" / "bob" / "INBOX.mbox").exists()
+    assert (tmp_path / "srv" / "carol" / "INBOX.mbox").exists()
