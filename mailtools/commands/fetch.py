@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -19,8 +20,8 @@ from mailtools.system.files.home import expand, login_name
 
 if TYPE_CHECKING:
     from mailtools.commands.output.fetched import FetchReport
-    from mailtools.services.fetch.collect import Sink
     from mailtools.services.fetch.remote import FetchWishes
+    from mailtools.services.fetch.sinks import Sink
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -231,15 +232,25 @@ def _until_stopped() -> Callable[[], bool]:
 
 
 def _sink(source: FetchSource, options: dict[str, Any], mailbox: str) -> "Sink":
-    from mailtools.services.fetch import collect
+    from mailtools.services.fetch import sinks
 
     if options["pipe"]:
-        return collect.PipeSink(options["pipe"])
+        return sinks.PipeSink(options["pipe"])
     if options["to"] == "-":
-        return collect.StreamSink(sys.stdout.buffer.write, sys.stdout.buffer.flush)
+        return sinks.StreamSink(sys.stdout.buffer.write, sys.stdout.buffer.flush, _sync_of_stdout())
     if options["to_dir"]:
-        return collect.MboxSink(collect.beside(_mbox_in(options["to_dir"], mailbox)))
-    return collect.MboxSink(collect.beside(_mbox(source, options)))
+        return sinks.MboxSink(sinks.beside(_mbox_in(options["to_dir"], mailbox)))
+    return sinks.MboxSink(sinks.beside(_mbox(source, options)))
+
+
+def _sync_of_stdout() -> Callable[[], object] | None:
+    """Return what makes stdout durable if it is a file: messages are noted and deleted only then."""
+    try:
+        number = sys.stdout.fileno()
+        is_file = stat.S_ISREG(os.fstat(number).st_mode)
+    except (OSError, ValueError):
+        return None
+    return (lambda: os.fsync(number)) if is_file else None
 
 
 def _mbox(source: FetchSource, options: dict[str, Any]) -> str:
@@ -266,7 +277,7 @@ def _mbox_in(folder: str, mailbox: str) -> str:
 
 def _state_target(source: FetchSource, options: dict[str, Any]) -> str:
     """Return the path beside which the fetch state is kept. Raises MailError."""
-    from mailtools.services.fetch.collect import beside
+    from mailtools.services.fetch.sinks import beside
 
     if options["to_dir"]:
         return beside(os.path.join(os.path.realpath(expand(options["to_dir"])), ""))

@@ -12,8 +12,8 @@ import pytest
 from mailtools.commands.output.fetched import FetchReport
 from mailtools.services.access import OFF, Access
 from mailtools.services.fetch import run
-from mailtools.services.fetch.collect import MboxSink
 from mailtools.services.fetch.remote import FetchTarget, FetchWishes
+from mailtools.services.fetch.sinks import MboxSink
 from tests.boxes import number, open_drop, shown, subjects
 from tests.scripted import Rule, ScriptedImap, ScriptedPop3, ScriptedServer
 from tests.servers import eventually, mailtools

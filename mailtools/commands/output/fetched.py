@@ -9,6 +9,7 @@ import click
 
 from mailtools.commands.output import exits
 from mailtools.commands.output.print import json_line, visible, warn
+from mailtools.core.errors import MailError
 from mailtools.services.fetch.remote import Fetched, Item
 from mailtools.services.transit import mbox_form
 
@@ -24,6 +25,7 @@ class FetchReport:
         self._verbose = verbosity > 0
         self._lock = threading.Lock()
         self._bar: Any = None
+        self._codes: list[int] = []
         self.fetched = self.deleted = self.octets = self.failed = 0
 
     def watch(self, account: str) -> "Watcher":
@@ -54,6 +56,12 @@ class FetchReport:
                 self.octets += message.body.size
             if self._as_json:
                 self._line(account, mailbox, message.item, "failed" if problem else "fetched", message)
+
+    def problem(self, account: str, problem: MailError) -> None:
+        """Report what could not be done while the rest was."""
+        with self._lock:
+            warn(f"{account}: {problem}" if account else str(problem))
+            self._codes.append(exits.code_for(problem) or exits.TEMP_FAIL)
 
     def deleted_some(self, account: str, mailbox: str, items: Sequence[Item]) -> None:
         """Report messages that were deleted on the server."""
@@ -94,8 +102,7 @@ class FetchReport:
             self._bar.__exit__(None, None, None)
         if self._is_person and not self._is_dry and not (codes and not self.fetched):
             print(self._summary(), file=sys.stderr)
-        if self.failed:
-            codes = [*codes, exits.TEMP_FAIL]
+        codes = codes + self._codes + [exits.TEMP_FAIL] * bool(self.failed)
         return exits.worst(codes) if codes else exits.OK if self.fetched else exits.NOTHING
 
     def _summary(self) -> str:
@@ -127,6 +134,10 @@ class Watcher:
     def would(self, mailbox: str, items: Sequence[Item]) -> None:
         """Report messages that would be fetched."""
         self._report.would(self._account, mailbox, items)
+
+    def failed(self, problem: MailError) -> None:
+        """Print what could not be done, and remember its exit code."""
+        self._report.problem(self._account, problem)
 
     def warn(self, text: str) -> None:
         """Print a warning."""

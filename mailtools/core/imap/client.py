@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from mailtools.core.auth.client import Mechanism
     from mailtools.core.auth.exchange import Exchange
 
-WHOLE = 1 << 20  # octets of a message that is returned in one piece
+WHOLE = 128 << 10  # octets of a message that is returned in one piece
 _MAX_LINE = 32 << 20  # octets; SEARCH lists every message of a mailbox in one line
 _MAX_LITERALS = 4 << 20  # octets of literals in one response, without a message
+_MOST_LITERALS = 10_000  # in one response
 _INFLATED = 256 << 10  # octets inflated at once
 _FORBIDDEN = re.compile("[\r\n\x00]")
 _LITERAL = re.compile(rb"~?\{([0-9]{1,19})\+?\}\Z")
-_BODY = re.compile(rb"\* ([0-9]{1,10}) FETCH \(.*BODY\[\] ~?\{[0-9]{1,19}\+?\}\Z", re.IGNORECASE | re.DOTALL)
+_FETCH = re.compile(rb"\* [0-9]{1,10} FETCH \(", re.IGNORECASE)
+_BODY = b"BODY[]"
 _ATTRIBUTES = re.compile(rb'\* [0-9]{1,10} FETCH \(UID ([0-9]{1,10}) INTERNALDATE "([^"\\]*)" BODY\[\] \{')
 _STATUS = re.compile(rb"(OK|NO|BAD|BYE|PREAUTH)(?: (.*))?", re.IGNORECASE | re.DOTALL)
 _CODE = re.compile(rb"\[([^\] ]{1,64})(?: ([^\]]*))?\] ?")
@@ -60,10 +62,10 @@ class Data(NamedTuple):
 
 
 class FetchedMessage(NamedTuple):
-    """A whole message and its other FETCH attributes."""
+    """A whole message and its other FETCH attributes; *octets* is None if the server has none (NIL)."""
 
     attributes: dict[bytes, Any]
-    octets: bytes
+    octets: bytes | None
 
 
 class ImapPiece(NamedTuple):
@@ -219,11 +221,7 @@ class ImapClient:
     def _responses(self) -> Generator[Event | None, None, None]:
         while True:
             line = yield from self._line()
-            if _BODY.match(line):
-                yield from self._message(line)
-                continue
-            joined, literals = yield from self._joined(line)
-            event = self._event(joined, literals)
+            event = yield from self._response(line)
             if event is not None:
                 yield event
 
@@ -235,49 +233,48 @@ class ImapClient:
         except LineTooLongError:
             raise RemoteProtocolError("a response without end") from None
 
-    def _joined(self, line: bytes, *before: bytes) -> Generator[None, None, tuple[bytes, list[bytes]]]:
-        """Read the rest of a response; return it and its literals, whose numbers stand between NULs in it."""
-        literals = list(before)
-        size = 0
-        joined = line
-        while match := _LITERAL.search(joined):
+    def _response(self, line: bytes) -> Generator[Event | None, None, Event | None]:
+        """Read the rest of a response. The numbers of its literals stand between NULs in the parsed text."""
+        literals: list[bytes] = []
+        parts: list[bytes] = []
+        size, is_large, has_message = 0, False, False
+        is_fetch = _FETCH.match(line) is not None
+        while match := _LITERAL.search(line):
             length = int(match[1])
-            size += length
-            if size > _MAX_LITERALS:
-                raise RemoteProtocolError("a literal that is too large")
-            literals.append((yield from self._exactly(length)))
+            before = line[: match.start()]
+            if is_fetch and before[-7:].rstrip(b" ").upper() == _BODY:
+                if has_message:
+                    raise RemoteProtocolError("two messages in one response")
+                has_message, is_large = True, length > WHOLE
+                literal = yield from self._large(length) if is_large else self._exactly(length)
+            else:
+                size += length
+                if size > _MAX_LITERALS or len(literals) > _MOST_LITERALS:
+                    raise RemoteProtocolError("a literal that is too large, or too many")
+                literal = yield from self._exactly(length)
+            usual = _ATTRIBUTES.match(line) if has_message and not literals else None
+            parts += (before, b"\0%d\0" % len(literals))
+            literals.append(literal)
             line = yield from self._line()
-            joined = b"%b\0%d\0%b" % (joined[: match.start()], len(literals) - 1, line)
-        return joined, literals
+            if usual is not None and line == b")":  # nearly all servers answer so: 3 µs instead of 25
+                return _fetched({b"UID": usual[1], b"INTERNALDATE": usual[2]}, literal, is_large)
+        joined = b"".join(parts) + line
+        if not is_fetch:
+            return self._event(joined, literals)
+        return _fetch_event(joined, literals, is_large)
 
     def _exactly(self, length: int) -> Generator[None, None, bytes]:
         while self._reader.size < length:
             yield
         return self._reader.take(length)
 
-    def _message(self, line: bytes) -> Generator[Event | None, None, None]:
-        """Read a FETCH response that contains a message."""
-        match = _LITERAL.search(line)
-        assert match
-        length = int(match[1])
-        octets = b""
-        if length <= WHOLE:
-            octets = yield from self._exactly(length)
-        else:
-            left = length
-            while left:
-                piece = self._reader.take(min(left, _INFLATED))
-                left -= len(piece)
-                yield ImapPiece(piece) if piece else None
-        rest = yield from self._line()
-        usual = _ATTRIBUTES.match(line) if rest == b")" else None
-        if usual is not None:  # nearly all servers answer our FETCH in this form: 3 µs instead of 25
-            attributes: dict[bytes, Any] = {b"UID": usual[1], b"INTERNALDATE": usual[2]}
-        else:
-            joined, literals = yield from self._joined(b"%b\x000\0%b" % (line[: match.start()], rest), b"")
-            words = grammar.parse(joined[joined.find(b"(") :], literals)
-            attributes = grammar.pairs(words[0] if words else None)
-        yield FetchedMessage(attributes, octets) if length <= WHOLE else ImapPiece(b"", attributes)
+    def _large(self, length: int) -> Generator[Event | None, None, bytes]:
+        """Read a large message, which is returned in pieces."""
+        while length:
+            piece = self._reader.take(min(length, _INFLATED))
+            length -= len(piece)
+            yield ImapPiece(piece) if piece else None
+        return b""
 
     def _event(self, line: bytes, literals: list[bytes]) -> Event | None:
         tag, _, rest = line.partition(b" ")
@@ -288,7 +285,13 @@ class ImapClient:
         status = _STATUS.fullmatch(rest)
         if status is not None:
             return self._status("", status)
-        words = grammar.parse(rest, literals)
+        try:
+            words = grammar.parse(rest, literals)
+        except RemoteProtocolError:
+            first = rest.split(b" ", 1)[0]
+            if not first.isalpha():
+                raise
+            words = [first]  # one response that cannot be read stands in the way of no other
         number = 0
         if words and isinstance(words[0], bytes) and words[0].isdigit():
             number = grammar.number(words.pop(0))
@@ -342,3 +345,23 @@ class ImapClient:
 
     def _send_response(self, line: bytes) -> None:
         self._out.append(line + b"\r\n")
+
+
+def _fetch_event(line: bytes, literals: list[bytes], is_large: bool) -> Event:
+    """Return the event of a FETCH response. One that cannot be parsed tells nothing of any message."""
+    number, _, rest = line[2:].partition(b" ")
+    try:
+        words = grammar.parse(rest[rest.find(b"(") :], literals)
+        attributes = grammar.pairs(words[0])
+    except RemoteProtocolError:
+        if is_large:
+            raise
+        return Data("FETCH", int(number), [])
+    if _BODY not in attributes:
+        return Data("FETCH", int(number), words)
+    octets = attributes.pop(_BODY)
+    return _fetched(attributes, octets if isinstance(octets, bytes) else None, is_large)
+
+
+def _fetched(attributes: dict[bytes, Any], octets: bytes | None, is_large: bool) -> Event:
+    return ImapPiece(b"", attributes) if is_large else FetchedMessage(attributes, octets)

@@ -55,6 +55,21 @@ def numbers(words: Sequence[Any]) -> list[int]:
     return [number(word) for word in words if isinstance(word, bytes) and word[:1].isdigit()]
 
 
+def expanded(text: bytes, most: int) -> list[int]:
+    """Return the numbers in a set such as ``1:3,7``.
+
+    Raises RemoteProtocolError if there are more than *most*.
+    """
+    found: list[int] = []
+    for part in text.split(b",") if text else ():
+        first, _, last = part.partition(b":")
+        ends = sorted((number(first), number(last or first)))
+        if len(found) + ends[1] - ends[0] >= most:
+            raise RemoteProtocolError(f"a set of more than {most} numbers")
+        found += range(ends[0], ends[1] + 1)
+    return found
+
+
 def number(word: Any) -> int:
     """Return a number: ASCII digits. Raises RemoteProtocolError."""
     if not (isinstance(word, bytes) and _NUMBER.fullmatch(word)):

@@ -12,7 +12,7 @@ limit.
 import hashlib
 import re
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple
 
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mailtools.core.auth.client import Mechanism
     from mailtools.core.auth.exchange import Exchange
 
-WHOLE = 1 << 20  # octets of a message that is returned in one piece
+WHOLE = 128 << 10  # octets of a message that is returned in one piece
 MAX_LISTING = 256 << 20  # octets of a reply that is no message
 _MAX_LINE = 16 << 10  # octets; a challenge may have 12288
 _FORBIDDEN = re.compile("[\r\n\x00]")
@@ -276,12 +276,14 @@ def _unstuff_rest(block: bytes) -> bytes:
     return block.replace(b"\n.", b"\n") if b"\n." in block else block
 
 
-def numbered(listing: bytes) -> Iterator[tuple[int, str]]:
-    """Yield number and value of each line of UIDL or LIST. Raises RemoteProtocolError."""
+def numbered(listing: bytes) -> tuple[dict[int, str], list[str]]:
+    """Return the values of UIDL or LIST by number, and the lines that are neither number nor value."""
+    found: dict[int, str] = {}
+    bad: list[str] = []
     for line in listing.split(b"\r\n"):
-        if not line:
-            continue
         digits, _, value = line.strip(b" ").partition(b" ")
-        if not (digits.isdigit() and len(digits) <= 10) or not value:
-            raise RemoteProtocolError(f"not a line of a listing: {_shown(line)}")
-        yield int(digits), value.strip(b" ").decode("utf-8", "surrogateescape")
+        if digits.isdigit() and len(digits) <= 10 and value:
+            found[int(digits)] = value.strip(b" ").decode("utf-8", "surrogateescape")
+        elif line:
+            bad.append(_shown(line))
+    return found, bad

@@ -5,128 +5,25 @@ messages are appended to the mbox and synced; then the state file records them a
 then are they deleted on the server. If a run is killed at any point, the next run continues: it looks in the
 mbox for the messages that were announced but not recorded as seen. Only a pipe or a stream may get a message
 twice. Knows neither the protocol nor the command's options.
+
+A message is deleted only if this run stored it, or an earlier run stored the same message. IMAP's UIDs prove
+that it is the same; a UIDL proves nothing, for servers give it to other messages too. So a message that a
+POP3 server still has is fetched again before it is deleted, and its octets decide.
 """
 
-import os
-import subprocess
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Collection, Iterable, Sequence
+from hashlib import blake2b
+from typing import NamedTuple, Protocol
 
-from mailtools.core.errors import CannotWriteError
+from mailtools.core.errors import CannotWriteError, MailError
 from mailtools.services.fetch.remote import Fetched, FetchWishes, Item, Remote
-from mailtools.services.transit import mbox_form
+from mailtools.services.fetch.sinks import Sink
 from mailtools.system import clock
-from mailtools.system.mbox import appending, index
-from mailtools.system.mbox.appending import NewRecord
 from mailtools.system.mbox.fetch_state import Box, Seen
 
 _BATCH_OCTETS = 4 << 20  # octets that wait before a batch is stored
-_BATCH = 1000  # messages in a batch
-_BEGINNING = 2048  # octets; enough to hold the trace fields, whose ids make a message unique
 _SUSPECT = 5  # messages; from this number on it is suspicious that no UIDL is known
-
-
-class Sink(Protocol):
-    """Where fetched messages are stored: an mbox, a stream or a program."""
-
-    beside: str  # a path; large messages are buffered in its folder
-    batch: int  # messages that one call of store takes
-
-    def store(self, messages: Sequence[Fetched]) -> list[str]:
-        """Store *messages* durably; return "" for each, or why it was not stored. Raises MailError."""
-
-    def mark(self, messages: Sequence[Fetched]) -> list[Any]:
-        """Return JSON values by which `has` tells later whether *messages* were stored; [] if it cannot."""
-
-    def has(self, mark: list[Any]) -> bool:
-        """Tell whether the messages that *mark* stands for were stored. Raises MailError."""
-
-
-class MboxSink:
-    """Appends messages to an mbox."""
-
-    batch = _BATCH
-
-    def __init__(self, path: str) -> None:
-        self.beside = path
-
-    def store(self, messages: Sequence[Fetched]) -> list[str]:
-        """Append *messages* with one lock, one write and one sync."""
-        records = [mbox_form.fetched_record(message.body, message.arrived) for message in messages]
-        appending.append_waiting(self.beside, records)
-        return [""] * len(messages)
-
-    def mark(self, messages: Sequence[Fetched]) -> list[Any]:
-        """Return the mbox's size and the first octets of the first message: an append is whole or absent."""
-        try:
-            end = os.stat(self.beside).st_size
-        except OSError:
-            end = 0
-        return [end, _beginning(messages[0]).hex()]
-
-    def has(self, mark: list[Any]) -> bool:
-        """Look for the first message of *mark* behind the end that the mbox had then."""
-        end, beginning = mark
-        return index.holds(self.beside, int(end), bytes.fromhex(beginning))
-
-
-class _Forgetful:
-    """A sink that cannot tell later which messages it stored."""
-
-    def mark(self, messages: Sequence[Fetched]) -> list[Any]:
-        """Return [], for `has` cannot tell."""
-        return []
-
-    def has(self, mark: list[Any]) -> bool:
-        """Return False: a stream or program keeps nothing to look in."""
-        return False
-
-
-class StreamSink(_Forgetful):
-    """Writes messages to a stream, in mbox format."""
-
-    batch = 1
-
-    def __init__(self, write: Callable[[bytes], object], flush: Callable[[], object]) -> None:
-        self.beside = ""
-        self._write = write
-        self._flush = flush
-
-    def store(self, messages: Sequence[Fetched]) -> list[str]:
-        """Write *messages* and flush the stream. Raises BrokenPipeError."""
-        for message in messages:
-            record = mbox_form.fetched_record(message.body, message.arrived)
-            for block in mbox_form.record_blocks(record):
-                self._write(block)
-        self._flush()
-        return [""] * len(messages)
-
-
-class PipeSink(_Forgetful):
-    """Runs a program for each message, on its stdin; exit code 0 means that the message was stored."""
-
-    batch = 1
-
-    def __init__(self, command: str) -> None:
-        self.beside = ""
-        self._command = command
-
-    def store(self, messages: Sequence[Fetched]) -> list[str]:
-        """Run the program once for each message; its stdout goes to our stderr."""
-        return [self._run(mbox_form.fetched_record(message.body, message.arrived)) for message in messages]
-
-    def _run(self, record: NewRecord) -> str:
-        process = subprocess.Popen(["/bin/sh", "-c", self._command], stdin=subprocess.PIPE, stdout=2)
-        assert process.stdin is not None
-        try:
-            for block in mbox_form.message_blocks(record):
-                process.stdin.write(block)
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # the program stopped reading; its exit code tells whether it took the message
-        code = process.wait()
-        return f"{self._command}: failed ({code})" if code else ""
 
 
 class Watch(Protocol):
@@ -143,6 +40,9 @@ class Watch(Protocol):
 
     def would(self, mailbox: str, items: Sequence[Item]) -> None:
         """A dry run: *items* would be fetched."""
+
+    def failed(self, problem: MailError) -> None:
+        """Something could not be done; the rest is done."""
 
     def warn(self, text: str) -> None:
         """Show a warning to the user."""
@@ -165,47 +65,85 @@ def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
     box = (mailbox, validity)
     _resume(seen, box, sink)
     there = remote.items(wishes)
+    for problem in remote.problems():
+        watch.failed(problem)
     _doubt(errand, mailbox, validity, there)
     wanted = _wanted(remote, there, seen.names(box).keys(), wishes)
     if errand.is_dry:
         watch.would(mailbox, wanted)
         return
     watch.begin(len(wanted))
-    stored: list[Item] = []
-    waiting: list[Fetched] = []
-    size = 0
-    writer = _Behind()
-
-    def store() -> None:
-        """Store the waiting messages in a thread while the next arrive: saves an eighth of the time."""
-        nonlocal waiting
-        batch, waiting = waiting, []
-        stored.extend(writer.outcome())
-        if batch:
-            writer.start(lambda: _stored(errand, box, sink, batch))
-
+    doubtful = _unproven(there, seen.names(box), validity, wishes)
+    proven: list[Item] = []
+    storing = _Storing(errand, box, sink)
     try:
-        for message in remote.fetch(wanted, sink.beside):
+        for message in remote.fetch([*wanted, *doubtful], sink.beside):
             if message.problem:
                 watch.came(mailbox, message, message.problem)
-                continue
-            waiting.append(message)
-            size += message.body.size
-            if len(waiting) >= sink.batch or size >= _BATCH_OCTETS:
-                store()
-                size = 0
+            elif message.item in doubtful and _digest(message) == seen.digest(box, message.item.name):
+                proven.append(message.item)
+                message.body.close()
+            else:
+                storing.take(message)
     finally:
-        store()  # messages that arrived before the connection broke are kept
-        stored.extend(writer.outcome())
-    if stored and wishes.mark_seen:
-        remote.mark_seen(stored)
+        storing.end()  # messages that arrived before the connection broke are kept
+    if storing.stored and wishes.mark_seen:
+        remote.mark_seen(storing.stored)
     seen.sync()
-    doomed = _doomed(there, stored, seen.names(box), wishes)
+    doomed = _doomed(there, [*storing.stored, *proven], box, seen, wishes)
     if doomed:
         remote.delete(doomed)
         watch.deleted(mailbox, doomed)
     if there:
         seen.forget_others(box, [item.name for item in there])
+
+
+class _Storing:
+    """Stores messages in batches: in a thread while the next arrive, which saves an eighth of the time."""
+
+    def __init__(self, errand: Errand, box: Box, sink: Sink) -> None:
+        self.stored: list[Item] = []
+        self._errand = errand
+        self._box = box
+        self._sink = sink
+        self._waiting: list[Fetched] = []
+        self._size = 0  # octets that wait
+        self._writer = _Behind()
+
+    def take(self, message: Fetched) -> None:
+        """Take *message*; it is stored with its batch. Raises what storing the batch before raised."""
+        self._waiting.append(message)
+        self._size += message.body.size
+        if len(self._waiting) >= self._sink.batch or self._size >= _BATCH_OCTETS:
+            self._store()
+
+    def _store(self) -> None:
+        batch, self._waiting, self._size = self._waiting, [], 0
+        self.stored += self._writer.outcome()
+        if batch:
+            self._writer.start(lambda: _stored(self._errand, self._box, self._sink, batch))
+
+    def end(self) -> None:
+        """Store what waits; afterwards `stored` is complete. Raises MailError, OSError."""
+        self._store()
+        self.stored += self._writer.outcome()
+
+
+def _unproven(
+    there: list[Item], known: dict[str, int], validity: str, wishes: FetchWishes
+) -> Collection[Item]:
+    """Return known messages that would be deleted if it were certain that they are the same."""
+    if validity or not (wishes.delete or wishes.delete_after is not None):
+        return ()
+    limit = clock.now() - (wishes.delete_after or 0.0)
+    return dict.fromkeys([item for item in there if item.name and known.get(item.name, limit + 1) <= limit])
+
+
+def _digest(message: Fetched) -> str:
+    digest = blake2b(digest_size=16)
+    for block in message.body.blocks():
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _wanted(remote: Remote, there: list[Item], known: Iterable[str], wishes: FetchWishes) -> list[Item]:
@@ -260,7 +198,8 @@ def _resume(seen: Seen, box: Box, sink: Sink) -> None:
 
 def _stored(errand: Errand, box: Box, sink: Sink, messages: Sequence[Fetched]) -> list[Item]:
     """Store *messages*, record them as seen, and return the items that the sink stored."""
-    names = [message.item.name for message in messages if message.item.name]
+    is_proof = bool(box[1])  # UIDs need no digest beside them
+    names = {m.item.name: "" if is_proof else _digest(m) for m in messages if m.item.name}
     mark = sink.mark(messages) if names else []
     if mark:
         errand.seen.intend(box, names, mark)
@@ -271,29 +210,27 @@ def _stored(errand: Errand, box: Box, sink: Sink, messages: Sequence[Fetched]) -
     except OSError as error:
         raise CannotWriteError(f"{sink.beside or 'standard output'}: {error.strerror}") from error
     done = [message.item for message, problem in zip(messages, problems, strict=True) if not problem]
-    errand.seen.add(box, [item.name for item in done if item.name])
+    errand.seen.add(box, {item.name: names[item.name] for item in done if item.name})
     for message, problem in zip(messages, problems, strict=True):
         errand.watch.came(box[0], message, problem)
         message.body.close()
     return done
 
 
-def _beginning(message: Fetched) -> bytes:
-    """Return the first octets of the record of *message*; its ids make them differ from any other's."""
-    record = mbox_form.fetched_record(message.body, message.arrived)
-    return (record.head + next(message.body.blocks(), b""))[:_BEGINNING]
-
-
 def _doomed(
-    there: list[Item], stored: Sequence[Item], known: dict[str, int], wishes: FetchWishes
+    there: list[Item], sure: Sequence[Item], box: Box, seen: Seen, wishes: FetchWishes
 ) -> list[Item]:  # fmt: skip
-    """Return the messages to delete on the server: only such as were stored, now or earlier."""
+    """Return the messages to delete on the server. *sure*: those that were certainly stored."""
+    known, numbers = seen.names(box), {item.number for item in sure}
+
+    def is_stored(item: Item) -> bool:
+        return item.number in numbers or bool(box[1] and item.name in known)
+
     if wishes.delete:
-        just = {item.number for item in stored}
-        return [item for item in there if item.number in just or (item.name and item.name in known)]
+        return list(filter(is_stored, there))
     if wishes.delete_after is not None:
         limit = clock.now() - wishes.delete_after
-        return [item for item in there if item.name and known.get(item.name, limit + 1) <= limit]
+        return [i for i in there if i.name and known.get(i.name, limit + 1) <= limit and is_stored(i)]
     return []
 
 
@@ -313,13 +250,3 @@ def _doubt(errand: Errand, mailbox: str, validity: str, there: list[Item]) -> No
             f"{where}no message has the name (UIDL) of one that was fetched before: if the server changed"
             " them all, all come again"
         )
-
-
-def beside(target: str) -> str:
-    """Make the folder of *target* if it is missing; return *target*. Raises CannotWriteError."""
-    folder = os.path.dirname(target)
-    try:
-        os.makedirs(folder, 0o700, exist_ok=True)
-    except OSError as error:
-        raise CannotWriteError(f"{folder}: {error.strerror}") from error
-    return target

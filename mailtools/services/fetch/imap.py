@@ -8,14 +8,13 @@ RFC 9051 leaves to clients how mailbox names are shown: here with "/" between th
 server uses.
 """
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
 from mailtools.core.auth.client import Mechanism, printable
 from mailtools.core.engine import RemoteProtocolError
-from mailtools.core.errors import MissingInputError, ProtocolError, TemporaryError
+from mailtools.core.errors import MailError, MissingInputError, ProtocolError, TemporaryError
 from mailtools.core.imap import grammar, utf7
 from mailtools.core.imap.client import Continue, Data, FetchedMessage, ImapClient, ImapPiece, Status
 from mailtools.core.message import date
@@ -26,10 +25,12 @@ from mailtools.services.fetch.remote import (
     FetchWishes,
     Item,
     LoginAnswer,
+    RefusedMailboxError,
     Wire,
     check_login,
     sasl_login,
 )
+from mailtools.services.fetch.rounds import Rounds
 from mailtools.services.transit import mbox_form
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
@@ -40,7 +41,19 @@ _AHEAD = 2  # FETCH commands without a reply yet
 _MOST_MAILBOXES = 100_000
 _LOOK_AGAIN = 1.0  # seconds between checks of is_stopping
 _IDLE = 540.0  # seconds; servers and NATs drop clients that are silent for longer
-_TEMPORARY = ("UNAVAILABLE", "INUSE", "SERVERBUG", "LIMIT")
+_MOST = 10_000_000  # messages in a mailbox
+_TEMPORARY = (
+    "UNAVAILABLE",
+    "INUSE",
+    "SERVERBUG",
+    "LIMIT",
+    "THROTTLED",
+    "OVERQUOTA",
+    "CONTACTADMIN",
+    "EXPIRED",
+)
+_PERMANENT = ("NONEXISTENT", "NOPERM", "CANNOT", "TRYCREATE")  # why a mailbox is not opened
+_LISTS = ("LIST", "SEARCH", "ESEARCH", "FETCH")  # responses that are asked for
 _DAY = 86400
 
 
@@ -55,6 +68,7 @@ class ImapRemote:
         self._raw: dict[str, str] = {}  # the name of a mailbox as shown -> as the server has it
         self._exists = 0
         self._seen = 0  # messages that were listed and are still there
+        self._problems: list[MailError] = []
         try:
             self._open()
         except BaseException:
@@ -130,29 +144,47 @@ class ImapRemote:
 
     def mailboxes(self, patterns: Collection[str]) -> list[str]:
         """Return the mailboxes that match: ``*`` and ``?`` match anything, also "/". Raises MailError."""
-        from fnmatch import fnmatchcase
-
-        if not any(set("*?%/") & set(pattern) for pattern in patterns):
-            return list(dict.fromkeys(patterns))
-        self._list()
+        names = [_fold(pattern) for pattern in patterns]
+        if any(set("*?%/") & set(name) for name in names):
+            self._list()
         found: list[str] = []
-        for pattern in patterns:
-            wanted = pattern.replace("%", "*")
-            fitting = [name for name in self._raw if fnmatchcase(_fold(name), _fold(wanted))]
+        for name in names:
+            fitting = self._fitting(name)
             if not fitting:
-                raise MissingInputError(f"{self._target.host} has no mailbox {pattern!r}")
-            found += sorted(fitting)
+                self._problems.append(MissingInputError(f"{self._target.host} has no mailbox {name!r}"))
+            found += fitting
         return list(dict.fromkeys(found))
+
+    def _fitting(self, name: str) -> list[str]:
+        """Return the mailbox *name*; if there is none, those that it matches as a pattern.
+
+        A name without wildcards may exist although it is not listed.
+        """
+        import re
+        from fnmatch import translate
+
+        listed = {_fold(one): one for one in self._raw}
+        if name in listed:
+            return [listed[name]]
+        if not set("*?%") & set(name):
+            return [name]
+        matches = re.compile(translate(name.replace("[", "[[]").replace("%", "*"))).match
+        return sorted(one for folded, one in listed.items() if matches(folded))
 
     def _list(self) -> None:
         answer, data = self._ask('LIST "" "*"')
         if not answer.is_ok:
-            raise TemporaryError(f"{self._target.host} does not list its mailboxes: {answer.text}")
+            text = f"{self._target.host} does not list its mailboxes: {answer.text}"
+            self._problems.append(TemporaryError(text))
         for entry in data:
-            if entry.name != "LIST" or len(entry.words) < 3:
+            if entry.name != "LIST":
+                continue
+            if len(entry.words) < 3 or not isinstance(entry.words[0], list):
+                text = f"{self._target.host} lists a mailbox in a form that cannot be read; passed over"
+                self._problems.append(TemporaryError(text))
                 continue
             attributes, delimiter, name = entry.words[:3]
-            flags = {word.lower() for word in attributes or () if isinstance(word, bytes)}
+            flags = {word.lower() for word in attributes if isinstance(word, bytes)}
             if flags & {b"\\noselect", b"\\nonexistent"} or not isinstance(name, bytes) or b"\0" in name:
                 continue
             shown = utf7.decode(name)
@@ -181,37 +213,57 @@ class ImapRemote:
                 break
         if not event.is_ok:
             text = f"{self._target.host} does not open {mailbox!r}: {event.text}"
-            raise TemporaryError(text) if event.code in _TEMPORARY else MissingInputError(text)
+            is_gone = event.code in _PERMANENT
+            raise RefusedMailboxError(MissingInputError(text) if is_gone else TemporaryError(text))
         if not validity.isdigit():
-            raise ProtocolError(
-                f"{self._target.host} tells no UIDVALIDITY of {mailbox!r}: what is new cannot be told"
-            )
+            text = f"{self._target.host} tells no UIDVALIDITY of {mailbox!r}: what is new cannot be told"
+            raise RefusedMailboxError(ProtocolError(text))
         return validity
+
+    def problems(self) -> list[MailError]:
+        """Return what went wrong without ending the session, each problem once."""
+        found, self._problems = self._problems, []
+        return found
 
     def items(self, wishes: FetchWishes) -> list[Item]:
         """Return all messages, with sizes if a wish needs them. Raises MailError."""
         self._seen = self._exists
         if not self._exists:
             return []
-        if not wishes.max_size:
-            return [Item(uid, str(uid)) for uid in self._search("ALL")]
-        answer, data = self._ask("UID FETCH 1:* (UID RFC822.SIZE)")
-        if not answer.is_ok:
-            raise TemporaryError(f"{self._target.host} does not tell sizes: {answer.text}")
+        sizes = self._uids_and_sizes() if wishes.max_size else {}
+        found = set(sizes) if len(sizes) >= self._exists else {*self._search("ALL"), *sizes}
+        if len(found) < self._exists and not sizes:  # a server may search less than it has
+            sizes = self._uids_and_sizes()
+            found.update(sizes)
+        if len(found) < self._exists:
+            text = f"{self._target.host} lists {len(found)} of {self._exists} messages"
+            self._problems.append(TemporaryError(text))
+        return [Item(uid, str(uid), sizes.get(uid, 0)) for uid in sorted(found)]
+
+    def _uids_and_sizes(self) -> dict[int, int]:
+        """Return the sizes of all messages by UID, as far as the server tells them."""
         found: dict[int, int] = {}
-        for entry in data:
+        for entry in self._ask("UID FETCH 1:* (UID RFC822.SIZE)")[1]:
             attributes = grammar.pairs(entry.words[0]) if entry.name == "FETCH" and entry.words else {}
-            if b"UID" in attributes and b"RFC822.SIZE" in attributes:
-                found[grammar.number(attributes[b"UID"])] = grammar.number(attributes[b"RFC822.SIZE"])
-        return [Item(uid, str(uid), size) for uid, size in sorted(found.items())]
+            if uid := _number(attributes, b"UID"):
+                found[uid] = _number(attributes, b"RFC822.SIZE")
+        return found
 
     def _search(self, what: str) -> list[int]:
-        answer, data = self._ask(f"UID SEARCH {what}")
-        if not answer.is_ok:
-            raise TemporaryError(f"{self._target.host} does not search: {answer.text}")
-        return sorted(
-            {uid for entry in data if entry.name == "SEARCH" for uid in grammar.numbers(entry.words)}
-        )
+        """Return the UIDs that match *what*; after a limit (RFC 9738 §3.1) the search goes on below it."""
+        found: set[int] = set()
+        below = ""
+        while True:
+            answer, data = self._ask(f"UID SEARCH {below}{what}")
+            if not answer.is_ok and answer.code != "MESSAGELIMIT":
+                raise TemporaryError(f"{self._target.host} does not search: {answer.text}")
+            for entry in data:
+                found.update(_searched(entry))
+            lowest = answer.argument.rpartition(b" ")[2] if answer.code == "MESSAGELIMIT" else b""
+            following = f"UID 1:{int(lowest) - 1} " if lowest.isdigit() and 1 < int(lowest) < 1 << 32 else ""
+            if not following or (below and int(lowest) > int(below[6:]) + 1) or following == below:
+                return sorted(found)
+            below = following
 
     def since(self, items: list[Item], seconds: float) -> set[str]:
         """Return the names of messages that arrived on that day or later: SEARCH knows only days.
@@ -226,43 +278,39 @@ class ImapRemote:
     def fetch(self, items: Iterable[Item], beside: str) -> Iterator[Fetched]:
         """Fetch many messages with each FETCH. Raises MailError, OSError."""
         wanted = {item.number: item for item in items}
-        uids = sorted(wanted)
-        parts = deque(
-            text for at in range(0, len(uids), _TOGETHER) for text in grammar.sets(uids[at : at + _TOGETHER])
-        )
-        under_way = 0
+        rounds = Rounds(sorted(wanted), min(_TOGETHER, self._message_limit()))
         arriving: mbox_form.MboxIntake | None = None
-        while parts or under_way:
-            while parts and under_way < _AHEAD:
-                self._engine.command(f"UID FETCH {parts.popleft()} (UID INTERNALDATE BODY.PEEK[])")
-                under_way += 1
+        while not rounds.is_done:
+            while rounds.under_way < _AHEAD and (uids := rounds.next_set()):
+                (text,) = grammar.sets(uids)
+                self._engine.command(f"UID FETCH {text} (UID INTERNALDATE BODY.PEEK[])")
             event = self._next()
             if isinstance(event, Status) and event.command:
-                self._check_fetch(event)
-                under_way -= 1
+                rounds.ended("" if event.is_ok else event.text or "refused")
             elif isinstance(event, FetchedMessage):
-                body = Buffer(beside)
-                body.append(mbox_form.stored(event.octets))
-                yield from self._fetched(wanted, event.attributes, body)
+                if event.octets is None:
+                    rounds.failed(_number(event.attributes, b"UID"), "the server has no text of it (NIL)")
+                elif rounds.came(uid := _number(event.attributes, b"UID")):
+                    body = Buffer(beside)
+                    body.append(mbox_form.stored(event.octets))
+                    yield Fetched(wanted[uid], body, _moment(event.attributes.get(b"INTERNALDATE")))
             elif isinstance(event, ImapPiece):
                 arriving = arriving or mbox_form.MboxIntake(beside=beside)
                 arriving.take(event.octets)
                 if event.attributes is not None:
                     arriving.end()
                     body, arriving = arriving.body, None
-                    yield from self._fetched(wanted, event.attributes, body)
+                    if rounds.came(uid := _number(event.attributes, b"UID")):
+                        yield Fetched(wanted[uid], body, _moment(event.attributes.get(b"INTERNALDATE")))
+                    else:
+                        body.close()
+        for uid, why in rounds.missing.items():
+            yield Fetched(wanted[uid], Buffer(), 0.0, why)
 
-    def _check_fetch(self, answer: Status) -> None:
-        if not answer.is_ok:
-            raise TemporaryError(f"{self._target.host} does not give its messages: {answer.text}")
-
-    def _fetched(
-        self, wanted: dict[int, Item], attributes: dict[bytes, Any], body: Buffer
-    ) -> Iterator[Fetched]:
-        """Yield a message that was asked for, once."""
-        item = wanted.pop(grammar.number(attributes.get(b"UID")), None)
-        if item is not None:
-            yield Fetched(item, body, _moment(attributes.get(b"INTERNALDATE")))
+    def _message_limit(self) -> int:
+        """Return how many messages the server gives for one command (MESSAGELIMIT=, RFC 9738)."""
+        limits = [name[13:] for name in self._engine.capabilities if name.startswith("MESSAGELIMIT=")]
+        return max(1, min([int(text) for text in limits if text.isdigit()] or [_TOGETHER]))
 
     def mark_seen(self, items: list[Item]) -> None:
         r"""Set \Seen. Raises MailError."""
@@ -337,13 +385,15 @@ class ImapRemote:
     # -- answers ---------------------------------------------------------------------------------------------
 
     def _ask(self, command: str) -> tuple[Status, list[Data]]:
-        """Send a command; return its reply and the data that came before it."""
+        """Send a command; return its reply and the listings that came before it."""
         self._engine.command(command)
         data: list[Data] = []
         while True:
             event = self._next()
-            if isinstance(event, Data):
+            if isinstance(event, Data) and event.name in _LISTS:
                 data.append(event)
+                if len(data) > _MOST_MAILBOXES + 2 * self._exists:
+                    raise RemoteProtocolError(f"{self._target.host} answers {command} without end")
             elif isinstance(event, Status) and event.command:
                 return event, data
 
@@ -359,7 +409,8 @@ class ImapRemote:
 
     def _note(self, event: object) -> object:
         if isinstance(event, Data):
-            self._wire.progress(64)
+            if event.name in _LISTS:  # others may come for ever
+                self._wire.progress(64)
             if event.name == "EXISTS":
                 self._exists = event.number
                 self._seen = min(self._seen, event.number)
@@ -368,12 +419,14 @@ class ImapRemote:
                 if event.number <= self._seen:  # a new message may take the place of a listed one
                     self._seen = max(0, self._seen - 1)
         elif isinstance(event, FetchedMessage | ImapPiece):
-            self._wire.progress(len(event.octets))
+            self._wire.progress(len(event.octets or b""))
         elif isinstance(event, Status):
             if event.kind == "BYE" and "LOGOUT" not in self._engine.awaited:
                 raise LostConnectionError(f"{self._target.host} closes the connection: {event.text}")
             if event.command:
                 self._wire.renew()
+            else:
+                self._wire.keep_alive()
         return event
 
     def _event(self) -> object:
@@ -383,6 +436,23 @@ class ImapRemote:
 def _fold(name: str) -> str:
     """Return *name* with INBOX in upper case: it is the same in any case (RFC 9051 §5.1)."""
     return "INBOX" + name[5:] if name[:5].upper() == "INBOX" and name[5:6] in ("", "/") else name
+
+
+def _searched(entry: Data) -> list[int]:
+    """Return the numbers in a response SEARCH, or ESEARCH (RFC 9051 §7.3.4)."""
+    if entry.name == "SEARCH":
+        return grammar.numbers(entry.words)
+    if entry.name == "ESEARCH":
+        for name, value in zip(entry.words, entry.words[1:], strict=False):
+            if isinstance(name, bytes) and name.upper() == b"ALL" and isinstance(value, bytes):
+                return grammar.expanded(value, _MOST)
+    return []
+
+
+def _number(attributes: dict[bytes, Any], name: bytes) -> int:
+    """Return a number in a FETCH response, 0 if it has none of this name."""
+    word = attributes.get(name)
+    return int(word) if isinstance(word, bytes) and word.isdigit() and len(word) <= 19 else 0
 
 
 def _moment(value: Any) -> float:

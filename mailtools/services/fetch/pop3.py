@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from mailtools.core.auth.client import Mechanism, printable
 from mailtools.core.engine import RemoteProtocolError
-from mailtools.core.errors import ProtocolError, TemporaryError
+from mailtools.core.errors import MailError, ProtocolError, TemporaryError
 from mailtools.core.message import date, header
 from mailtools.core.pop3.client import Answered, Listing, Pop3Client, Pop3Piece, numbered
 from mailtools.services.access import IMPLICIT, STARTTLS, no_login_fits, overheard
@@ -41,7 +41,7 @@ class Pop3Remote:
         self._engine = Pop3Client()
         self._wire = Wire(target, self._engine)
         self._target = target
-        self._items: list[Item] = []
+        self._problems: list[MailError] = []
         try:
             self._open()
         except BaseException:
@@ -113,24 +113,52 @@ class Pop3Remote:
 
     def items(self, wishes: FetchWishes) -> list[Item]:
         """Return numbers, names and sizes of all messages. Raises MailError."""
-        self._engine.command("UIDL", is_long=True)
-        self._engine.command("LIST", is_long=True)
-        answer = self._answer()
-        names = dict(numbered(self._lines())) if answer.is_ok else None
-        listed = self._answer()
-        if not listed.is_ok:
-            raise RemoteProtocolError(f"{self._target.host} does not list its messages: {listed.text}")
-        sizes = {number: _size(value) for number, value in numbered(self._lines())}
-        if max(len(sizes), len(names or ())) > _MOST:
-            raise RemoteProtocolError(f"{self._target.host} lists more than {_MOST} messages")
-        if names is None:
+        named, sized = self._listings()
+        sizes = {number: _size(value) for number, value in (sized or {}).items()}
+        if named is None:
+            if sized is None:
+                raise TemporaryError(f"{self._target.host} lists no messages (UIDL, LIST)")
             if sizes and not wishes.delete:
                 raise ProtocolError(
                     f"{self._target.host} gives its messages no names (UIDL): nobody can tell which are new;"
                     " fetch them with --delete"
                 )
             return [Item(number, "", size) for number, size in sorted(sizes.items())]
-        return [Item(number, name, sizes.get(number, 0)) for number, name in sorted(names.items())]
+        nameless = sorted(sizes.keys() - named.keys())
+        if nameless and not wishes.delete:
+            first = f"message {nameless[0]} and others" if len(nameless) > 1 else f"message {nameless[0]}"
+            text = f"{self._target.host} gives {first} no name (UIDL): nobody can tell whether it is new"
+            self._problems.append(TemporaryError(text))
+        found = [Item(number, name, sizes.get(number, 0)) for number, name in _distinct(named)]
+        return found + [Item(number, "", sizes[number]) for number in nameless if wishes.delete]
+
+    def _listings(self) -> tuple[dict[int, str] | None, dict[int, str] | None]:
+        """Return the listings UIDL and LIST by number; None for one that the server refuses."""
+        commands = ("UIDL", "LIST")
+        is_ahead = "PIPELINING" in self._engine.capabilities
+        for command in commands if is_ahead else ():
+            self._engine.command(command, is_long=True)
+        found: list[dict[int, str] | None] = []
+        for command in commands:
+            if not is_ahead:
+                self._engine.command(command, is_long=True)
+            found.append(self._listing(command) if self._answer().is_ok else None)
+        return found[0], found[1]
+
+    def _listing(self, command: str) -> dict[int, str]:
+        """Return a listing by number. A line that cannot be read stands in the way of no other."""
+        lines, bad = numbered(self._lines())
+        if len(lines) > _MOST:
+            raise RemoteProtocolError(f"{self._target.host} lists more than {_MOST} messages")
+        if bad:
+            text = f"{self._target.host}: a line of {command} cannot be read: {printable(bad[0])}"
+            self._problems.append(TemporaryError(text))
+        return lines
+
+    def problems(self) -> list[MailError]:
+        """Return what went wrong without ending the session, each problem once."""
+        found, self._problems = self._problems, []
+        return found
 
     def since(self, items: list[Item], seconds: float) -> set[str]:
         """Return the names of messages whose Date is not older, as TOP shows it;
@@ -263,8 +291,18 @@ class Pop3Remote:
         return self._wire.pump.next_event()
 
 
+def _distinct(named: dict[int, str]) -> Iterator[tuple[int, str]]:
+    """Yield number and name. Of messages with one name the second gets another, so that both are fetched.
+
+    RFC 1939 §7 lets servers give one name to identical messages; some give it to different ones.
+    """
+    times: dict[str, int] = {}
+    for number, name in sorted(named.items()):
+        count = times[name] = times.get(name, 0) + 1
+        yield number, name if count == 1 else f"{name} {count}"  # a UIDL holds no space
+
+
 def _size(value: str) -> int:
+    """Return the size in a line of LIST, 0 if it is none: it is a hint."""
     digits = value.split(" ", maxsplit=1)[0]
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 15):
-        raise RemoteProtocolError(f"not a size: {value[:40]!r}")
-    return int(digits)
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 15 else 0

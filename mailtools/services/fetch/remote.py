@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mailtools.core.engine import Engine, RemoteProtocolError
-from mailtools.core.errors import PolicyError, ProtocolError, TemporaryError
+from mailtools.core.errors import MailError, PolicyError, ProtocolError, TemporaryError
 from mailtools.services import access as accesses
 from mailtools.services.access import OFF, Access
 from mailtools.system import clock
@@ -25,8 +25,9 @@ POP3, IMAP = "pop3", "imap"
 PORTS = {(POP3, False): 110, (POP3, True): 995, (IMAP, False): 143, (IMAP, True): 993}
 
 _LEAST_PATIENCE = 60.0  # seconds
+_LONGEST = 1800.0  # seconds that a server may only say that it is at work
 _PROGRESS = 4096  # octets that renew the deadline
-_MOST_OVER = 1 << 20  # octets that a message may be larger than twice its announced size
+_MOST_OVER = 256 << 20  # octets that a message may be larger than twice its announced size
 
 
 class FetchTarget(NamedTuple):
@@ -60,14 +61,28 @@ class Fetched(NamedTuple):
     problem: str = ""
 
 
+class RefusedMailboxError(Exception):
+    """A mailbox cannot be opened; the session goes on. *problem* says why."""
+
+    def __init__(self, problem: MailError) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
 class Remote(Protocol):
     """A session with a server, after the login."""
 
     def mailboxes(self, patterns: Collection[str]) -> list[str]:
         """Return the mailboxes that match *patterns*; [""] in POP3, which has one. Raises MailError."""
 
+    def problems(self) -> list[MailError]:
+        """Return what went wrong without ending the session, each problem once."""
+
     def select(self, mailbox: str, to_change: bool) -> str:
-        """Open a mailbox, read-only unless *to_change*; return its UIDVALIDITY. Raises MailError."""
+        """Open a mailbox, read-only unless *to_change*; return its UIDVALIDITY.
+
+        Raises RefusedMailboxError, MailError.
+        """
 
     def items(self, wishes: "FetchWishes") -> list[Item]:
         """Return the messages of the mailbox. Raises MailError."""
@@ -124,11 +139,17 @@ class Wire:
 
     def renew(self) -> None:
         """Set a new deadline, because the server made progress."""
-        self.pump.deadline = clock.monotonic() + max(2 * self.pump.timeout, _LEAST_PATIENCE)
+        self._renewed = clock.monotonic()
+        self.pump.deadline = self._renewed + max(2 * self.pump.timeout, _LEAST_PATIENCE)
         self._since = 0
 
+    def keep_alive(self) -> None:
+        """Note that the server says it is still at work: the deadline moves, but not for ever."""
+        patience = max(2 * self.pump.timeout, _LEAST_PATIENCE)
+        self.pump.deadline = min(clock.monotonic() + patience, self._renewed + max(_LONGEST, patience))
+
     def progress(self, octets: int) -> None:
-        """Count *octets* from the server; enough of them renew the deadline."""
+        """Count *octets* of what we asked for; enough of them renew the deadline."""
         self._since += octets
         if self._since >= _PROGRESS:
             self.renew()

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from mailtools.core.errors import TemporaryError, UnknownHostError
-from mailtools.services.fetch.collect import Errand, Sink, Watch, collect
-from mailtools.services.fetch.remote import POP3, FetchTarget, FetchWishes, Remote
+from mailtools.services.fetch.collect import Errand, Watch, collect
+from mailtools.services.fetch.remote import POP3, FetchTarget, FetchWishes, RefusedMailboxError, Remote
+from mailtools.services.fetch.sinks import Sink
 from mailtools.system import clock
 from mailtools.system.mbox.fetch_state import Seen
 
@@ -70,8 +71,15 @@ def _visit(order: Order, watch: Watch, seen: Seen) -> None:
 
 def _fetch(errand: Errand, order: Order) -> None:
     mailboxes = errand.remote.mailboxes(order.patterns)
+    for problem in errand.remote.problems():
+        errand.watch.failed(problem)
     for mailbox in mailboxes:
-        collect(errand, mailbox, order.sink(mailbox))
+        try:
+            collect(errand, mailbox, order.sink(mailbox))
+        except RefusedMailboxError as error:  # the others are fetched
+            errand.watch.failed(error.problem)
+    if not mailboxes:
+        return
     while order.is_stopping is not None:
         errand.remote.wait_for_mail(order.is_stopping)
         if order.is_stopping():

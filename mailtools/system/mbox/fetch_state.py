@@ -1,16 +1,17 @@
 """Remembers which messages were fetched: one file per source, beside the mbox in ``.mailtools/``.
 
 Each line is JSON, written after its messages are synced: ``[mailbox, validity, seconds, [names]]``.
-*validity* is IMAP's UIDVALIDITY, "" for POP3; names are UIDLs or UIDs. A line with a fifth member is an
-intention, written before messages are stored: the member lets the sink check whether the mbox holds them. If
-an intention is the last line, the run was killed, and the sink can find out whether the messages were stored.
+*validity* is IMAP's UIDVALIDITY, "" for POP3; names are UIDLs or UIDs; in place of a UIDL stands ``[UIDL,
+digest of the message]``. A line with more members is an intention, synced before messages are stored: the
+members let the sink check whether the mbox holds them. If an intention is the last line, the run was killed
+or the power failed, and the sink can find out whether the messages were stored.
 The open file is locked against other runs.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class Intention(NamedTuple):
     """Messages that were about to be stored."""
 
     box: Box
-    names: list[str]
+    names: Mapping[str, str]  # each with its digest, or ""
     mark: list[Any]  # the sink's own data to find the messages in the mbox
 
 
@@ -42,6 +43,7 @@ class Seen:
         mark = hashlib.sha256(source.encode(errors="surrogateescape")).hexdigest()[:16]
         self.path = os.path.join(folder, STATE_FOLDER, f"{name or 'all'}.fetch-{mark}")
         self._boxes: dict[Box, dict[str, int]] = {}
+        self._digests: dict[Box, dict[str, str]] = {}
         self.intention: Intention | None = None  # of a run that was killed
         self._lock = -1
         self._file = -1
@@ -77,32 +79,44 @@ class Seen:
                 if isinstance(entry, list):
                     self._take(*entry)
 
-    def _take(self, mailbox: str, validity: str, seconds: int, names: list[str], *mark: Any) -> None:
+    def _take(self, mailbox: str, validity: str, seconds: int, names: list[Any], *mark: Any) -> None:
         """Apply one line of the file. Raises TypeError, ValueError."""
-        box, found = (str(mailbox), str(validity)), [str(name) for name in names]
+        box = (str(mailbox), str(validity))
+        pairs = [name if isinstance(name, list) else (name, "") for name in names]
+        found = {str(name): str(digest) for name, digest in pairs}
         self.intention = Intention(box, found, list(mark)) if mark else None
         if not mark:
             self._note(box, int(seconds), found)
 
-    def _note(self, box: Box, seconds: int, names: Iterable[str]) -> None:
+    def _note(self, box: Box, seconds: int, names: Mapping[str, str]) -> None:
         self._boxes.setdefault(box, {}).update(dict.fromkeys(names, seconds))
+        if not box[1]:
+            self._digests.setdefault(box, {}).update(names)
 
     def names(self, box: Box) -> dict[str, int]:
         """The names fetched from *box*, each with its time (seconds since the epoch)."""
         return self._boxes.get(box, {})
 
+    def digest(self, box: Box, name: str) -> str:
+        """The digest of the message that was fetched under *name*; "" if it is not known."""
+        return self._digests.get(box, {}).get(name, "")
+
     def validities(self, mailbox: str) -> list[str]:
         """The UIDVALIDITY values under which *mailbox* was fetched."""
         return [validity for name, validity in self._boxes if name == mailbox]
 
-    def intend(self, box: Box, names: Collection[str], mark: list[Any]) -> None:
-        """Write an intention: *names* of *box* are about to be stored. Raises CannotWriteError."""
-        self._write(json.dumps([*box, 0, list(names), *mark], separators=(",", ":")).encode() + b"\n")
-
-    def add(self, box: Box, names: Collection[str]) -> None:
-        """Note that *names* were fetched now. The note survives a kill, and after `sync` a power failure.
+    def intend(self, box: Box, names: Mapping[str, str], mark: list[Any]) -> None:
+        """Write an intention, durably: *names* of *box*, with digests, are about to be stored.
 
         Raises CannotWriteError.
+        """
+        self._write(_line(box, 0, names, mark))
+        self.sync()
+
+    def add(self, box: Box, names: Mapping[str, str]) -> None:
+        """Note that *names*, with digests, were fetched now.
+
+        The note survives a kill, and after `sync` a power failure. Raises CannotWriteError.
         """
         self.intention = None
         seconds = int(clock.now())
@@ -132,11 +146,12 @@ class Seen:
         if len(gone) < max(_WORTH_IT, len(names) // 2):
             return
         self._boxes[box] = {name: at for name, at in names.items() if name not in gone}
+        self._digests[box] = {n: d for n, d in self._digests.get(box, {}).items() if n not in gone}
         lines = []
         for its, known in self._boxes.items():
-            by_time: dict[int, list[str]] = {}
+            by_time: dict[int, dict[str, str]] = {}
             for name, at in known.items():
-                by_time.setdefault(at, []).append(name)
+                by_time.setdefault(at, {})[name] = self.digest(its, name)
             lines += [_line(its, at, some) for at, some in by_time.items()]
         atomic.replace(self.path, b"{}\n" + b"".join(lines))
         os.close(self._file)
@@ -150,5 +165,6 @@ class Seen:
         self._file = self._lock = -1
 
 
-def _line(box: Box, seconds: int, names: Collection[str]) -> bytes:
-    return json.dumps([*box, seconds, list(names)], separators=(",", ":")).encode() + b"\n"
+def _line(box: Box, seconds: int, names: Mapping[str, str], mark: Collection[Any] = ()) -> bytes:
+    written = [[name, digest] if digest else name for name, digest in names.items()]
+    return json.dumps([*box, seconds, written, *mark], separators=(",", ":")).encode() + b"\n"

@@ -162,24 +162,49 @@ def _settled(path: str, descriptor: int, deadline: float) -> os.stat_result | No
         lock.release()
 
 
-def holds(path: str, start: int, octets: bytes, patience: float = 10.0) -> bool:
-    """Tell whether the mbox contains *octets* at or behind offset *start*, once no append is under way.
+def find(path: str, start: int, octets: bytes, patience: float = 10.0) -> int:
+    """Return the offset of *octets* in the mbox, at or behind offset *start*; -1 if it does not hold them.
 
-    Raises LockTimeoutError, CannotWriteError.
+    Waits until no append is under way. Raises LockTimeoutError, CannotWriteError.
     """
     descriptor = _open(path)
     if descriptor < 0:
-        return False
+        return -1
     try:
         settled = _settled(path, descriptor, time.monotonic() + patience)
         if settled is None:
             raise LockTimeoutError(f"{path}: locked by another program")
         at = min(start, settled.st_size)
         while block := os.pread(descriptor, _BLOCK + len(octets), at):
-            if octets in block:
-                return True
+            found = block.find(octets)
+            if found >= 0:
+                return at + found
             at += _BLOCK
-        return False
+        return -1
+    except OSError as error:
+        raise CannotWriteError(f"{path}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+
+
+def digest(path: str, start: int, length: int) -> str:
+    """Return the BLAKE2b digest (16 octets, as hex) of *length* octets at *start*, which are durable then.
+
+    "" if the mbox ends before. Raises CannotWriteError.
+    """
+    from hashlib import blake2b
+
+    descriptor = _open(path)
+    if descriptor < 0:
+        return ""
+    found = blake2b(digest_size=16)
+    try:
+        while length and (block := os.pread(descriptor, min(_BLOCK, length), start)):
+            found.update(block)
+            start, length = start + len(block), length - len(block)
+        os.fsync(descriptor)  # who wrote them may have been killed before it could
+        durable.sync_folder(os.path.dirname(path) or ".")
+        return "" if length else found.hexdigest()
     except OSError as error:
         raise CannotWriteError(f"{path}: {error.strerror}") from error
     finally:

@@ -69,3 +69,21 @@ def test_any_octets_are_some_name(octets: bytes) -> None:
 def test_any_octets_are_words_or_an_error(octets: bytes) -> None:
     with suppress(RemoteProtocolError):
         grammar.parse(octets.replace(b"\0", b"?"), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [(b"", []), (b"3", [3]), (b"1:3,7", [1, 2, 3, 7]), (b"3:1", [1, 2, 3]), (b"5:5", [5])]
+)
+def test_sets_are_expanded(text: bytes, found: list[int]) -> None:
+    assert grammar.expanded(text, 10) == found
+
+
+@pytest.mark.parametrize(
+    "text", [b"1:11", b"1:4294967295", b"1:6,1:6", b"x", b"1:", b"1:*", b"1:2:3", b",", b"1,"]
+)
+def test_sets_that_are_none_or_too_large(text: bytes) -> None:
+    if text == b"1:":
+        assert grammar.expanded(text, 10) == [1]
+        return
+    with pytest.raises(RemoteProtocolError):
+        grammar.expanded(text, 10)

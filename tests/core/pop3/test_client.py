@@ -88,9 +88,10 @@ def test_a_listing_without_end() -> None:
 @pytest.mark.parametrize(
     "line", [b"x 1\r\n", b"1\r\n", b"1 \r\n", "\uff11 x\r\n".encode(), b"99999999999 x\r\n"]
 )
-def test_listings_that_are_none(line: bytes) -> None:
-    with pytest.raises(RemoteProtocolError):
-        list(numbered(line))
+def test_lines_that_are_none_are_named(line: bytes) -> None:
+    found, bad = numbered(b"5 a\r\n" + line + b"6 b\r\n")
+    assert found == {5: "a", 6: "b"}
+    assert len(bad) == 1
 
 
 @pytest.mark.parametrize("line", ["USER x\r\nDELE 1", "USER x\n", "USER x\r", "USER x\0"])
@@ -244,8 +245,8 @@ def test_capabilities_have_names_in_capitals_and_parameters() -> None:
 
 
 def test_numbers_and_values_of_a_listing() -> None:
-    found = list(numbered(b"1 id\r\n 2  two words \r\n\r\n3 \xff\r\n"))
-    assert found == [(1, "id"), (2, "two words"), (3, "\udcff")]
+    found = numbered(b"1 id\r\n 2  two words \r\n\r\n3 \xff\r\n")
+    assert found == ({1: "id", 2: "two words", 3: "\udcff"}, [])
 
 
 # -- logins and TLS ------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from mailtools.core.errors import CannotWriteError, TemporaryError
+from mailtools.core.errors import CannotWriteError, MailError, TemporaryError
 from mailtools.services.fetch import collect as collecting
-from mailtools.services.fetch.collect import Errand, MboxSink, PipeSink, Sink, StreamSink, beside, collect
+from mailtools.services.fetch.collect import Errand, collect
 from mailtools.services.fetch.remote import Fetched, FetchWishes, Item
+from mailtools.services.fetch.sinks import MboxSink, Sink, StreamSink
 from mailtools.services.transit import mbox_form
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
@@ -35,9 +36,14 @@ class Server:
         self.broken_after = -1
         self.refused: set[int] = set()
         self.old: set[str] = set()
+        self.octets: dict[int, bytes] = {}  # of messages that are not as their number says
+        self.trouble: list[MailError] = []
 
     def mailboxes(self, patterns: Collection[str]) -> list[str]:
         return list(patterns)
+
+    def problems(self) -> list[MailError]:
+        return self.trouble
 
     def select(self, mailbox: str, to_change: bool) -> str:
         self.steps.append(("select", mailbox, to_change))
@@ -55,7 +61,13 @@ class Server:
             if count == self.broken_after:
                 raise TemporaryError("the connection ended")
             self.steps.append(("fetch", item.number))
-            yield Fetched(item, body(item), NOW, "in use" if item.number in self.refused else "")
+            octets = self.octets.get(item.number)
+            yield Fetched(
+                item,
+                body(item) if octets is None else made_of(octets),
+                NOW,
+                "in use" if item.number in self.refused else "",
+            )
 
     def delete(self, items: list[Item]) -> None:
         self.steps.append(("delete", [item.number for item in items]))
@@ -81,8 +93,12 @@ class Server:
 
 
 def body(item: Item) -> Buffer:
+    return made_of(number(item.number))
+
+
+def made_of(octets: bytes) -> Buffer:
     made = Buffer()
-    made.append(mbox_form.stored(number(item.number)))
+    made.append(mbox_form.stored(octets))
     return made
 
 
@@ -99,6 +115,7 @@ class Told:
         self.gone: list[int] = []
         self.promised: list[int] = []
         self.warnings: list[str] = []
+        self.problems: list[MailError] = []
 
     def begin(self, messages: int) -> None:
         self.expected = messages
@@ -111,6 +128,9 @@ class Told:
 
     def would(self, mailbox: str, items: Sequence[Item]) -> None:
         self.promised += [item.number for item in items]
+
+    def failed(self, problem: MailError) -> None:
+        self.problems.append(problem)
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
@@ -300,7 +320,7 @@ def test_messages_are_stored_then_noted_then_synced_then_deleted(
     monkeypatch.setattr(shelf, "store", lambda its: (steps.append("store"), store(its))[1])
     told = place.run(server, shelf, change=noted, delete=True, mark_seen=True)
     assert steps == [
-        ("select", "INBOX", True), ("fetch", 1), ("fetch", 2), "store", ("note", ["id-1", "id-2"]),
+        ("select", "INBOX", True), ("fetch", 1), ("fetch", 2), "store", ("note", {"id-1": "", "id-2": ""}),
         ("mark", [1, 2]), "sync", ("delete", [1, 2]),
     ]  # fmt: skip
     assert told.gone == [1, 2]
@@ -476,17 +496,6 @@ def test_large_messages_end_a_batch(place: Place, monkeypatch: pytest.MonkeyPatc
     assert shelf.batches == [[1, 2], [3, 4], [5]]
 
 
-def test_a_stream_gets_an_mbox_and_is_flushed_for_each_message(place: Place) -> None:
-    written: list[bytes] = []
-    flushed: list[int] = []
-    sink = StreamSink(written.append, lambda: flushed.append(len(written)))
-    place.run(Server(items(1, 2)), sink)
-    place.box.write_bytes(b"".join(written))
-    assert place.subjects() == [1, 2]
-    assert len(flushed) == 2
-    assert flushed[-1] == len(written)
-
-
 def test_a_stream_that_was_killed_gets_its_messages_again(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -503,31 +512,117 @@ def test_a_stream_that_was_killed_gets_its_messages_again(
     assert place.run(server, sink).expected == 1
 
 
-@pytest.mark.parametrize(
-    ("command", "problem"),
-    [
-        ("cat >/dev/null", ""),
-        ("exit 0", ""),  # it need not read all
-        ("cat >/dev/null; exit 75", "cat >/dev/null; exit 75: failed (75)"),
-    ],
-)
-def test_the_exit_code_of_a_program_tells_whether_it_took_the_message(command: str, problem: str) -> None:
-    large = Buffer()
-    large.append(b"Subject: x\n\n" + b"x\n" * 500_000)
-    assert PipeSink(command).store([Fetched(Item(1, "a"), large, NOW)]) == [problem]
+def test_what_goes_wrong_without_ending_the_session_is_reported(place: Place) -> None:
+    server = Server(items(1))
+    server.trouble = [TemporaryError("a line of UIDL cannot be read")]
+    told = place.run(server)
+    assert (told.problems, told.came_in) == (server.trouble, [(1, "")])
 
 
-def test_a_program_gets_the_message_as_it_was_before_it_was_quoted(tmp_path: Path) -> None:
-    message = Buffer()
-    message.append(mbox_form.stored(b"Subject: x\r\n\r\nFrom here\r\n>From there\r\n"))
-    PipeSink(f"cat > {tmp_path}/got").store([Fetched(Item(1, "a"), message, NOW)])
-    assert (tmp_path / "got").read_bytes() == b"Subject: x\n\nFrom here\n>From there\n"
+# -- POP3: a UIDL proves nothing ---------------------------------------------------------------------------------
 
 
-def test_the_folder_of_a_target_is_made(tmp_path: Path) -> None:
-    target = str(tmp_path / "a" / "b" / "box")
-    assert beside(target) == target
-    assert (tmp_path / "a" / "b").is_dir()
-    (tmp_path / "file").touch()
-    with pytest.raises(CannotWriteError, match="file"):
-        beside(str(tmp_path / "file" / "box"))
+def pop3(*named: tuple[int, str]) -> Server:
+    return Server([Item(n, name, 100) for n, name in named], validity="")
+
+
+def test_what_an_earlier_run_stored_is_deleted_after_it_was_compared(place: Place) -> None:
+    server = pop3((1, "a"), (2, "b"))
+    place.run(server, mailbox="")
+    told = place.run(server, mailbox="", delete=True)
+    assert (told.gone, told.came_in, told.expected) == ([1, 2], [], 0)
+    assert place.subjects() == [1, 2]
+
+
+@pytest.mark.parametrize("wishes", [{"delete": True}, {"delete_after": 0.0}])
+def test_another_message_of_a_known_name_is_stored_before_it_is_deleted(
+    place: Place, wishes: dict[str, Any]
+) -> None:
+    server = pop3((1, "a"), (2, "b"))
+    place.run(server, mailbox="")
+    server.octets[2] = number(7)
+    told = place.run(server, mailbox="", **wishes)
+    assert (told.came_in, told.gone) == ([(2, "")], [1, 2])
+    assert place.subjects() == [1, 2, 7]
+
+
+def test_a_message_that_cannot_be_compared_stays(place: Place) -> None:
+    server = pop3((1, "a"), (2, "b"))
+    place.run(server, mailbox="")
+    server.refused = {1}
+    told = place.run(server, mailbox="", delete=True)
+    assert (told.came_in, told.gone) == ([(1, "in use")], [2])
+
+
+def test_mail_that_is_not_old_enough_is_not_compared(place: Place) -> None:
+    server = pop3((1, "a"))
+    place.run(server, mailbox="")
+    server.steps.clear()
+    assert place.run(server, mailbox="", delete_after=DAY).gone == []
+    assert server.came() == []
+
+
+def test_names_of_an_older_state_prove_nothing(place: Place) -> None:
+    server = pop3((1, "a"))
+    place.run(server, mailbox="", change=lambda seen: seen.add(("", ""), {"a": ""}), delete=True)
+    assert place.subjects() == [1]
+
+
+# -- a power failure: the mbox has lost some of what was written ---------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", [2048, 3000, -1])
+def test_a_batch_of_which_a_part_was_lost_is_fetched_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """The intention was synced, the mbox was not; *kept*: octets of the batch that are on the disk."""
+
+    def killed(seen: Seen) -> None:
+        def add(box: object, names: object) -> None:
+            raise KilledError
+
+        monkeypatch.setattr(seen, "add", add)
+
+    server = Server(items(1, 2, 3, 4))
+    server.octets = {n: number(n) + b"x" * 1500 + b"\r\n" for n in range(1, 5)}
+    with pytest.raises(KilledError):
+        place.run(server, change=killed, delete=True)
+    octets = place.box.read_bytes()
+    place.box.write_bytes(octets[:kept])
+    told = place.run(server, delete=True)
+    assert [n for n, _ in told.came_in] == [1, 2, 3, 4]
+    assert sorted(told.gone) == [1, 2, 3, 4]
+    assert set(place.subjects()) == {1, 2, 3, 4}
+
+
+def test_a_batch_with_other_octets_in_it_is_fetched_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(seen: Seen) -> None:
+        def add(box: object, names: object) -> None:
+            raise KilledError
+
+        monkeypatch.setattr(seen, "add", add)
+
+    server = Server(items(1, 2))
+    with pytest.raises(KilledError):
+        place.run(server, change=killed)
+    octets = place.box.read_bytes()
+    place.box.write_bytes(octets[:-60] + b"\0" * 60)
+    assert place.run(server).expected == 2
+
+
+def test_an_intention_is_durable_before_the_batch_is_stored(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    sink = MboxSink(str(place.box))
+    store = sink.store
+
+    def noted(seen: Seen) -> None:
+        sync = seen.sync
+        monkeypatch.setattr(seen, "sync", lambda: (steps.append("sync"), sync()))
+
+    monkeypatch.setattr(sink, "store", lambda its: (steps.append("store"), store(its))[1])
+    place.run(Server(items(1)), sink, change=noted)
+    assert steps == ["sync", "store", "sync"]

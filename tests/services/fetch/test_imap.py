@@ -15,7 +15,7 @@ from mailtools.core.imap import client as engines
 from mailtools.services.access import IMPLICIT, OFF, STARTTLS, Access
 from mailtools.services.fetch import imap as sessions
 from mailtools.services.fetch.imap import ImapRemote
-from mailtools.services.fetch.remote import FetchTarget, FetchWishes, Item
+from mailtools.services.fetch.remote import FetchTarget, FetchWishes, Item, RefusedMailboxError
 from mailtools.system import clock
 from mailtools.system.net.client_connection import LostConnectionError, Pump
 from tests.boxes import number
@@ -101,6 +101,7 @@ def texts(remote: ImapRemote, *uids: int) -> dict[int, bytes]:
     return {
         message.item.number: b"".join(message.body.blocks()).replace(b"\n", b"\r\n")
         for message in remote.fetch(items(*uids), "")
+        if not message.problem
     }
 
 
@@ -352,21 +353,27 @@ def test_on_this_machine_nothing_is_compressed(enter: Enter) -> None:
         (["inbox/*"], ["INBOX/x"], True),
         (["Lists/?"], ["Lists/a", "Lists/b"], True),
         (["Lists/%", "*a"], ["Lists/a", "Lists/b"], True),
-        (["lists/*"], None, True),
-        (["*", "nothing/*"], None, True),
+        (["inbox", "Inbox"], ["INBOX"], False),
+        (["INBOX/x", "not/listed"], ["INBOX/x", "not/listed"], True),
+        (["[all]/All Mail", "[all]/*"], ["[all]/All Mail"], True),
+        (["[al]*", "a*b"], ["a*b"], True),
+        (["lists/*"], [], True),
+        (["nothing/*", "INBOX"], ["INBOX"], True),
     ],
 )
 def test_patterns_choose_mailboxes(
-    enter: Enter, patterns: list[str], found: list[str] | None, is_listed: bool
+    enter: Enter, patterns: list[str], found: list[str], is_listed: bool
 ) -> None:
-    boxes = {"INBOX": [], "INBOX.x": [], "Lists.b": [], "Lists.a": [], "&APw-": []}  # type: dict[str, list[bytes]]
-    with ScriptedImap(boxes, IN, delimiter=".") as server:
+    names = ["INBOX", "INBOX.x", "Lists.b", "Lists.a", "&APw-"]
+    if any("[" in pattern for pattern in patterns):
+        names += ["[all].All Mail", "a*b", "axb"]
+    with ScriptedImap({name: [] for name in names}, IN, delimiter=".") as server:
         remote = enter(server)
-        if found is None:
-            with pytest.raises(MissingInputError, match="has no mailbox"):
-                remote.mailboxes(patterns)
-        else:
-            assert remote.mailboxes(patterns) == found
+        assert remote.mailboxes(patterns) == found
+        problems = remote.problems()
+        assert all(isinstance(problem, MissingInputError) for problem in problems)
+        assert bool(problems) == any(text in patterns for text in ("lists/*", "nothing/*", "[al]*"))
+        assert remote.problems() == []
         assert ('LIST "" "*"' in server.commands) == is_listed
 
 
@@ -414,7 +421,7 @@ def test_too_many_mailboxes_are_refused(enter: Enter, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sessions, "_MOST_MAILBOXES", 2)
     with ScriptedImap({"a": [], "b": [], "c": []}, IN) as server:
         remote = enter(server)
-        with pytest.raises(RemoteProtocolError, match="more than 2 mailboxes"):
+        with pytest.raises(RemoteProtocolError, match="without end"):
             remote.mailboxes(["*"])
 
 
@@ -423,7 +430,10 @@ def test_too_many_mailboxes_are_refused(enter: Enter, monkeypatch: pytest.Monkey
     [
         (b"TAG NO [NONEXISTENT] none\r\n", MissingInputError),
         (b"TAG NO [INUSE] later\r\n", TemporaryError),
-        (b"TAG NO no\r\n", MissingInputError),
+        (b"TAG NO [NOPERM] no\r\n", MissingInputError),
+        (b"TAG NO no\r\n", TemporaryError),
+        (b"TAG NO [THROTTLED] no\r\n", TemporaryError),
+        (b"TAG BAD too many connections\r\n", TemporaryError),
         (b"* 5 EXISTS\r\n" + OK, ProtocolError),
         (b"* OK [UIDVALIDITY x] y\r\n" + OK, ProtocolError),
         (b"* OK [UIDVALIDITY] y\r\n" + OK, ProtocolError),
@@ -433,8 +443,9 @@ def test_too_many_mailboxes_are_refused(enter: Enter, monkeypatch: pytest.Monkey
 def test_mailboxes_that_cannot_be_opened(enter: Enter, answer: bytes, error: type[MailError]) -> None:
     with serve({"EXAMINE": answer}) as server:
         remote = enter(server)
-        with pytest.raises(error):
+        with pytest.raises((RefusedMailboxError, error)) as raised:
             remote.select("INBOX", False)
+        assert isinstance(getattr(raised.value, "problem", raised.value), error)
 
 
 def test_a_mailbox_is_opened_for_reading_unless_it_is_to_change(enter: Enter) -> None:
@@ -469,26 +480,71 @@ def test_an_empty_mailbox_is_not_searched(inbox: Inbox) -> None:
 @pytest.mark.parametrize(
     ("rules", "wishes", "found"),
     [
-        ({"UID SEARCH": b"* SEARCH 3 1\r\n* SEARCH 1 2\r\n" + OK}, {}, [1, 2, 3]),
-        ({"UID SEARCH": OK}, {}, []),
-        ({"UID SEARCH": b"* SEARCH 1 (MODSEQ 5)\r\n* 6 EXISTS\r\n" + OK}, {}, [1]),
-        ({"UID FETCH": b"* 1 FETCH (UID 2 RFC822.SIZE 5)\r\n* 2 FETCH (FLAGS (x))\r\n* FETCH\r\n" + OK}, {"max_size": 1}, [2]),
+        ({"UID SEARCH": b"* SEARCH 3 1\r\n* SEARCH 1 2 4 5\r\n" + OK}, {}, [1, 2, 3, 4, 5]),
+        ({"UID SEARCH": b'* ESEARCH (TAG "m2") UID COUNT 5 ALL 1:3,7,9\r\n' + OK}, {}, [1, 2, 3, 7, 9]),
+        ({"UID SEARCH": b"* SEARCH 1 2 3 4 5 6 (MODSEQ 5)\r\n* 6 EXISTS\r\n" + OK}, {}, [1, 2, 3, 4, 5, 6]),
+        ({"UID SEARCH": OK}, {}, [1, 2, 3, 4, 5]),  # FETCH tells them
+        ({"UID SEARCH": b"* SEARCH 2\r\n" + OK}, {}, [1, 2, 3, 4, 5]),
+        ({"UID SEARCH": b"* SEARCH 2\r\n* 1 EXPUNGE\r\n" * 4 + OK}, {}, [2]),
+        ({"UID FETCH": b"TAG NO no\r\n"}, {"max_size": 1}, [1, 2, 3, 4, 5]),
     ],
-)  # fmt: skip
+)
 def test_listings_as_servers_write_them(
     inbox: Inbox, rules: dict[str, Rule], wishes: dict[str, Any], found: list[int]
 ) -> None:
     with serve(rules) as server:
-        assert [item.number for item in inbox(server).items(FetchWishes(**wishes))] == found
+        remote = inbox(server)
+        assert [item.number for item in remote.items(FetchWishes(**wishes))] == found
+        assert remote.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("search", "fetch", "found"),
+    [
+        (b"* SEARCH 1 2\r\n", b"", [1, 2]),
+        (
+            b"",
+            b"* 1 FETCH (UID 2 RFC822.SIZE 5)\r\n* 2 FETCH (FLAGS (x))\r\n* FETCH\r\n* 3 FETCH (UID x)\r\n",
+            [2],
+        ),
+    ],
+)
+def test_messages_that_the_server_does_not_list_are_a_problem(
+    inbox: Inbox, search: bytes, fetch: bytes, found: list[int]
+) -> None:
+    with serve({"UID SEARCH": search + OK, "UID FETCH": fetch + OK}) as server:
+        remote = inbox(server)
+        assert [item.number for item in remote.items(FetchWishes())] == found
+        (problem,) = remote.problems()
+        assert f"lists {len(found)} of 5 messages" in str(problem)
+
+
+def test_a_limit_of_the_server_is_not_taken_for_the_end(inbox: Inbox) -> None:
+    answers = in_turn(
+        b"* SEARCH 4 5\r\nTAG OK [MESSAGELIMIT 2 4] x\r\n",
+        b"* SEARCH 2 3\r\nTAG NO [MESSAGELIMIT 2 2] x\r\n",
+        b"* SEARCH 1\r\n" + OK,
+    )
+    with serve({"UID SEARCH": answers}) as server:
+        assert [item.number for item in inbox(server).items(FetchWishes())] == [1, 2, 3, 4, 5]
+        assert server.commands[-2:] == ["UID SEARCH UID 1:3 ALL", "UID SEARCH UID 1:1 ALL"]
+
+
+@pytest.mark.parametrize(
+    "code", [b"[MESSAGELIMIT 2 4]", b"[MESSAGELIMIT 2 1]", b"[MESSAGELIMIT]", b"[MESSAGELIMIT 2 99999999999]"]
+)
+def test_a_limit_that_makes_no_progress_ends_the_search(inbox: Inbox, code: bytes) -> None:
+    with serve({"UID SEARCH": b"* SEARCH 4 5\r\nTAG OK " + code + b" x\r\n"}) as server:
+        assert len(inbox(server).items(FetchWishes())) == 5
+        assert len(server.commands) < 9
 
 
 @pytest.mark.parametrize(
     ("rules", "wishes", "error"),
     [
         ({"UID SEARCH": b"TAG NO no\r\n"}, {}, TemporaryError),
-        ({"UID FETCH": b"TAG NO no\r\n"}, {"max_size": 1}, TemporaryError),
         ({"UID SEARCH": b"* SEARCH 1x\r\n" + OK}, {}, RemoteProtocolError),
-        ({"UID FETCH": b"* 1 FETCH (UID x RFC822.SIZE 5)\r\n" + OK}, {"max_size": 1}, RemoteProtocolError),
+        ({"UID SEARCH": b"* ESEARCH UID ALL 1:4294967295\r\n" + OK}, {}, RemoteProtocolError),
     ],
 )
 def test_listings_that_no_server_should_send(
@@ -519,11 +575,82 @@ def test_each_message_comes_once_and_none_that_nobody_asked_for(inbox: Inbox) ->
         assert texts(inbox(server), 1, 3) == {3: b"x\r\n", 1: b"z\r\n"}
 
 
-def test_a_message_that_another_client_removed_meanwhile_is_missing(inbox: Inbox) -> None:
-    with serve(
-        {"UID FETCH": b"* 2 EXPUNGE\r\n" + fetched(3, b"x\r\n") + b"TAG OK [EXPUNGEISSUED] x\r\n"}
-    ) as server:
-        assert texts(inbox(server), 2, 3) == {3: b"x\r\n"}
+def problems(remote: ImapRemote, *uids: int) -> dict[int, str]:
+    """The messages that did not come, each with the reason."""
+    return {m.item.number: m.problem for m in remote.fetch(items(*uids), "") if m.problem}
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        (b"* 2 EXPUNGE\r\n" + fetched(3, b"x\r\n") + b"TAG OK [EXPUNGEISSUED] x\r\n", "did not give it"),
+        (fetched(3, b"x\r\n") + b"* 2 FETCH (UID 2 BODY[] NIL)\r\n" + OK, "has no text of it (NIL)"),
+        (fetched(3, b"x\r\n") + b"* 2 FETCH (UID 2 FLAGS ())\r\n" + OK, "did not give it"),
+        (fetched(3, b"x\r\n") + b"* 2 FETCH (UID 2 BODY[] {1}\r\nx FLAGS)\r\n" + OK, "did not give it"),
+        (fetched(3, b"x\r\n") + b"TAG NO [SERVERBUG] message 2 is broken\r\n", "message 2 is broken"),
+        (fetched(3, b"x\r\n") + b"TAG BAD what?\r\n", "what?"),
+    ],
+)
+def test_a_message_that_does_not_come_is_named_with_the_reason(inbox: Inbox, rule: bytes, why: str) -> None:
+    with serve({"UID FETCH": rule}) as server:
+        remote = inbox(server)
+        assert why in problems(remote, 2, 3)[2]
+        assert texts(remote, 3) == {3: b"x\r\n"}
+
+
+def test_one_bad_message_stands_in_the_way_of_no_other(inbox: Inbox) -> None:
+    """The server refuses every FETCH that asks for message 150."""
+    messages = [number(n) for n in range(1, 301)]
+
+    def rule(argument: str) -> bytes | None:
+        asked = [part.partition(":") for part in argument.split(" ", maxsplit=1)[0].split(",")]
+        if any(int(first) <= 150 <= int(last or first) for first, _, last in asked):
+            return b"TAG NO 150 cannot be read\r\n"
+        return None
+
+    with Stubborn({"INBOX": messages}, IN, refuse=rule) as server:
+        found = list(inbox(server).fetch(items(*range(1, 301)), ""))
+        assert sorted(m.item.number for m in found) == list(range(1, 301))
+        assert [(m.item.number, m.problem) for m in found if m.problem] == [(150, "150 cannot be read")]
+        assert len([c for c in server.commands if c.startswith("UID FETCH")]) < 50
+
+
+def test_a_server_that_gives_a_few_at_a_time(inbox: Inbox) -> None:
+    messages = [number(n) for n in range(1, 31)]
+    with Stubborn({"INBOX": messages}, IN, at_once=7) as server:
+        assert len(texts(inbox(server), *range(1, 31))) == 30
+    with Stubborn({"INBOX": messages}, IN, at_once=7, capabilities="IMAP4rev1 MESSAGELIMIT=7") as server:
+        assert len(texts(inbox(server), *range(1, 31))) == 30
+        assert len([c for c in server.commands if c.startswith("UID FETCH")]) == 5
+
+
+def test_a_server_that_gives_nothing_is_not_asked_for_ever(inbox: Inbox) -> None:
+    with serve({"UID FETCH": b"TAG NO busy\r\n"}) as server:
+        assert set(problems(inbox(server), *range(1, 2001)).values()) == {"busy"}
+        assert len(server.commands) < 250
+
+
+class Stubborn(ScriptedImap):
+    """A server that refuses some sets of messages, or gives *at_once* messages for a command."""
+
+    def __init__(
+        self,
+        *args: Any,
+        refuse: Callable[[str], bytes | None] = lambda _: None,
+        at_once: int = 10**6,
+        **options: Any,
+    ) -> None:
+        self._refuse = refuse
+        self._at_once = at_once
+        super().__init__(*args, **options)
+
+    def answer(self, verb: str, argument: str, box: str) -> bytes:
+        if verb == "UID FETCH":
+            if refusal := self._refuse(argument):
+                return refusal
+            given = self.of_messages(verb, argument, box).split(b"* ")[1:]
+            return b"".join(b"* " + one for one in given[: self._at_once]) + b"TAG OK [MESSAGELIMIT] x\r\n"
+        return super().answer(verb, argument, box)
 
 
 @pytest.mark.parametrize(
@@ -585,13 +712,6 @@ def test_messages_before_a_bye_are_given(inbox: Inbox) -> None:
         assert next(found).item.number == 1
         with pytest.raises(LostConnectionError, match="closes the connection: shutting down"):
             next(found)
-
-
-def test_a_fetch_that_is_refused_is_temporary(inbox: Inbox) -> None:
-    with serve({"UID FETCH": b"TAG NO busy\r\n"}) as server:
-        remote = inbox(server)
-        with pytest.raises(TemporaryError, match="busy"):
-            texts(remote, 1)
 
 
 # -- deleting ------------------------------------------------------------------------------------------------

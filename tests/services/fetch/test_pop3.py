@@ -258,22 +258,71 @@ def test_an_empty_maildrop_needs_no_uidl(enter: Enter) -> None:
 
 
 @pytest.mark.parametrize(
-    "rules",
+    ("listing", "said"),
     [
-        {"LIST": b"-ERR no\r\n"},
-        {"LIST": b"+OK\r\n1 -5\r\n.\r\n"},
-        {"LIST": b"+OK\r\n1 many\r\n.\r\n"},
-        {"LIST": b"+OK\r\n1 9999999999999999\r\n.\r\n"},
-        {"LIST": "+OK\r\n1 \uff11\r\n.\r\n".encode()},
-        {"UIDL": b"+OK\r\n1\r\n.\r\n"},
-        {"UIDL": b"+OK\r\nx id\r\n.\r\n"},
+        (b"-ERR no\r\n", ""),
+        (b"+OK\r\n1 -5\r\n.\r\n", ""),
+        (b"+OK\r\n1 many\r\n.\r\n", ""),
+        (b"+OK\r\n1 9999999999999999\r\n.\r\n", ""),
+        ("+OK\r\n1 \uff11\r\n.\r\n".encode(), ""),
+        (b"+OK\r\n1\r\nnonsense\r\n.\r\n", "a line of LIST cannot be read"),
     ],
 )
-def test_listings_that_no_server_should_send(enter: Enter, rules: dict[str, Rule]) -> None:
-    with ScriptedPop3(MESSAGES, rules) as server:
+def test_a_size_is_a_hint(enter: Enter, listing: bytes, said: str) -> None:
+    with ScriptedPop3(MESSAGES[:1], {"LIST": listing}) as server:
         remote = enter(server)
-        with pytest.raises(RemoteProtocolError):
+        assert remote.items(FetchWishes()) == [Item(1, "id-1", 0)]
+        assert [said in str(problem) for problem in remote.problems()] == [True] * bool(said)
+
+
+@pytest.mark.parametrize(("line", "is_bad"), [(b"2\r\n", True), (b"x id\r\n", True), (b"", False)])
+def test_a_message_without_a_name_stands_in_the_way_of_no_other(
+    enter: Enter, line: bytes, is_bad: bool
+) -> None:
+    listing = b"+OK\r\n1 one\r\n" + line + b"3 three\r\n.\r\n"
+    with ScriptedPop3(MESSAGES[:3], {"UIDL": listing}) as server:
+        remote = enter(server)
+        assert [(item.number, item.name) for item in remote.items(FetchWishes())] == [
+            (1, "one"),
+            (3, "three"),
+        ]
+        problems = list(map(str, remote.problems()))
+        assert len(problems) == 1 + is_bad
+        assert "message 2 no name" in problems[-1]
+        found = remote.items(FetchWishes(delete=True))
+        assert [(item.number, item.name) for item in found] == [(1, "one"), (3, "three"), (2, "")]
+        assert len(remote.problems()) == is_bad
+
+
+def test_messages_of_one_name_are_told_apart(enter: Enter) -> None:
+    listing = b"+OK\r\n3 same\r\n1 same\r\n2 other\r\n.\r\n"
+    with ScriptedPop3(MESSAGES[:3], {"UIDL": listing}) as server:
+        found = enter(server).items(FetchWishes())
+    assert [(item.number, item.name) for item in found] == [(1, "same"), (2, "other"), (3, "same 2")]
+
+
+def test_no_listing_at_all_is_temporary(enter: Enter) -> None:
+    with ScriptedPop3(MESSAGES, {"UIDL": b"-ERR no\r\n", "LIST": b"-ERR no\r\n"}) as server:
+        remote = enter(server)
+        with pytest.raises(TemporaryError, match="lists no messages"):
             remote.items(FetchWishes())
+
+
+def test_without_pipelining_each_command_waits_for_the_answer_before(
+    enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    awaited: list[int] = []
+    command = engines.Pop3Client.command
+
+    def counted(engine: engines.Pop3Client, line: str, is_long: bool = False) -> None:
+        command(engine, line, is_long)
+        awaited.append(engine.awaited)
+
+    with ScriptedPop3(MESSAGES, capabilities="UIDL") as server:
+        remote = enter(server)
+        monkeypatch.setattr(engines.Pop3Client, "command", counted)
+        remote.items(FetchWishes())
+    assert awaited == [1, 1]
 
 
 @pytest.mark.parametrize("capabilities", ["UIDL", "TOP"])

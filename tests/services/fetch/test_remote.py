@@ -77,13 +77,13 @@ def test_wishes_that_change_something_on_the_server(wishes: FetchWishes, is_chan
 @pytest.mark.parametrize(
     ("came", "announced", "is_over"),
     [
-        (1 << 20, 0, False),
-        ((1 << 20) + 1, 0, True),
-        ((1 << 20) + 2000, 1000, False),
-        ((1 << 20) + 2001, 1000, True),
+        (256 << 20, 0, False),
+        ((256 << 20) + 1, 0, True),
+        ((256 << 20) + 2000, 1000, False),
+        ((256 << 20) + 2001, 1000, True),
     ],
 )
-def test_a_message_may_be_twice_as_large_as_announced_and_a_mebibyte(
+def test_the_announced_size_is_a_hint_but_no_message_is_endless(
     came: int, announced: int, is_over: bool
 ) -> None:
     assert remote.exceeds(came, announced) == is_over
@@ -109,6 +109,19 @@ def test_only_enough_octets_renew_the_deadline(wire: Callable[..., Wire], time: 
     time.now = 1020.0
     made.progress(4095)  # the count began again
     assert made.pump.deadline == 1070.0
+
+
+def test_a_server_may_say_that_it_is_at_work_but_not_for_ever(wire: Callable[..., Wire], time: Clock) -> None:
+    made = wire(timeout=1.0)
+    for now in range(1000, 2770, 30):
+        time.now = float(now)
+        made.keep_alive()
+        assert made.pump.deadline == now + 60
+    time.now = 2790.0
+    made.keep_alive()
+    assert made.pump.deadline == 1000 + 1800
+    made.renew()
+    assert made.pump.deadline == 2790 + 60
 
 
 def test_the_time_to_type_a_password_does_not_count(wire: Callable[..., Wire], time: Clock) -> None:

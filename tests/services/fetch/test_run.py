@@ -15,11 +15,11 @@ from mailtools.core.errors import (
 )
 from mailtools.services.access import OFF, Access
 from mailtools.services.fetch import run
-from mailtools.services.fetch.collect import MboxSink
 from mailtools.services.fetch.imap import ImapRemote
 from mailtools.services.fetch.pop3 import Pop3Remote
 from mailtools.services.fetch.remote import Fetched, FetchTarget, FetchWishes, Item
 from mailtools.services.fetch.run import Order, fetch, open_remote
+from mailtools.services.fetch.sinks import MboxSink
 from mailtools.services.transit import mbox_form
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
@@ -71,6 +71,9 @@ class Remote:
 
     def mailboxes(self, patterns: Collection[str]) -> list[str]:
         return list(patterns)
+
+    def problems(self) -> list[MailError]:
+        return []
 
     def select(self, mailbox: str, to_change: bool) -> str:
         self._world.steps.append(mailbox)

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,11 @@ from mailtools.system.mbox.fetch_state import Intention, Seen
 
 SOURCE = "imap://bob@host.test:143"
 INBOX = ("INBOX", "7")
+
+
+def plain(names: Iterable[str]) -> dict[str, str]:
+    """Names without digests, as UIDs are."""
+    return dict.fromkeys(names, "")
 
 
 def opened(folder: Path, source: str = SOURCE) -> Seen:
@@ -28,7 +35,7 @@ def test_names_are_remembered_with_their_time(tmp_path: Path, monkeypatch: pytes
     seen = opened(tmp_path)
     for moment, names in ((100.9, ["a", "b"]), (200.0, ["c"])):
         monkeypatch.setattr(clock, "now", lambda moment=moment: moment)
-        seen.add(INBOX, names)
+        seen.add(INBOX, plain(names))
     expected = {"a": 100, "b": 100, "c": 200}
     assert seen.names(INBOX) == expected
     seen.close()
@@ -37,9 +44,9 @@ def test_names_are_remembered_with_their_time(tmp_path: Path, monkeypatch: pytes
 
 def test_mailboxes_and_validities_are_kept_apart(tmp_path: Path) -> None:
     seen = opened(tmp_path)
-    seen.add(("INBOX", "7"), ["1"])
-    seen.add(("INBOX", "8"), ["2"])
-    seen.add(("Lists", "7"), ["3"])
+    seen.add(("INBOX", "7"), plain(["1"]))
+    seen.add(("INBOX", "8"), plain(["2"]))
+    seen.add(("Lists", "7"), plain(["3"]))
     assert list(seen.names(("INBOX", "8"))) == ["2"]
     assert seen.validities("INBOX") == ["7", "8"]
     assert seen.validities("nothing") == []
@@ -47,7 +54,7 @@ def test_mailboxes_and_validities_are_kept_apart(tmp_path: Path) -> None:
 
 def test_sources_are_kept_apart_and_do_not_wait_for_each_other(tmp_path: Path) -> None:
     one, two = opened(tmp_path), opened(tmp_path, "pop3://bob@host.test:110")
-    one.add(INBOX, ["a"])
+    one.add(INBOX, plain(["a"]))
     assert two.names(INBOX) == {}
     assert one.path != two.path
 
@@ -68,7 +75,7 @@ def test_the_file_says_which_source_it_is_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a\u00fc", "\udcff", 'a"b\\c', "a\nb"])
 def test_any_name_is_remembered(tmp_path: Path, name: str) -> None:
     seen = opened(tmp_path)
-    seen.add(("", ""), [name])
+    seen.add(("", ""), plain([name]))
     seen.close()
     assert list(opened(tmp_path).names(("", ""))) == [name]
 
@@ -78,20 +85,20 @@ def test_any_name_is_remembered(tmp_path: Path, name: str) -> None:
 
 def test_the_intention_of_a_killed_run_is_found(tmp_path: Path) -> None:
     seen = opened(tmp_path)
-    seen.add(INBOX, ["a"])
-    seen.intend(INBOX, ["b", "c"], [1000, "beef"])
+    seen.add(INBOX, plain(["a"]))
+    seen.intend(INBOX, plain(["b", "c"]), [1000, "beef"])
     seen.close()
     again = opened(tmp_path)
-    assert again.intention == Intention(INBOX, ["b", "c"], [1000, "beef"])
+    assert again.intention == Intention(INBOX, plain(["b", "c"]), [1000, "beef"])
     assert list(again.names(INBOX)) == ["a"]
-    again.add(INBOX, ["b", "c"])
+    again.add(INBOX, plain(["b", "c"]))
     assert again.intention is None
 
 
 def test_an_intention_that_was_carried_out_is_none(tmp_path: Path) -> None:
     seen = opened(tmp_path)
-    seen.intend(INBOX, ["a"], [0, ""])
-    seen.add(INBOX, ["a"])
+    seen.intend(INBOX, plain(["a"]), [0, ""])
+    seen.add(INBOX, plain(["a"]))
     seen.close()
     assert opened(tmp_path).intention is None
 
@@ -101,13 +108,13 @@ def test_an_intention_that_was_carried_out_is_none(tmp_path: Path) -> None:
 )
 def test_a_line_that_was_not_written_to_its_end_is_cut_off(tmp_path: Path, torn: bytes) -> None:
     seen = opened(tmp_path)
-    seen.add(INBOX, ["a"])
+    seen.add(INBOX, plain(["a"]))
     seen.close()
     with open(seen.path, "ab") as file:
         file.write(torn)
     again = opened(tmp_path)
     assert (list(again.names(INBOX)), again.intention) == (["a"], None)
-    again.add(INBOX, ["c"])
+    again.add(INBOX, plain(["c"]))
     again.close()
     assert list(opened(tmp_path).names(INBOX)) == ["a", "c"]
 
@@ -126,12 +133,12 @@ def test_a_line_that_was_not_written_to_its_end_is_cut_off(tmp_path: Path, torn:
 )
 def test_lines_that_cannot_be_read_are_passed_over(tmp_path: Path, line: str) -> None:
     seen = opened(tmp_path)
-    seen.add(INBOX, ["a"])
+    seen.add(INBOX, plain(["a"]))
     seen.close()
     with open(seen.path, "a") as file:
         file.write(line + "\n")
     again = opened(tmp_path)
-    again.add(INBOX, ["b"])
+    again.add(INBOX, plain(["b"]))
     assert list(again.names(INBOX)) == ["a", "b"]
 
 
@@ -149,12 +156,12 @@ def test_names_gone_from_the_server_are_dropped_once_that_is_worth_it(
     monkeypatch.setattr(fetch_state, "_WORTH_IT", 2)
     seen = opened(tmp_path)
     names = [str(n) for n in range(known)]
-    seen.add(INBOX, names)
-    seen.add(("Lists", "7"), ["x"])
+    seen.add(INBOX, plain(names))
+    seen.add(("Lists", "7"), plain(["x"]))
     seen.forget_others(INBOX, names[:left])
     kept = names[:left] if is_rewritten else names
     assert list(seen.names(INBOX)) == kept
-    seen.add(INBOX, ["new"])  # behind the rewrite the notes go on
+    seen.add(INBOX, plain(["new"]))  # behind the rewrite the notes go on
     seen.close()
     again = opened(tmp_path)
     assert list(again.names(INBOX)) == [*kept, "new"]
@@ -166,7 +173,7 @@ def test_times_survive_a_rewrite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     seen = opened(tmp_path)
     for moment, name in ((100, "a"), (200, "b"), (200, "c"), (300, "d")):
         monkeypatch.setattr(clock, "now", lambda moment=moment: moment)
-        seen.add(INBOX, [name])
+        seen.add(INBOX, plain([name]))
     seen.forget_others(INBOX, ["a", "c"])
     seen.close()
     assert opened(tmp_path).names(INBOX) == {"a": 100, "c": 200}
@@ -198,5 +205,22 @@ def test_notes_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
     os.close(seen._file)
     seen._file = os.open(seen.path, os.O_RDONLY)
     with pytest.raises(CannotWriteError):
-        seen.add(INBOX, ["a"])
+        seen.add(INBOX, plain(["a"]))
     assert seen.names(INBOX) == {}
+
+
+def test_digests_are_remembered_for_pop3(tmp_path: Path) -> None:
+    pop3 = ("", "")
+    target = str(tmp_path / "box")
+    with closing(Seen(target, "pop3://bob@host")) as seen:
+        seen.add(pop3, {"a": "beef", "b": ""})
+        seen.intend(pop3, {"c": "cafe"}, [0, ""])
+    with closing(Seen(target, "pop3://bob@host")) as seen:
+        assert [seen.digest(pop3, name) for name in "abcd"] == ["beef", "", "", ""]
+        assert seen.intention == Intention(pop3, {"c": "cafe"}, [0, ""])
+        assert set(seen.names(pop3)) == {"a", "b"}
+        seen.add(pop3, {str(n): "old" for n in range(3000)})
+        seen.forget_others(pop3, ["a"])
+    with closing(Seen(target, "pop3://bob@host")) as seen:
+        assert seen.names(pop3).keys() == {"a"}
+        assert (seen.digest(pop3, "a"), seen.digest(pop3, "5")) == ("beef", "")
