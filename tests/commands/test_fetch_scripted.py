@@ -1,7 +1,10 @@
 """``mailtools fetch`` as a process, against servers that do as they are told."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -355,15 +358,14 @@ def test_a_wrong_password(protocol: str, tmp_path: Path) -> None:
         ({"PASS": b"-ERR [IN-USE] locked\r\n"}, 75),
         ({"PASS": None}, 75),
         ({"UIDL": None}, 75),
-        ({"UIDL": b"+OK\r\nx y\r\n.\r\n"}, 76),
-        ({"UIDL": b"+OK\r\n1\r\n.\r\n"}, 76),
-        ({"UIDL": b"+OK\r\n99999999999999999999 x\r\n.\r\n"}, 76),
-        ({"LIST": b"-ERR no\r\n"}, 76),
-        ({"LIST": b"+OK\r\n1 -5\r\n.\r\n"}, 76),
+        ({"UIDL": b"+OK\r\nx y\r\n.\r\n"}, 75),
+        ({"UIDL": b"+OK\r\n1\r\n.\r\n"}, 75),
+        ({"UIDL": b"+OK\r\n99999999999999999999 x\r\n.\r\n"}, 75),
+        ({"UIDL": b"-ERR no\r\n", "LIST": b"-ERR no\r\n"}, 75),
+        ({"LIST": b"+OK\r\nnonsense\r\n.\r\n"}, 75),
         ({"RETR": None}, 75),
         ({"RETR": b"+OK\r\nhalf a mess"}, 75),
         ({"RETR": b"garbage\r\n"}, 76),
-        ({"RETR": b"+OK\r\n" + b"x" * 3_000_000 + b"\r\n.\r\n"}, 76),
         ({"RETR": b"-ERR not now\r\n"}, 75),
         ({"QUIT": None}, 75),
         ({"QUIT": b"-ERR [SYS/TEMP] some remain\r\n"}, 75),
@@ -391,11 +393,14 @@ def test_pop3_servers_that_fail(tmp_path: Path, rules: dict[str, Rule], code: in
         ({"UID SEARCH": b"* SEARCH 99999999999999999999\r\nTAG OK\r\n"}, 76),
         ({"UID SEARCH": b"TAG NO no\r\n"}, 75),
         ({"UID FETCH": b"TAG NO no\r\n"}, 75),
-        ({"UID FETCH": b"* 1 FETCH (UID 1 BODY[] {99999999999999999999}\r\n"}, 76),
+        ({"UID FETCH": b"* 1 FETCH (UID 1 BODY[] {99999999999999999999}\r\nTAG OK\r\n"}, 75),
         ({"UID FETCH": b"* 1 FETCH (UID 1 BODY[] {9999999999999999999}\r\nabc"}, 75),
         ({"UID FETCH": b"* 1 FETCH (UID 1 FLAGS {99999999}\r\nabc"}, 76),
-        ({"UID FETCH": b"* 1 FETCH " + b"(" * 100_000 + b"\r\n"}, 76),
-        ({"UID FETCH": b"* 1 FETCH (BODY[] {3}\r\nabc)\r\n"}, 76),
+        ({"UID FETCH": b"* 1 FETCH " + b"(" * 100_000 + b"\r\nTAG OK\r\n"}, 75),
+        ({"UID FETCH": b"* 1 FETCH (BODY[] {3}\r\nabc)\r\nTAG OK\r\n"}, 75),
+        ({"UID FETCH": b"* 1 FETCH (UID 1 BODY[] NIL)\r\nTAG OK\r\n"}, 75),
+        ({"UID FETCH": b"TAG OK\r\n"}, 75),
+        ({"UID SEARCH": b"TAG OK\r\n", "UID FETCH": b"TAG OK\r\n"}, 75),
         ({"UID FETCH": lambda usual: usual[:300]}, 75),
         ({"UID STORE": b"TAG NO no\r\n"}, 75),
         ({"UID EXPUNGE": None}, 75),
@@ -604,3 +609,74 @@ def test_a_closed_pipe_ends_in_silence(tmp_path: Path) -> None:
             "--root", str(tmp_path), env=ENV, prefix=["bash", "-c", '"$0" "$@" | true; exit "${PIPESTATUS[0]}"'],
         )  # fmt: skip
     assert (done.returncode, done.stderr) in ((0, b""),)
+
+
+# -- nothing stands in the way ---------------------------------------------------------------------------------
+
+
+def test_every_message_that_does_not_come_is_named(tmp_path: Path) -> None:
+    rules: dict[str, Rule] = {"UID FETCH": lambda usual: usual.replace(b"* 2 FETCH", b"* 2 FLAGS")}
+    with ScriptedImap({"INBOX": MESSAGES}, rules) as server:
+        done = fetch(server, tmp_path / "box")
+        assert done.returncode == 75
+        assert b"message 2 was not fetched: the server did not give it" in done.stderr
+        assert subjects(tmp_path / "box") == [name for n, name in enumerate(NAMES) if n != 1]
+        server.rules = {}
+        assert fetch(server, tmp_path / "box").returncode == 0
+        assert set(subjects(tmp_path / "box")) == set(NAMES)
+
+
+def test_a_mailbox_that_is_refused_is_named_and_the_others_are_fetched(tmp_path: Path) -> None:
+    def rule(usual: bytes) -> bytes:
+        return b"TAG NO it is being repaired\r\n" if b"2 EXISTS" in usual else usual
+
+    boxes = {"INBOX": MESSAGES[:1], "Lists/a": MESSAGES[1:3], "Lists/b": MESSAGES[3:4]}
+    with ScriptedImap(boxes, {"EXAMINE": rule}) as server:
+        done = fetch(server, "", "--mailbox", "*", "--mailbox", "none/*", "--to-dir", str(tmp_path / "dir"))
+    assert done.returncode == 75
+    assert b"does not open 'Lists/a': it is being repaired" in done.stderr
+    assert b"no mailbox 'none/*'" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "dir").rglob("*.mbox")) == ["INBOX.mbox", "b.mbox"]
+
+
+def test_a_message_of_a_known_uidl_and_other_content_is_not_lost(tmp_path: Path) -> None:
+    with ScriptedPop3(MESSAGES[:2]) as server:
+        assert fetch(server, tmp_path / "box").returncode == 0
+        server.messages[1] = MESSAGES[2]
+        done = fetch(server, tmp_path / "box", "--delete")
+        assert done.returncode == 0, done.stderr
+        assert not server.messages
+    assert subjects(tmp_path / "box") == [NAMES[0], NAMES[1], NAMES[2]]
+
+
+def test_messages_that_share_a_uidl_are_all_fetched(tmp_path: Path) -> None:
+    with ScriptedPop3(MESSAGES[:3], {"UIDL": b"+OK\r\n1 same\r\n2 same\r\n3 same\r\n.\r\n"}) as server:
+        assert fetch(server, tmp_path / "box", "--delete").returncode == 0
+        assert not server.messages
+    assert subjects(tmp_path / "box") == NAMES[:3]
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_stdout_that_is_a_file_is_synced_before_anything_is_deleted(tmp_path: Path, is_file: bool) -> None:
+    script = """
+import os, sys
+real = os.fsync
+def fsync(number):
+    if number == 1:
+        os.write(2, b"SYNC")
+    real(number)
+os.fsync = fsync
+from mailtools.cli import run
+run()
+"""
+    with ScriptedPop3(MESSAGES) as server, open(tmp_path / "out", "wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", script, "fetch", "--pop3", "--host", "127.0.0.1", "--port", str(server.port),
+             "--user", "bob", "--to", "-", "--delete"], env=os.environ | ENV | {"HOME": str(tmp_path)}, check=True,
+            stdout=out if is_file else subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
+        )  # fmt: skip
+        assert done.stderr == b"SYNC" * is_file
+        assert not server.messages
+    if not is_file:
+        (tmp_path / "out").write_bytes(done.stdout)
+    assert subjects(tmp_path / "out") == NAMES
