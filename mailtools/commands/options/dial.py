@@ -124,7 +124,7 @@ def why_not_queued(hop: "Hop") -> str:
 
 def target_of(hop: "Hop", transcript: str) -> "SmtpTarget":
     """Return how to connect to *hop*."""
-    from mailtools.commands.options.secrets import once, secret
+    from mailtools.commands.options.secrets import asker, secret
     from mailtools.services.access import Access
     from mailtools.services.smtp_client.connection import SmtpTarget
 
@@ -134,7 +134,7 @@ def target_of(hop: "Hop", transcript: str) -> "SmtpTarget":
         cafile=its.cafile,
         fingerprint=_digits(its.fingerprint),
         user=its.user,
-        secret=once(lambda: secret(hop.route.host, its)) if its.user else None,
+        secret=asker(its, lambda: secret(hop.route.host, its)) if its.user else None,
         auth=its.auth,
         is_token=bool(its.token_command),
         timeout=its.timeout,

@@ -79,6 +79,13 @@ def _asked_for(host: str, user: str, variable: str) -> str:
     return getpass.getpass(f"Password of {user} at {host}: ")
 
 
+def asker(connection: "HopSettings", ask: Callable[[], str]) -> Callable[[], str]:
+    """Return what gives the secret of *connection* at each login: a password is asked for once, a token
+    expires.
+    """
+    return ask if connection.token_command else once(ask)
+
+
 def once(ask: Callable[[], T]) -> Callable[[], T]:
     """Return a function that calls *ask* at its first call, and always returns that result."""
     found: list[T] = []

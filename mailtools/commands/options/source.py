@@ -131,7 +131,7 @@ def _by_account(account: "Account", options: Mapping[str, Any]) -> FetchSource:
 
 
 def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, account: str) -> "FetchTarget":
-    from mailtools.commands.options.secrets import once
+    from mailtools.commands.options.secrets import asker
     from mailtools.services.access import IMPLICIT, OFF, Access
     from mailtools.services.fetch.remote import PORTS, FetchTarget
     from mailtools.services.submission.next_hop import HopSettings
@@ -160,7 +160,7 @@ def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, acc
         cafile=options["cafile"],
         fingerprint=options["fingerprint"],
         user=user,
-        secret=once(lambda: _ask(host, its)),
+        secret=asker(its, lambda: _ask(host, its)),
         auth=options["auth"] or "",
         is_token=bool(its.token_command),
         timeout=options["timeout"],

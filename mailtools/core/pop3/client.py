@@ -16,7 +16,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple
 
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
-from mailtools.core.wire import dots
+from mailtools.core.wire import dots, eol
 from mailtools.core.wire.reader import LineTooLongError, Reader
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Pop3Client:
         self._awaited: deque[tuple[str, bool]] = deque([("", False)])
         self._login: Exchange | None = None
         self._eof = False
+        self._crlf: eol.ToCrlf | None = None  # for a server that ends its lines with LF alone
         self._parser = self._answers()
 
     # -- what to say ----------------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ class Pop3Client:
 
     def receive_data(self, octets: bytes) -> None:
         """Take received octets."""
-        self._reader.feed(octets)
+        self._reader.feed(self._crlf(octets) if self._crlf is not None else octets)
 
     def receive_eof(self) -> None:
         """Note that the server closed the connection."""
@@ -164,6 +165,10 @@ class Pop3Client:
             if login is not None:
                 login.end(answer.is_ok)
             elif command == "":
+                # Only the greeting decides: later a bare LF may be part of a message that somebody sent.
+                if self._reader.was_bare:
+                    self._crlf = eol.ToCrlf()
+                    self._reader.octets = self._crlf(self._reader.octets)
                 match = _BANNER.search(answer.text)
                 self.banner = match[0] if match else ""
             yield answer

@@ -24,6 +24,24 @@ def to_crlf(octets: bytes) -> bytes:
     return octets.replace(b"\n", b"\r\n")
 
 
+class ToCrlf:
+    """Converts LF to CRLF in octets that come in blocks; a CRLF stays one, also if it is cut in two."""
+
+    __slots__ = ("_has_cr",)
+
+    def __init__(self) -> None:
+        self._has_cr = False  # the block before ended with CR, which was passed on
+
+    def __call__(self, octets: bytes) -> bytes:
+        """Return *octets* with each bare LF converted."""
+        lines = octets.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        if self._has_cr and octets.startswith(b"\n"):
+            lines = lines[1:]
+        if octets:
+            self._has_cr = octets.endswith(b"\r")
+        return lines
+
+
 def has_line_over(octets: bytes, limit: int) -> bool:
     """Return True if a line of *octets*, with its line end, is longer than *limit* octets.
 

@@ -24,12 +24,13 @@ class BareNewlineError(Exception):
 class Reader:
     """A buffer with generators that read from it."""
 
-    __slots__ = ("_at", "_octets", "_skipping")
+    __slots__ = ("_at", "_octets", "_skipping", "was_bare")
 
     def __init__(self) -> None:
         self._octets = b""
         self._at = 0  # octets before it are read; removing them for each line would take quadratic time
         self._skipping = False
+        self.was_bare = False  # the last line that `read_any_line` read ended with LF alone
 
     @property
     def octets(self) -> bytes:
@@ -104,8 +105,8 @@ class Reader:
     def read_any_line(self, limit: int) -> Wait:
         """Read a line that ends with CRLF or LF, as some servers end it; return it without its end.
 
-        For clients, where nobody can smuggle commands this way. Raises LineTooLongError: then nothing is
-        skipped.
+        For clients, where nobody can smuggle commands this way. `was_bare` tells whether it ended with LF
+        alone. Raises LineTooLongError: then nothing is skipped.
         """
         searched = 0
         while (end := self._octets.find(b"\n", self._at + searched)) < 0:
@@ -115,9 +116,10 @@ class Reader:
             yield
         if end - self._at > limit:
             raise LineTooLongError
-        line = self._octets[self._at : end].removesuffix(b"\r")
+        line = self._octets[self._at : end]
         self._at = end + 1
-        return line
+        self.was_bare = not line.endswith(b"\r")
+        return line.removesuffix(b"\r")
 
     def _drop_bad_line(self, newline: int) -> None:
         """Drop the octets up to *newline*. If it is a bare LF the line continues behind it."""

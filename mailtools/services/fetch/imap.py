@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
+from mailtools import __version__
 from mailtools.core.auth.client import Mechanism, printable
 from mailtools.core.engine import RemoteProtocolError
 from mailtools.core.errors import MailError, MissingInputError, ProtocolError, TemporaryError
@@ -28,6 +29,7 @@ from mailtools.services.fetch.remote import (
     RefusedMailboxError,
     Wire,
     check_login,
+    is_busy,
     sasl_login,
 )
 from mailtools.services.fetch.rounds import Rounds
@@ -90,6 +92,7 @@ class ImapRemote:
             self._learn()
             self._log_in()
         self._learn()
+        self._identify()
         is_far = not self._wire.pump.is_private  # on this machine compression would only cost time
         if (
             is_far
@@ -116,10 +119,13 @@ class ImapRemote:
     def _log_in(self) -> None:
         target, engine, access = self._target, self._engine, self._target.access
         offered = [name[5:] for name in engine.capabilities if name.startswith("AUTH=")]
-        if sasl_login(self._wire, offered, self._authenticate):
+        refusal = sasl_login(self._wire, offered, self._authenticate)
+        if refusal is None:
             return
         is_disabled = "LOGINDISABLED" in engine.capabilities
         if access.is_token or access.auth not in ("", "login", "plain") or is_disabled:
+            if refusal.how:
+                check_login(target, *refusal)
             raise no_login_fits(target.host, sorted(offered), access)
         if not self._wire.is_safe:
             raise overheard("a password", "--tls starttls or implicit")
@@ -137,8 +143,15 @@ class ImapRemote:
         return self._login_answer(answer)
 
     def _login_answer(self, answer: Status) -> LoginAnswer:
-        is_temporary = answer.code in _TEMPORARY
-        return LoginAnswer(answer.is_ok, printable(answer.text), is_temporary, self._engine.login_note)
+        is_final = answer.code in ("AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED")
+        is_temporary = answer.code in _TEMPORARY or (not is_final and is_busy(answer.text))
+        note = self._engine.login_note
+        return LoginAnswer(answer.is_ok, printable(answer.text), is_temporary, note, is_final)
+
+    def _identify(self) -> None:
+        """Say who we are, where servers ask (RFC 2971): some refuse to open a mailbox to a client unknown."""
+        if "ID" in self._engine.capabilities:
+            self._ask(f'ID ("name" "mailtools" "version" "{__version__}")')
 
     # -- mailboxes -------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from mailtools.services.fetch.remote import (
     Wire,
     check_login,
     exceeds,
+    is_busy,
     sasl_login,
 )
 from mailtools.services.transit import mbox_form
@@ -42,6 +43,7 @@ class Pop3Remote:
         self._wire = Wire(target, self._engine)
         self._target = target
         self._problems: list[MailError] = []
+        self._deletes = False
         try:
             self._open()
         except BaseException:
@@ -75,12 +77,15 @@ class Pop3Remote:
     def _log_in(self) -> None:
         target, engine, access = self._target, self._engine, self._target.access
         offered = engine.capabilities.get("SASL", "").split()
-        if sasl_login(self._wire, offered, self._auth):
+        refusal = sasl_login(self._wire, offered, self._auth)
+        if refusal is None:
             return
         if engine.banner and not access.is_token and not access.auth and not self._wire.is_safe:
             engine.apop(access.user, self._wire.password())
             check_login(target, "APOP", self._login_answer())
         elif access.is_token or access.auth not in ("", "plain"):
+            if refusal.how:
+                check_login(target, *refusal)
             raise no_login_fits(target.host, offered, access)
         elif not self._wire.is_safe:
             raise overheard("a password", "--tls starttls or implicit")
@@ -98,8 +103,10 @@ class Pop3Remote:
 
     def _login_answer(self) -> LoginAnswer:
         answer = self._answer()
-        is_temporary = answer.code in _TEMPORARY
-        return LoginAnswer(answer.is_ok, printable(answer.text), is_temporary, self._engine.login_note)
+        is_final = answer.code == "AUTH"  # RFC 3206 §5
+        is_temporary = answer.code in _TEMPORARY or (not is_final and is_busy(answer.text))
+        note = self._engine.login_note
+        return LoginAnswer(answer.is_ok, printable(answer.text), is_temporary, note, is_final)
 
     # -- what there is --------------------------------------------------------------------------------------
 
@@ -245,6 +252,7 @@ class Pop3Remote:
 
     def delete(self, items: list[Item]) -> None:
         """Mark *items* as deleted; they are removed by `leave`. Raises MailError."""
+        self._deletes = True
         for item, answer in self._pipelined(items, lambda item: f"DELE {item.number}", is_long=False):
             if not answer.is_ok:
                 raise TemporaryError(f"message {item.number} could not be deleted: {answer.text}")
@@ -258,8 +266,16 @@ class Pop3Remote:
 
     def leave(self) -> None:
         """Send QUIT. Raises MailError if messages that were deleted may still be there."""
-        answer = self._ask("QUIT")
-        self.close()
+        try:
+            answer = self._ask("QUIT")
+        except (TemporaryError, RemoteProtocolError):
+            if self._deletes:
+                raise
+            return  # nothing depends on the server's goodbye
+        finally:
+            self.close()
+        if not self._deletes:
+            return
         if not answer.is_ok:
             raise TemporaryError(f"{self._target.host} did not delete all that it should: {answer.text}")
 

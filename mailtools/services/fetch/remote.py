@@ -6,6 +6,7 @@ Invariants: TLS is verified, and there is no fallback without it. No password is
 could read it, or answer in place of the server. Every wait ends, however slowly a server sends its octets.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -190,29 +191,47 @@ class LoginAnswer(NamedTuple):
     text: str
     is_temporary: bool  # the same login may succeed later
     note: str = ""  # what the server said about the token it refused
+    is_final: bool = False  # the name or the password is wrong: another mechanism will not do better
+
+
+_BUSY = re.compile(r"too many|maximum number|connection (?:limit|exceeded)|in use|locked|again later", re.I)
+
+
+def is_busy(text: str) -> bool:
+    """Return True if a refusal without a response code says that the server is busy."""
+    return _BUSY.search(text) is not None
+
+
+class RefusedLogin(NamedTuple):
+    """A login that the server refused, and how it was tried."""
+
+    how: str
+    answer: LoginAnswer
+
+
+NOTHING_FITS = RefusedLogin("", LoginAnswer(False, "no mechanism fits", False))
 
 
 def sasl_login(
     wire: Wire, offered: Collection[str], attempt: Callable[[str, "Mechanism"], LoginAnswer]
-) -> bool:
-    """Log in with SASL; return False if no mechanism fits. *attempt* runs one.
+) -> RefusedLogin | None:
+    """Log in with SASL; return None if that succeeded, else the last refusal. *attempt* runs one mechanism.
 
-    Raises PolicyError, TemporaryError.
-
-    After SCRAM the next mechanism is tried: servers offer SCRAM also for users who have no keys for it.
-    Then PLAIN succeeds, if nobody else can read it.
+    After a refusal the next mechanism is tried: servers offer some that they do not have for every user.
+    A refusal that names the password ends the login, for guesses lock accounts. Raises TemporaryError.
     """
     target = wire.target
     names = accesses.mechanisms(offered, target.access, wire.is_safe)
     if not names:
-        return False
+        return NOTHING_FITS
     secret = wire.password()
-    for name in names[: 1 + (names[0] == "SCRAM-SHA-256")]:
+    for name in names:
         answer = attempt(name, accesses.begin(name, target.access, secret, target.host, target.port))
-        if answer.is_ok or answer.is_temporary:
-            break
-    check_login(target, name, answer)
-    return True
+        if answer.is_ok:
+            return None
+        if answer.is_temporary or (answer.is_final and name != "SCRAM-SHA-256"):
+            check_login(target, name, answer)
+    return RefusedLogin(name, answer)
 
 
 def check_login(target: FetchTarget, how: str, answer: LoginAnswer) -> None:

@@ -44,3 +44,10 @@ def test_a_line_is_too_long_if_it_has_more_octets_than_the_limit_with_its_end(
     assert eol.has_line_over(octets, limit) is any(
         len(line) > limit for line in octets.replace(b"\r", b"x").splitlines(keepends=True)
     )
+
+
+@given(st.lists(st.binary(max_size=5) | st.sampled_from([b"\r", b"\n", b"\r\n", b"a"]), max_size=8))
+def test_line_ends_are_converted_however_they_are_cut(blocks: list[bytes]) -> None:
+    convert = eol.ToCrlf()
+    whole = b"".join(blocks)
+    assert b"".join(map(convert, blocks)) == whole.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")

@@ -185,6 +185,7 @@ def test_a_password_that_could_be_overheard_is_not_sent(enter: Enter, words: lis
         ("[LIMIT] ", TemporaryError),
         ("[AUTHENTICATIONFAILED] ", PolicyError),
         ("", PolicyError),
+        ("Too many simultaneous connections: ", TemporaryError),
     ],
 )
 def test_the_response_code_tells_whether_a_refused_login_may_succeed_later(
@@ -192,9 +193,10 @@ def test_the_response_code_tells_whether_a_refused_login_may_succeed_later(
 ) -> None:
     words = ["SASL-IR", "AUTH=PLAIN"] if verb == "AUTHENTICATE" else []
     rules: dict[str, Rule] = {"CAPABILITY": offer(*words), verb: f"TAG NO {code}not you\r\n".encode()}
+    rules["LOGIN"] = rules[verb]  # which is tried after AUTHENTICATE
     with (
         ScriptedImap({"INBOX": MESSAGES}, rules) as server,
-        pytest.raises(error, match=r"refused the login of bob with .*: not you$"),
+        pytest.raises(error, match=r"refused the login of bob with .*not you$"),
     ):
         enter(server)
 
@@ -210,6 +212,19 @@ def test_capabilities_of_before_the_login_do_not_count(
         enter(server)
         expected = asks + (verb == "LOGIN" and asks == 1)  # the code of LOGIN's answer is not used
         assert server.commands.count("CAPABILITY") == expected
+
+
+def test_a_mechanism_that_is_refused_is_followed_by_login(enter: Enter) -> None:
+    rules: dict[str, Rule] = {"CAPABILITY": offer("SASL-IR", "AUTH=PLAIN"), "AUTHENTICATE": b"TAG NO no\r\n"}
+    with ScriptedImap({"INBOX": MESSAGES}, rules) as server:
+        enter(server)
+        assert [line.split()[0] for line in logins(server)] == ["AUTHENTICATE", "LOGIN"]
+
+
+def test_a_client_names_itself_where_servers_ask(enter: Enter) -> None:
+    with serve({"CAPABILITY": offer("ID"), "ID": b'* ID ("name" "x")\r\n' + OK}) as server:
+        enter(server).select("INBOX", False)
+        assert server.commands[-2].startswith('ID ("name" "mailtools" "version" "')
 
 
 def test_a_session_that_is_logged_in_already_needs_no_login(enter: Enter) -> None:

@@ -161,7 +161,10 @@ def test_no_secret_is_asked_for_if_the_wanted_login_is_not_offered(
         ("[sys/temp] ", TemporaryError),
         ("[SYS/PERM] ", PolicyError),
         ("[AUTH] ", PolicyError),
+        ("[AUTH] too many connections, ", PolicyError),
         ("", PolicyError),
+        ("too many connections: ", TemporaryError),
+        ("maildrop already in use, ", TemporaryError),
     ],
 )
 def test_the_response_code_tells_whether_a_refused_login_may_succeed_later(
@@ -169,12 +172,19 @@ def test_the_response_code_tells_whether_a_refused_login_may_succeed_later(
 ) -> None:
     rules: dict[str, Rule] = {verb: f"-ERR {code}not you\r\n".encode()}
     if verb == "AUTH":
-        rules["CAPA"] = capa("SASL PLAIN")
+        rules |= {"CAPA": capa("SASL PLAIN"), "PASS": rules["AUTH"]}  # which is tried next
     with (
         ScriptedPop3(MESSAGES, rules) as server,
-        pytest.raises(error, match=r"refused the login of bob with .*: not you$"),
+        pytest.raises(error, match=r"refused the login of bob with .*not you$"),
     ):
         enter(server)
+
+
+def test_a_mechanism_that_is_refused_is_followed_by_the_next(enter: Enter) -> None:
+    rules: dict[str, Rule] = {"CAPA": capa("SASL PLAIN"), "AUTH": b"-ERR not for you\r\n"}
+    with ScriptedPop3(MESSAGES, rules) as server:
+        enter(server)
+        assert [line.split()[0] for line in server.commands[1:4]] == ["AUTH", "USER", "PASS"]
 
 
 def test_no_password_follows_a_user_that_was_refused(enter: Enter) -> None:
@@ -446,8 +456,17 @@ def test_a_message_that_is_not_deleted_is_named(enter: Enter) -> None:
 def test_a_quit_that_fails_is_told(enter: Enter, answer: bytes | None) -> None:
     with ScriptedPop3(MESSAGES, {"QUIT": answer}) as server:
         remote = enter(server)
+        remote.delete(remote.items(FetchWishes()))
         with pytest.raises(TemporaryError):
             remote.leave()
+
+
+@pytest.mark.parametrize("answer", [b"-ERR [SYS/TEMP] some remain\r\n", None, b"garbage\r\n"])
+def test_where_nothing_was_deleted_nothing_depends_on_the_answer_to_quit(
+    enter: Enter, answer: bytes | None
+) -> None:
+    with ScriptedPop3(MESSAGES, {"QUIT": answer}) as server:
+        enter(server).leave()
 
 
 def test_pop3_has_one_mailbox_without_validity_and_flags(enter: Enter) -> None:
@@ -460,3 +479,27 @@ def test_pop3_has_one_mailbox_without_validity_and_flags(enter: Enter) -> None:
         with pytest.raises(ProtocolError):
             remote.wait_for_mail(lambda: True)
         assert len(server.commands) == said
+
+
+def test_a_server_that_ends_its_lines_with_lf_alone(enter: Enter) -> None:
+    message = b"Subject: x\n\n..stuffed\n.\r\nend\n"
+    rules: dict[str, Rule] = {
+        "": b"+OK old\n",
+        "CAPA": b"-ERR what\n",
+        "USER": b"+OK\n",
+        "PASS": b"+OK\n",
+        "UIDL": b"+OK\n1 a\n2 b\n.\n",
+        "LIST": b"+OK\n1 9\n2 9\n.\n",
+        "RETR": lambda usual: b"+OK\n" + message.replace(b".\r\n", b"") + b".\n",
+    }
+    with ScriptedPop3(MESSAGES[:2], rules) as server:
+        remote = enter(server)
+        assert texts(remote) == [b"Subject: x\r\n\r\n.stuffed\r\nend\r\n"] * 2
+
+
+def test_a_lone_dot_in_a_message_ends_nothing_where_lines_end_with_crlf(enter: Enter) -> None:
+    message = b"Subject: x\r\n\r\na\n.\n+OK forged\nend\r\n"
+    with ScriptedPop3([message, MESSAGES[0]]) as server:
+        found = texts(enter(server))
+    assert len(found) == 2
+    assert b"forged" in found[0]

@@ -17,6 +17,7 @@ from mailtools.system.net import client_connection
 
 OK = LoginAnswer(True, "in", False)
 NO = LoginAnswer(False, "no", False)
+WRONG = LoginAnswer(False, "wrong", False, is_final=True)
 LATER = LoginAnswer(False, "later", True)
 
 
@@ -157,21 +158,22 @@ def test_a_login_is_safe_behind_tls_or_on_this_machine(
     ("offered", "answers", "tried", "error"),
     [
         (["PLAIN", "LOGIN"], [OK], ["PLAIN"], None),
-        (["PLAIN", "LOGIN"], [NO], ["PLAIN"], PolicyError),
+        (["PLAIN", "LOGIN"], [NO, NO], ["PLAIN", "LOGIN"], "LOGIN"),
+        (["PLAIN", "LOGIN"], [WRONG], ["PLAIN"], PolicyError),
         (["PLAIN"], [LATER], ["PLAIN"], TemporaryError),
         (["SCRAM-SHA-256", "PLAIN"], [OK], ["SCRAM-SHA-256"], None),
         (["SCRAM-SHA-256", "PLAIN"], [NO, OK], ["SCRAM-SHA-256", "PLAIN"], None),
-        (["SCRAM-SHA-256", "PLAIN", "LOGIN"], [NO, NO], ["SCRAM-SHA-256", "PLAIN"], PolicyError),
+        (["SCRAM-SHA-256", "PLAIN", "LOGIN"], [WRONG, NO, OK], ["SCRAM-SHA-256", "PLAIN", "LOGIN"], None),
         (["SCRAM-SHA-256", "PLAIN"], [LATER], ["SCRAM-SHA-256"], TemporaryError),
-        (["SCRAM-SHA-256"], [NO], ["SCRAM-SHA-256"], PolicyError),
+        (["SCRAM-SHA-256"], [WRONG], ["SCRAM-SHA-256"], "SCRAM-SHA-256"),
     ],
 )
-def test_after_scram_one_more_mechanism_is_tried(
+def test_after_a_refusal_the_next_mechanism_is_tried(
     wire: Callable[..., Wire],
     offered: list[str],
     answers: list[LoginAnswer],
     tried: list[str],
-    error: type[MailError] | None,
+    error: type[MailError] | str | None,
 ) -> None:
     made = wire(secret=lambda: "secret")
     said: list[str] = []
@@ -181,8 +183,9 @@ def test_after_scram_one_more_mechanism_is_tried(
         said.append(name)
         return next(left)
 
-    if error is None:
-        assert remote.sasl_login(made, offered, attempt)
+    if not isinstance(error, type):
+        refused = remote.sasl_login(made, offered, attempt)
+        assert (refused.how if refused else None) == error
     else:
         with pytest.raises(error):
             remote.sasl_login(made, offered, attempt)
@@ -202,7 +205,7 @@ def test_no_secret_is_asked_for_if_no_mechanism_fits(
     def attempt(name: str, steps: Mechanism) -> LoginAnswer:
         raise AssertionError(name)
 
-    assert not remote.sasl_login(made, offered, attempt)
+    assert remote.sasl_login(made, offered, attempt) == remote.NOTHING_FITS
     assert not asked
 
 
