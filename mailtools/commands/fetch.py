@@ -5,7 +5,7 @@ import re
 import stat
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -127,14 +127,13 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     found = sources(ctx)
     _check_sources(options, found)
     report = FetchReport(options, ctx.obj["verbosity"], several=len(found) > 1)
-    wishes = _wishes(options)
     if options["idle"]:
         _until_stopped()
     codes: list[int] = []
     if len(found) == 1:
-        _fetch(found[0], options, wishes, report)
+        _fetch(found[0], options, report)
     else:
-        codes = _all_at_once(found, options, wishes, report)
+        codes = _all_at_once(found, options, report)
     ctx.exit(report.end(codes))
 
 
@@ -155,37 +154,46 @@ def _check_sources(options: dict[str, Any], found: list[FetchSource]) -> None:
             if options[name]:
                 shown = {"patterns": "--mailbox"}.get(name, f"--{name.replace('_', '-')}")
                 raise click.UsageError(f"{shown} is for IMAP only: POP3 has one mailbox and no flags")
-    if options["idle"] and len(options["patterns"]) > 1:
+    patterns = [_patterns(source, options) for source in found]
+    if options["idle"] and any(len(names) > 1 for names in patterns):
         raise click.UsageError("--idle watches one mailbox; run one fetch for each mailbox")
-    several = len(options["patterns"]) > 1 or any(set("*?%") & set(name) for name in options["patterns"])
-    if several and not (options["to_dir"] or options["pipe"] or options["to"]):
+    several = [len(names) > 1 or bool(set("*?%") & set("".join(names))) for names in patterns]
+    is_homeless = any(some and not source.to for some, source in zip(several, found, strict=True))
+    if is_homeless and not (options["to_dir"] or options["pipe"] or options["to"]):
         raise click.UsageError(
             "several mailboxes: give --to-dir DIR for one mbox each, --to FILE or --pipe CMD"
         )
 
 
-def _wishes(options: dict[str, Any]) -> "FetchWishes":
-    from mailtools.services.fetch.remote import FetchWishes
+def _patterns(source: FetchSource, options: dict[str, Any]) -> Sequence[str]:
+    usual = source.wishes.mailboxes if source.wishes is not None else ()
+    return options["patterns"] or usual or ("INBOX",)
 
+
+def _wishes(source: FetchSource, options: dict[str, Any]) -> "FetchWishes":
+    """Return what is wanted; an option goes before the key of the account."""
+    from mailtools.services.fetch.remote import FetchWishes
+    from mailtools.services.submission.next_hop import Fetching
+
+    usual = source.wishes or Fetching()
+    is_told = options["keep"] or options["delete"] or options["delete_after"] is not None
     return FetchWishes(
         since=options["since"] or 0.0,
         max_size=options["max_size"] or 0,
-        limit=options["limit"] or 0,
-        delete=options["delete"],
-        delete_after=options["delete_after"],
+        limit=options["limit"] or usual.limit,
+        delete=options["delete"] or (not is_told and usual.delete),
+        delete_after=usual.delete_after if not is_told else options["delete_after"],
         mark_seen=options["mark_seen"],
     )
 
 
-def _all_at_once(
-    found: list[FetchSource], options: dict[str, Any], wishes: "FetchWishes", report: "FetchReport"
-) -> list[int]:
+def _all_at_once(found: list[FetchSource], options: dict[str, Any], report: "FetchReport") -> list[int]:
     """Fetch from all accounts at once, with a thread for each; return the exit codes of those that failed."""
     codes: list[int] = []
 
     def fetch(source: FetchSource) -> None:
         try:
-            _fetch(source, options, wishes, report)
+            _fetch(source, options, report)
         except Exception as error:
             code = exits.code_for(error)
             if code is None:
@@ -201,18 +209,16 @@ def _all_at_once(
     return codes
 
 
-def _fetch(
-    source: FetchSource, options: dict[str, Any], wishes: "FetchWishes", report: "FetchReport"
-) -> None:
+def _fetch(source: FetchSource, options: dict[str, Any], report: "FetchReport") -> None:
     """Fetch from one server. Raises MailError, OSError."""
     from mailtools.services.fetch import run
 
     order = run.Order(
         source.target,
         _state_target(source, options),
-        wishes,
+        _wishes(source, options),
         lambda mailbox: _sink(source, options, mailbox),
-        options["patterns"] or ("INBOX",),
+        _patterns(source, options),
         _until_stopped() if options["idle"] else None,
         options["dry_run"],
     )
@@ -282,6 +288,6 @@ def _state_target(source: FetchSource, options: dict[str, Any]) -> str:
     if options["to_dir"]:
         return beside(os.path.join(os.path.realpath(expand(options["to_dir"])), ""))
     if options["pipe"] or options["to"] == "-":
-        inbox = _mbox(source._replace(to=""), dict(options) | {"to": ""})
+        inbox = _mbox(source._replace(wishes=None), dict(options) | {"to": ""})
         return os.path.join(os.path.dirname(inbox), "pipe" if options["pipe"] else "stdout")
     return beside(_mbox(source, options))

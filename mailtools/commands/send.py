@@ -19,7 +19,8 @@ from mailtools.commands.options.dial import (
     why_not_queued,
 )
 from mailtools.commands.output.outcomes import SendReport
-from mailtools.commands.output.print import json_line, visible
+from mailtools.commands.output.print import json_line
+from mailtools.core.wire.visible import visible
 from mailtools.services.submission import prepare
 from mailtools.services.submission.prepare import Unsendable
 from mailtools.services.transit.outgoing import Outgoing, Wishes, is_address

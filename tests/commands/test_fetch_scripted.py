@@ -680,3 +680,71 @@ run()
     if not is_file:
         (tmp_path / "out").write_bytes(done.stdout)
     assert subjects(tmp_path / "out") == NAMES
+
+
+# -- transcripts and accounts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["login", "sasl"])
+@BOTH
+def test_a_transcript_shows_the_session_and_no_secret(protocol: str, how: str, tmp_path: Path) -> None:
+    rules: dict[str, Rule] = {}
+    if how == "sasl":
+        rules["CAPA"] = b"+OK\r\nSASL PLAIN\r\nUIDL\r\n.\r\n"
+        rules["CAPABILITY"] = b"* CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN\r\nTAG OK\r\n"
+        rules["AUTHENTICATE"] = b"TAG OK\r\n"
+        rules["AUTH"] = b"+OK\r\n"
+    with make(protocol, rules) as server:
+        done = fetch(server, tmp_path / "box", "--transcript", str(tmp_path / "log"))
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "log").read_text()
+    assert "secret" not in text
+    assert "AGJvYgBzZWNyZXQ=" not in text
+    assert "***" in text
+    assert "S: Subject: 000001" in text
+    assert text.startswith("S: ")
+    assert (tmp_path / "log").stat().st_mode & 0o077 == 0
+
+
+def test_what_an_account_says_about_fetching_is_obeyed(tmp_path: Path) -> None:
+    with ScriptedImap({"INBOX": [], "Lists/a": MESSAGES}) as server:
+        (tmp_path / "config.toml").write_text(
+            f'[account.x]\nfetch = "imap://127.0.0.1:{server.port}"\nuser = "bob"\nmailbox = "Lists/a"\n'
+            f'limit = 2\ndelete = true\nfetch-to = "{tmp_path}/box"\npassword-command = "echo secret"\n'
+        )
+        config = ("-C", str(tmp_path / "config.toml"))
+        assert mailtools(*config, "fetch").returncode == 0
+        assert subjects(tmp_path / "box") == NAMES[:2]
+        assert len(server.mailboxes["Lists/a"]) == 3
+        assert mailtools(*config, "fetch", "--keep", "--limit", "1").returncode == 0
+        assert len(server.mailboxes["Lists/a"]) == 3
+        assert subjects(tmp_path / "box") == NAMES[:3]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('mailbox = "x"\nfetch = "pop3://127.0.0.1"', b"mailbox is for IMAP only"),
+        ('fetch = "imap://h"\nlimit = "many"', b"account.x.limit"),
+        ('fetch = "imap://h"\ndelete = "yes"', b"account.x.delete"),
+        ('fetch = "imap://h"\nmailbox = [1]', b"account.x.mailbox"),
+        ('fetch = "imap://h"\nsince = "3d"', b"unknown key 'account.x.since'"),
+        ('fetch = "imap://127.0.0.1:1"\nfingerprint = "SHA256:aa"', b"fingerprint"),
+        ('fetch = "imap://h"\npassword-command = ["pass", "hunter2"]', b"account.x.password-command"),
+    ],
+)
+def test_a_key_that_cannot_be_obeyed_is_refused_by_name(tmp_path: Path, line: str, said: bytes) -> None:
+    (tmp_path / "config.toml").write_text(f"[account.x]\nuser = 'bob'\n{line}\n")
+    done = mailtools("-C", str(tmp_path / "config.toml"), "fetch", env=ENV)
+    assert done.returncode == 78, done.stderr
+    assert said in done.stderr
+    assert b"hunter2" not in done.stderr
+
+
+def test_a_password_file_that_everybody_can_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "pw").write_text("secret\n")
+    with make("pop3") as server:
+        for mode, is_told in ((0o644, True), (0o600, False)):
+            (tmp_path / "pw").chmod(mode)
+            done = fetch(server, tmp_path / "box", "--password-file", str(tmp_path / "pw"))
+            assert (b"chmod 600" in done.stderr) == is_told

@@ -126,7 +126,7 @@ def test_no_password_and_nobody_to_ask(server: Server) -> None:
         ('[account.work]\ntls = "please"\n', b"account.work.tls: 'please' is not one of"),
         ('[account.work]\nauth = "cram-md5"\n', b"account.work.auth: 'cram-md5' is not one of"),
         ("[account.work]\ntls = true\n", b"account.work.tls: True is neither"),
-        ("[account.work]\nfrom = 3\n", b"account.work.from is an address, or a list"),
+        ("[account.work]\nfrom = 3\n", b"account.work.from is a string, or a list"),
         ('[account.work]\nhost = "h"\nroute = "smtp://h"\n', b"a route and a host exclude each other"),
         ("[account.work]\nport = 26\n", b"port 26 of which server?"),
         ('[account.work]\nroute = "mx:"\nuser = "u"\n', b"a login as u needs a server"),

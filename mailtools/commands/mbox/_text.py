@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import islice
 from unicodedata import combining, east_asian_width
 
-from mailtools.commands.output.print import visible
+from mailtools.core.wire.visible import visible
 
 _BATCH = 256  # lines in one write
 

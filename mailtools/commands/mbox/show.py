@@ -10,7 +10,8 @@ import click
 
 from mailtools.commands.mbox import _select
 from mailtools.commands.options.common import json_option
-from mailtools.commands.output.print import json_line, visible_lines
+from mailtools.commands.output.print import json_line
+from mailtools.core.wire.visible import visible_lines
 from mailtools.services.filters import listing
 from mailtools.services.filters.entries import MboxEntry
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mailtools.commands.options.common import DURATION
 from mailtools.core.errors import ConfigurationError
 from mailtools.system.files.home import find
 
@@ -72,6 +73,13 @@ def _places() -> list[str]:
     return [*([f"{home}/mailtools/config.toml"] if home else []), "/etc/mailtools/config.toml"]
 
 
+_LISTS = ("from", "mailbox")  # keys of an account with one or several texts
+_FETCH_KEYS: dict[str, click.ParamType[Any]] = {
+    "fetch": click.STRING, "fetch-to": click.STRING, "limit": click.IntRange(1), "delete": click.BOOL,
+    "delete-after": DURATION,
+}  # fmt: skip
+
+
 class _Reader:
     """Reads one file: checks its names against the commands and applies the common keys to them."""
 
@@ -116,29 +124,43 @@ class _Reader:
 
     def _account(self, name: str, table: dict[str, Any]) -> "Account":
         from mailtools.commands.options.dial import account_keys
-        from mailtools.services.submission.next_hop import Account, HopSettings
+        from mailtools.services.submission.next_hop import Account, Fetching, HopSettings
 
         where = ("account", name)
-        kinds = account_keys()
+        kinds = account_keys() | _FETCH_KEYS
         for key in table:
-            self._check(key, {"from", *kinds}, where)
-        senders = table.get("from", [])
-        senders = [senders] if isinstance(senders, str) else senders
-        if not isinstance(senders, list) or not all(isinstance(sender, str) for sender in senders):
-            raise ConfigurationError(f"{self.path}: account.{name}.from is an address, or a list of them")
+            self._check(key, {*_LISTS, *kinds}, where)
+        senders, mailboxes = (self._list(name, key, table.get(key, [])) for key in _LISTS)
         keys: dict[str, Any] = {}
         for key, value in table.items():
-            if key != "from":
+            if key not in _LISTS:
                 try:
                     keys[key.replace("-", "_")] = _converted(kinds[key], value)
                 except (click.BadParameter, ConfigurationError) as error:
                     line = self._line(key, where, False)
                     why = error.message if isinstance(error, click.BadParameter) else error
+                    if key.endswith("-command"):  # it may hold a password
+                        why = "write a string"
                     raise ConfigurationError(
                         f"{self.path}: line {line}: account.{name}.{key}: {why}"
                     ) from None
-        fetching = [keys.pop(key, "") for key in ("fetch", "fetch_to")]
-        return Account(name, tuple(senders), HopSettings(**keys), *fetching)
+        usual = Fetching()
+        fetching = Fetching(
+            keys.pop("fetch", ""),
+            keys.pop("fetch_to", ""),
+            mailboxes,
+            *(keys.pop(key, getattr(usual, key)) for key in ("limit", "delete", "delete_after")),
+        )
+        return Account(name, senders, HopSettings(**keys), fetching)
+
+    def _list(self, account: str, key: str, value: Any) -> tuple[str, ...]:
+        """Return the texts of a key that has one or several. Raises ConfigurationError."""
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ConfigurationError(
+                f"{self.path}: account.{account}.{key} is a string, or a list of strings"
+            )
+        return tuple(texts)
 
     def _check(self, key: str, known: set[str], where: tuple[str, ...], table: bool = False) -> None:
         if key in known:
@@ -169,7 +191,9 @@ class _Reader:
 
 def _converted(kind: click.ParamType[Any], value: Any) -> Any:
     """Convert a value as the option of the same name does, but only from the TOML type that fits."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+    if isinstance(value, bool) and kind is click.BOOL:
+        return value
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or kind is click.BOOL:
         raise click.BadParameter(f"{value!r} is neither a string nor a number")
     if isinstance(value, str) is isinstance(kind, click.IntRange):
         raise click.BadParameter(f"{value!r} has the wrong type")

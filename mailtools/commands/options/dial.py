@@ -77,13 +77,12 @@ class RouteText(click.ParamType[str]):
 
 
 def account_keys() -> dict[str, click.ParamType[Any]]:
-    """Return the keys of ``[account.NAME]`` other than ``from``, with their types."""
+    """Return the keys of ``[account.NAME]`` that say how to connect, with their types."""
     text = click.STRING
     return {
         "host": text, "port": click.IntRange(1, 65535), "route": RouteText(), "tls": click.Choice(WAYS),
         "cafile": text, "fingerprint": text, "user": text, "auth": click.Choice(MECHANISMS),
         "password-command": text, "password-file": text, "token-command": text, "timeout": DURATION,
-        "fetch": text, "fetch-to": text,
     }  # fmt: skip
 
 

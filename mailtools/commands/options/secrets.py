@@ -1,6 +1,7 @@
 """Reads passwords from a command, a file, ~/.netrc, the terminal or stdin; never from the command line."""
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mailtools.commands.output.print import warn
 from mailtools.core.errors import BadDataError, MissingInputError, PolicyError
 from mailtools.system.files.home import expand
 
@@ -120,6 +122,9 @@ def _program(command: str) -> str:
 def _written(path: str) -> str:
     try:
         with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH:
+                warn(f"{path}: every user of this machine can read it; make it yours: chmod 600 {path}")
             return _first_line(file.read(_MOST))
     except OSError as error:
         raise MissingInputError(f"{path}: no password: {error.strerror}; check --password-file") from None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from mailtools.commands.options import config
 from mailtools.commands.options.access import login_options, trust_options
@@ -13,18 +14,23 @@ from mailtools.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mailtools.services.fetch.remote import FetchTarget
-    from mailtools.services.submission.next_hop import Account, HopSettings
+    from mailtools.services.submission.next_hop import Account, Fetching, HopSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ASKING = threading.Lock()
 
 
 class FetchSource(NamedTuple):
-    """A target, with the name and the mbox of its account ("" without one)."""
+    """A target, with the name of its account ("" without one) and what the account says."""
 
     target: "FetchTarget"
     account: str = ""
-    to: str = ""
+    wishes: "Fetching | None" = None
+
+    @property
+    def to(self) -> str:
+        """The mbox that the account names, or ""."""
+        return self.wishes.to if self.wishes is not None else ""
 
 
 def source_options(function: F) -> F:
@@ -68,6 +74,9 @@ def source_options(function: F) -> F:
             show_default=True,
             help="Close a connection that makes no progress for DUR.",
         ),
+        click.option(
+            "--transcript", metavar="FILE|-", default="", help="Write the session as S: and C: lines."
+        ),
     ]
     for option in reversed(options):
         function = option(function)
@@ -77,13 +86,17 @@ def source_options(function: F) -> F:
 def sources(ctx: click.Context) -> list[FetchSource]:
     """Return the sources to fetch from. Raises ConfigurationError, UsageError."""
     options = ctx.params
-    accounts = {name: account for name, account in config.accounts(ctx).items() if account.fetch}
+
+    def is_given(name: str) -> bool:
+        return ctx.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+
+    accounts = {name: account for name, account in config.accounts(ctx).items() if account.fetching.url}
     if options["all_accounts"]:
         if options["account"] or options["host"]:
             raise click.UsageError("--all-accounts excludes --account and --host")
         if not accounts:
             raise ConfigurationError('no account has a key fetch; add one: fetch = "imaps://HOST"')
-        return [_by_account(account, options) for account in accounts.values()]
+        return [_by_account(account, options, is_given) for account in accounts.values()]
     if options["host"] and not options["account"]:
         return [
             FetchSource(
@@ -93,26 +106,31 @@ def sources(ctx: click.Context) -> list[FetchSource]:
     if name := options["account"]:
         if name not in accounts:
             raise ConfigurationError(f"no account '{name}' with a key fetch in the configuration")
-        return [_by_account(accounts[name], options)]
+        return [_by_account(accounts[name], options, is_given)]
     if len(accounts) == 1:
-        return [_by_account(next(iter(accounts.values())), options)]
+        return [_by_account(next(iter(accounts.values())), options, is_given)]
     if accounts:
         raise click.UsageError(f"which account? -A {', -A '.join(accounts)}, or --all-accounts")
     raise click.UsageError("fetch from where? give --pop3 or --imap with --host HOST")
 
 
-def _by_account(account: "Account", options: Mapping[str, Any]) -> FetchSource:
+def _by_account(
+    account: "Account", options: Mapping[str, Any], is_given: Callable[[str], bool]
+) -> FetchSource:
+    """Return the source of *account*; an option that *is_given* goes before the account's key."""
     from urllib.parse import urlsplit
 
+    from mailtools.services.submission.next_hop import HopSettings
+
     try:
-        url = urlsplit(account.fetch)
+        url = urlsplit(account.fetching.url)
         port, host, scheme = url.port or 0, url.hostname or "", url.scheme
     except ValueError:
         scheme, host, port = "", "", 0
     protocol = scheme.removesuffix("s")
     if protocol not in ("pop3", "imap") or not host or url.path.strip("/") or url.username or url.query:
         raise ConfigurationError(
-            f"account '{account.name}': fetch = {account.fetch!r}: write pop3s://HOST, imaps://HOST:PORT,"
+            f"account '{account.name}': fetch = {account.fetching.url!r}: write pop3s://HOST, imaps://HOST:PORT,"
             " pop3://HOST or imap://HOST"
         )
     if options["protocol"] not in (None, protocol):
@@ -121,13 +139,17 @@ def _by_account(account: "Account", options: Mapping[str, Any]) -> FetchSource:
         )
     usual = "implicit" if scheme.endswith("s") else "off" if _is_loopback(host) else "starttls"
     merged = dict(options) | {"tls": options["tls"] or usual}
-    for key in ("user", "auth", "cafile"):
+    if protocol == "pop3" and account.fetching.mailboxes:
+        raise ConfigurationError(f"account '{account.name}': mailbox is for IMAP only: POP3 has one")
+    for key in ("user", "auth", "cafile", "fingerprint"):
         merged[key] = options[key] or getattr(account.connection, key)
+    if not is_given("timeout") and account.connection.timeout != HopSettings().timeout:
+        merged["timeout"] = account.connection.timeout
     if not any(options[key] for key in ("password_command", "password_file", "token_command")):
         for key in ("password_command", "password_file", "token_command"):
             merged[key] = getattr(account.connection, key)
     target = _target(protocol, merged, options["host"] or host, options["port"] or port, account.name)
-    return FetchSource(target, account.name, account.fetch_to)
+    return FetchSource(target, account.name, account.fetching)
 
 
 def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, account: str) -> "FetchTarget":
@@ -165,7 +187,9 @@ def _target(protocol: str, options: Mapping[str, Any], host: str, port: int, acc
         is_token=bool(its.token_command),
         timeout=options["timeout"],
     )
-    return FetchTarget(protocol, host, port or PORTS[protocol, tls == IMPLICIT], access)
+    return FetchTarget(
+        protocol, host, port or PORTS[protocol, tls == IMPLICIT], access, options["transcript"]
+    )
 
 
 def _ask(host: str, its: "HopSettings") -> str:

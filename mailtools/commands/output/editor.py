@@ -18,9 +18,10 @@ from typing import Any, NoReturn
 import click
 
 from mailtools.commands.output import exits
-from mailtools.commands.output.print import visible, warn
+from mailtools.commands.output.print import warn
 from mailtools.core.errors import BadDataError, ConfigurationError, MissingInputError
 from mailtools.core.message.compose import Draft
+from mailtools.core.wire.visible import visible
 from mailtools.services.submission import drafts
 from mailtools.services.submission.drafts import KeptDraft
 

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from mailtools.commands.output import exits
-from mailtools.commands.output.print import json_line, visible, warn
+from mailtools.commands.output.print import json_line, warn
 from mailtools.core.errors import MailError
+from mailtools.core.wire.visible import visible
 from mailtools.services.fetch.remote import Fetched, Item
 from mailtools.services.transit import mbox_form
 

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 
-from mailtools.commands.output.print import visible
+from mailtools.core.wire.visible import visible
 
 _LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 

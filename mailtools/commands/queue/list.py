@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from mailtools.commands.options.common import json_option
-from mailtools.commands.output.print import json_line, print_rows, visible
+from mailtools.commands.output.print import json_line, print_rows
 from mailtools.commands.queue import _select
 from mailtools.core.queue.store import Listed
+from mailtools.core.wire.visible import visible
 from mailtools.services.queue import listing
 
 _REASON = listing.COLUMNS.index("reason")

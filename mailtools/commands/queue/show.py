@@ -8,10 +8,11 @@ import click
 
 from mailtools.commands.options.common import json_option, root_option, spool_option
 from mailtools.commands.output import exits
-from mailtools.commands.output.print import json_line, print_rows, visible, visible_lines, warn
+from mailtools.commands.output.print import json_line, print_rows, warn
 from mailtools.commands.queue import _select
 from mailtools.core.errors import BadDataError
 from mailtools.core.queue.store import Listed
+from mailtools.core.wire.visible import visible, visible_lines
 from mailtools.services.queue import listing
 from mailtools.system.spool.spool import Spool
 

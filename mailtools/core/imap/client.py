@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
 from mailtools.core.imap import grammar
+from mailtools.core.wire.outbox import ChallengeMask, Outbox
 from mailtools.core.wire.reader import LineTooLongError, Reader
 
 if TYPE_CHECKING:
@@ -91,8 +92,10 @@ class ImapClient:
         self.capabilities: frozenset[str] = frozenset()
         self.is_closed = False
         self._reader = Reader()
-        self._out: list[bytes] = []
+        self._out = Outbox()
+        self._mask = ChallengeMask(rb"\+ ")
         self._held: deque[bytes] = deque()  # sent when the server is ready for a literal
+        self._is_secret = False  # the command that `_held` is of
         self._tag = 0
         self._awaited: dict[bytes, str] = {}
         self._login: Exchange | None = None
@@ -107,7 +110,7 @@ class ImapClient:
     def command(self, line: str, *literals: str) -> None:
         """Send a command; each ``{}`` in *line* stands for one of *literals*, if there are any.
 
-        Raises LocalProtocolError.
+        LOGIN is a secret from its second word on. Raises LocalProtocolError.
         """
         if _FORBIDDEN.search(line) or any("\x00" in literal for literal in literals):
             raise LocalProtocolError("a line end or NUL in a command")
@@ -124,7 +127,8 @@ class ImapClient:
                 self._held.append(octets + b"{%d}\r\n" % len(value))
                 octets = value + part.encode()
         self._held.append(octets)
-        self._out.append(self._held.popleft())
+        self._is_secret = line.startswith("LOGIN ")
+        self._say(self._held.popleft(), tag + b" LOGIN ***\r\n")
 
     def _next_tag(self, command: str) -> bytes:
         self._tag += 1
@@ -134,7 +138,7 @@ class ImapClient:
 
     def done(self) -> None:
         """End IDLE (RFC 2177 §3)."""
-        self._out.append(b"DONE\r\n")
+        self._out.say(b"DONE\r\n")
 
     def authenticate(self, mechanism: str, steps: "Mechanism") -> None:
         """Log in. The engine answers the challenges; the only event is the final response.
@@ -148,8 +152,11 @@ class ImapClient:
         initial = self._login.initial if "SASL-IR" in self.capabilities else None  # RFC 4959 §3
         if initial is None:
             self._login.hold_back()
-        said = b" " + initial if initial is not None else b""
-        self._out.append(b"%b AUTHENTICATE %b%b\r\n" % (tag, mechanism.encode(), said))
+        said = b"%b AUTHENTICATE %b" % (tag, mechanism.encode())
+        if initial is None:
+            self._out.say(said + b"\r\n")
+        else:
+            self._out.say_secretly(b"%b %b\r\n" % (said, initial), said + b" ***\r\n")
 
     def start_tls(self) -> None:
         """Begin TLS: discard what the server said before (RFC 9051 §6.2.1). Raises RemoteProtocolError."""
@@ -193,11 +200,21 @@ class ImapClient:
 
     def data_to_send(self) -> bytes:
         """Return the octets for the server, each of them once."""
-        octets = b"".join(self._out)
-        self._out.clear()
+        octets = self._out.take()
         if octets and self._deflater is not None:
             octets = self._deflater.compress(octets) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
         return octets
+
+    @property
+    def shown(self) -> bytes:
+        """What `data_to_send` returned last, without secrets, for transcripts."""
+        return self._out.shown
+
+    def heard(self, octets: bytes) -> bytes:
+        """Return what the server said, without challenges, which help to guess passwords."""
+        if self._inflater is not None:
+            return b"(%d compressed octets)\r\n" % len(octets)
+        return self._mask(octets, self._login is not None and self._login.is_open)
 
     @property
     def buffered(self) -> int:
@@ -332,9 +349,15 @@ class ImapClient:
             self._login.respond(text)
             return None
         if self._held:
-            self._out.append(self._held.popleft())
+            self._say(self._held.popleft(), b"***\r\n")
             return None
         return Continue(text)
+
+    def _say(self, octets: bytes, shown: bytes) -> None:
+        if self._is_secret:
+            self._out.say_secretly(octets, shown)
+        else:
+            self._out.say(octets)
 
     # -- a login ---------------------------------------------------------------------------------------------
 
@@ -344,7 +367,7 @@ class ImapClient:
         return self._login.note if self._login is not None else ""
 
     def _send_response(self, line: bytes) -> None:
-        self._out.append(line + b"\r\n")
+        self._out.say_secretly(line + b"\r\n", b"***\r\n")
 
 
 def _fetch_event(line: bytes, literals: list[bytes], is_large: bool) -> Event:

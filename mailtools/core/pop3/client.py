@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
 from mailtools.core.wire import dots, eol
+from mailtools.core.wire.outbox import ChallengeMask, Outbox
 from mailtools.core.wire.reader import LineTooLongError, Reader
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class Pop3Client:
         self.banner = ""  # the banner for APOP, "" if the server sent none
         self.is_closed = False
         self._reader = Reader()
-        self._out: list[bytes] = []
+        self._out = Outbox()
+        self._mask = ChallengeMask(rb"\+ ")
         self._awaited: deque[tuple[str, bool]] = deque([("", False)])
         self._login: Exchange | None = None
         self._eof = False
@@ -80,8 +82,13 @@ class Pop3Client:
         """Send a command; *is_long*: a positive reply has more lines. Raises LocalProtocolError."""
         if _FORBIDDEN.search(line):
             raise LocalProtocolError("a line end or NUL in a command")
-        self._out.append(line.encode("utf-8", "surrogateescape") + b"\r\n")
-        self._awaited.append((line.partition(" ")[0], is_long))
+        octets = line.encode("utf-8", "surrogateescape") + b"\r\n"
+        verb = line.partition(" ")[0]
+        if verb in ("PASS", "APOP"):
+            self._out.say_secretly(octets, f"{verb} ***\r\n".encode())
+        else:
+            self._out.say(octets)
+        self._awaited.append((verb, is_long))
 
     def apop(self, user: str, password: str) -> None:
         """Log in with a digest of banner and password. Raises LocalProtocolError."""
@@ -100,10 +107,11 @@ class Pop3Client:
         self._login = Exchange(steps, self._send_response)
         initial = self._login.initial
         if initial is not None and with_initial and len(mechanism) + len(initial) + 8 <= 255:
-            self._out.append(b"AUTH %b %b\r\n" % (mechanism.encode(), initial))
+            name = mechanism.encode()
+            self._out.say_secretly(b"AUTH %b %b\r\n" % (name, initial), b"AUTH %b ***\r\n" % name)
         else:
             self._login.hold_back()
-            self._out.append(f"AUTH {mechanism}\r\n".encode())
+            self._out.say(f"AUTH {mechanism}\r\n".encode())
         self._awaited.append(("AUTH", False))
 
     def start_tls(self) -> None:
@@ -139,9 +147,16 @@ class Pop3Client:
 
     def data_to_send(self) -> bytes:
         """Return the octets for the server, each of them once."""
-        octets = b"".join(self._out)
-        self._out.clear()
-        return octets
+        return self._out.take()
+
+    @property
+    def shown(self) -> bytes:
+        """What `data_to_send` returned last, without secrets, for transcripts."""
+        return self._out.shown
+
+    def heard(self, octets: bytes) -> bytes:
+        """Return what the server said, without challenges, which help to guess passwords."""
+        return self._mask(octets, self._login is not None and self._login.is_open)
 
     @property
     def buffered(self) -> int:
@@ -249,7 +264,7 @@ class Pop3Client:
         return self._login.note if self._login is not None else ""
 
     def _send_response(self, line: bytes) -> None:
-        self._out.append(line + b"\r\n")
+        self._out.say_secretly(line + b"\r\n", b"***\r\n")
 
 
 def _parsed(command: str, line: bytes) -> Answered:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mailtools.core.engine import LocalProtocolError, RemoteProtocolError
 from mailtools.core.smtp.reply import Reply
 from mailtools.core.wire.dots import Stuffer
+from mailtools.core.wire.outbox import ChallengeMask, Outbox
 from mailtools.core.wire.reader import LineTooLongError, Reader
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 _REPLY_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |$)")
 _FORBIDDEN = re.compile("[\r\n\x00]")
-_CHALLENGE = re.compile(rb"^(334[ -]).+?(?=\r?$)", re.MULTILINE)
 _MAX_REPLY_LINE = 8192
 _MAX_CHALLENGE_LINE = (12 << 10) + 6  # RFC 4954 §4: a challenge has up to 12288 octets
 _MAX_AUTH_COMMAND = 512  # octets, CRLF counted (RFC 4954 §4)
@@ -49,14 +49,12 @@ class SmtpClient:
         self.capabilities: dict[str, str] = {}
         self.is_closed = False
         self._reader = Reader()
-        self._out: list[bytes] = []
+        self._out = Outbox()
         self._awaited: deque[str] = deque([""])
         self._eof = False
         self._parser = self._replies()
         self._stuff = Stuffer()
-        self.shown = b""  # what `data_to_send` returned last, without secrets, for transcripts
-        self._unshown = b""  # an incomplete line of the server, during a login
-        self._masked: dict[int, bytes] = {}  # by index in `_out`: what `shown` has in place of a secret
+        self._mask = ChallengeMask(b"334[ -]")
         self._login: Exchange | None = None  # the last login
 
     # -- what to say ---------------------------------------------------------------------------------------
@@ -66,7 +64,7 @@ class SmtpClient:
         line = f"{verb} {argument}" if argument else verb
         if _FORBIDDEN.search(line):
             raise LocalProtocolError(f"{verb}: a line end or NUL in its argument")
-        self._out.append(line.encode("utf-8") + b"\r\n")
+        self._out.say(line.encode("utf-8") + b"\r\n")
         self._awaited.append(verb)
 
     def message_chunk(self, octets: bytes) -> None:
@@ -74,14 +72,14 @@ class SmtpClient:
 
         It need not begin or end at a line.
         """
-        self._out.append(self._stuff(octets))
+        self._out.say(self._stuff(octets))
 
     def end_message(self, replies: int = 1) -> None:
         """End the message. Its reply comes as that of the command ".".
 
         In LMTP there are *replies* of them.
         """
-        self._out.append(b".\r\n" if self._stuff.begins_line else b"\r\n.\r\n")
+        self._out.say(b".\r\n" if self._stuff.begins_line else b"\r\n.\r\n")
         self._stuff = Stuffer()
         self._awaited.extend(["."] * replies)
 
@@ -95,15 +93,12 @@ class SmtpClient:
         self._login = Exchange(steps, self._send_response)
         initial = self._login.initial
         if initial is not None and len(mechanism) + len(initial) + 8 <= _MAX_AUTH_COMMAND:
-            self._say_secretly(b"AUTH %b %b\r\n" % (mechanism.encode(), initial), f"AUTH {mechanism} ***")
+            name = mechanism.encode()
+            self._out.say_secretly(b"AUTH %b %b\r\n" % (name, initial), b"AUTH %b ***\r\n" % name)
         else:
             self._login.hold_back()
-            self._out.append(f"AUTH {mechanism}\r\n".encode())
+            self._out.say(f"AUTH {mechanism}\r\n".encode())
         self._awaited.append("AUTH")
-
-    def _say_secretly(self, octets: bytes, shown: str) -> None:
-        self._masked[len(self._out)] = f"{shown}\r\n".encode()
-        self._out.append(octets)
 
     def start_tls(self) -> None:
         """Begin TLS, after a 220 to STARTTLS: discard what the server said before (RFC 3207 §4.2).
@@ -154,12 +149,12 @@ class SmtpClient:
 
     def data_to_send(self) -> bytes:
         """Return the octets for the server, each of them once."""
-        octets = self.shown = b"".join(self._out)
-        if self._masked:
-            self.shown = b"".join(self._masked.get(n, part) for n, part in enumerate(self._out))
-            self._masked.clear()
-        self._out.clear()
-        return octets
+        return self._out.take()
+
+    @property
+    def shown(self) -> bytes:
+        """What `data_to_send` returned last, without secrets, for transcripts."""
+        return self._out.shown
 
     @property
     def buffered(self) -> int:
@@ -168,10 +163,7 @@ class SmtpClient:
 
     def heard(self, octets: bytes) -> bytes:
         """Return what the server said, without SCRAM's challenges, which help to guess passwords."""
-        if not self._is_in_login and not self._unshown:
-            return octets
-        whole, newline, self._unshown = (self._unshown + octets).rpartition(b"\n")
-        return _CHALLENGE.sub(rb"\1***", whole) + newline
+        return self._mask(octets, self._is_in_login)
 
     # -- a login -------------------------------------------------------------------------------------------
 
@@ -193,9 +185,9 @@ class SmtpClient:
 
     def _send_response(self, line: bytes) -> None:
         if line == b"*":
-            self._out.append(b"*\r\n")
+            self._out.say(b"*\r\n")
         else:
-            self._say_secretly(line + b"\r\n", "***")
+            self._out.say_secretly(line + b"\r\n", b"***\r\n")
 
     def _ended_login(self, reply: Reply) -> None:
         assert self._login is not None

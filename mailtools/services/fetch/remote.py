@@ -21,6 +21,7 @@ from mailtools.system.net.client_connection import Pump
 
 if TYPE_CHECKING:
     from mailtools.core.auth.client import Mechanism
+    from mailtools.system.net.transcript import Transcript
 
 POP3, IMAP = "pop3", "imap"
 PORTS = {(POP3, False): 110, (POP3, True): 995, (IMAP, False): 143, (IMAP, True): 993}
@@ -38,6 +39,7 @@ class FetchTarget(NamedTuple):
     host: str
     port: int
     access: Access
+    transcript: str = ""  # a folder or file, or "-" for stdout; "" for none
 
     @property
     def name(self) -> str:
@@ -130,11 +132,12 @@ class Wire:
     """A connection to *target*, and how long it may take."""
 
     def __init__(self, target: FetchTarget, engine: Engine) -> None:
-        """Raises UnknownHostError, TemporaryError."""
+        """Raises UnknownHostError, TemporaryError, CannotWriteError."""
         self.target = target
         timeout = target.access.timeout
+        transcript = _transcript(target.transcript)
         sock = client_connection.connect(target.host, target.port, timeout)
-        self.pump = Pump(engine, sock, timeout)
+        self.pump = Pump(engine, sock, timeout, transcript)
         self._since = 0
         self.renew()
 
@@ -182,6 +185,19 @@ class Wire:
         secret = self.target.access.secret()
         self.renew()
         return secret
+
+
+_begun: set[str] = set()  # transcripts of this process: later sessions are appended to them
+
+
+def _transcript(target: str) -> "Transcript | None":
+    if not target:
+        return None
+    from mailtools.system.net.transcript import open_transcript
+
+    again = target in _begun
+    _begun.add(target)
+    return open_transcript(target, "fetch", again=again)
 
 
 class LoginAnswer(NamedTuple):

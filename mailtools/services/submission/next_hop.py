@@ -37,14 +37,24 @@ class HopSettings(NamedTuple):
 NOTHING = HopSettings()  # no setting at all
 
 
+class Fetching(NamedTuple):
+    """What an account says about `fetch`."""
+
+    url: str = ""  # the server from which its mail is fetched, as in imaps://HOST
+    to: str = ""  # the mbox for fetched mail
+    mailboxes: tuple[str, ...] = ()  # (): INBOX
+    limit: int = 0  # messages; 0: all
+    delete: bool = False
+    delete_after: float | None = None  # seconds
+
+
 class Account(NamedTuple):
     """A table ``[account.NAME]``."""
 
     name: str
     senders: tuple[str, ...]  # addresses and patterns: mail from these senders uses the account
     connection: HopSettings
-    fetch: str = ""  # the server from which its mail is fetched, as in imaps://HOST
-    fetch_to: str = ""  # the mbox for fetched mail
+    fetching: Fetching = Fetching()
 
     @property
     def address(self) -> str:

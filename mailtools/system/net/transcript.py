@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from mailtools.core.errors import CannotWriteError
+from mailtools.core.wire.visible import visible_lines
 from mailtools.system import clock
 
 _LONGEST = 64 << 10  # octets of a line that are kept until it is complete
@@ -57,8 +58,11 @@ def open_transcript(target: str, name: str, again: bool = False) -> Transcript:
     """
     if target == "-":
         out = sys.stdout.buffer
+        is_terminal = sys.stdout.isatty()
 
         def write(octets: bytes) -> None:
+            if is_terminal:  # whose escapes a peer must not send
+                octets = visible_lines(octets.decode("utf-8", "backslashreplace")).encode()
             out.write(octets)
             out.flush()
 
