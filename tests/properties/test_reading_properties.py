@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailtools.core.mbox import quoting, scan
-from mailtools.core.message import address, date, header, html, mime, words
+from mailtools.core.message import address, date, header, html, mime, parameters, words
 
 Read = Callable[[int], bytes]
 PIECES = st.sampled_from(
@@ -56,7 +56,7 @@ def test_messages_that_were_quoted_come_back(texts: list[bytes], most: int) -> N
 @settings(max_examples=300, deadline=None)
 def test_any_octets_are_read(octets: bytes) -> None:
     words.decode(octets).encode()
-    words.parameters(octets)
+    parameters.parse(octets)
     date.parse(octets)
     address.addresses(octets)
     address.first_name(octets)

@@ -112,7 +112,7 @@ def _octets_of(raw: bool, part: str | None) -> Callable[[MboxEntry], Iterable[by
 def _write_octets(found: Iterable[MboxEntry], octets_of: Callable[[MboxEntry], Iterable[bytes]]) -> None:
     """Write octets: to a pipe or file unchanged, to a terminal with controls made visible."""
     if sys.stdout.isatty():
-        from mailtools.core.message.words import decode_raw
+        from mailtools.core.message.charsets import decode_raw
 
         click.echo_via_pager(visible_lines(decode_raw(b"".join(octets_of(entry)))) for entry in found)
         return

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from mailtools.core.message import words
+from mailtools.core.message import charsets, words
 from mailtools.core.patterns import lazy
 
 
@@ -59,7 +59,7 @@ def addresses(header_value: bytes | str) -> list[Address]:
     An entry without addr-spec ("undisclosed recipients", "Bob <>") has spec ""; a single word ("root") is an
     addr-spec of this host.
     """
-    text = words.decode_raw(header_value) if isinstance(header_value, bytes) else header_value
+    text = charsets.decode_raw(header_value) if isinstance(header_value, bytes) else header_value
     if "\n" in text:
         text = _FOLD.sub("", text)
     found: list[Address] = []
@@ -80,7 +80,7 @@ def addresses(header_value: bytes | str) -> list[Address]:
 
 def faults(header_value: bytes | str) -> list[ListFault]:
     """Return the entries of a list that are not one mailbox each. Empty entries and groups are none."""
-    text = words.decode_raw(header_value) if isinstance(header_value, bytes) else header_value
+    text = charsets.decode_raw(header_value) if isinstance(header_value, bytes) else header_value
     if "\n" in text:
         text = _FOLD.sub("", text)
     parser = _Parser(text)
@@ -103,7 +103,7 @@ def first_name(header_value: bytes) -> str:
 
 @lru_cache(maxsize=2048)  # the same people write again and again
 def _first_name(header_value: bytes) -> str:
-    text = words.decode_raw(header_value[:2000])
+    text = charsets.decode_raw(header_value[:2000])
     match = _USUAL.match(text)
     if match:
         quoted, plain, spec, bare = match.groups()

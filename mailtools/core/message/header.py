@@ -26,6 +26,12 @@ _OPENS = re.compile(rb"[^\n:]*:|>?From ")
 _EMPTY_LINE = lazy(rb"\n\r?\n")
 _NEXT_FIELD = lazy(rb"\n(?![ \t])")
 _FIELD = lazy(rb"([!-9;-~]+)[ \t]*:")
+# A line that is no field, or (the group) one of white space, and behind it no line that can be a field.
+_NO_FIELD_NEXT = rb"(?!\n?[A-Za-z][A-Za-z0-9-]*:)"
+_TEXT_IN_HEADER = lazy(
+    rb"\n(?:([ \t]+\r?\n)" + _NO_FIELD_NEXT + rb"(?=[^ \t\r\n])"
+    rb"|(?=[^ \t\r\n])(?![!-9;-~]+[ \t]*:|>?From )[^\n]*+(?=\n|\Z)" + _NO_FIELD_NEXT + rb")"
+)
 _FOLD = lazy(rb"\r?\n(?=[ \t])")
 
 
@@ -46,6 +52,19 @@ def body_offset(octets: bytes, start: int = 0, end: int | None = None) -> int:
         assert match
         return match.end()
     return end if found < 0 else found + 2
+
+
+def reading_offset(octets: bytes, start: int = 0, end: int | None = None) -> int:
+    """The offset of what a reader takes for the body: as `body_offset`, but no text vanishes in the header.
+
+    A header ends also before a line that is neither a field nor its continuation, unless a field follows, and
+    behind a line of white space alone that no field follows: programs forget the empty line.
+    """
+    body = body_offset(octets, start, end)
+    match = _TEXT_IN_HEADER.search(octets, start, body)
+    if match is None or match.start() + 1 >= body:
+        return body
+    return match.start() + 1 if match[1] is None else match.end(1)
 
 
 def fields(octets: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int, int, int]]:

@@ -76,8 +76,11 @@ def forward(original: bytes, me: Address) -> Draft:
 
 
 def readable_text(original: bytes) -> str:
-    """The readable text of a message: its plain parts, or its HTML as text if it has none."""
-    parts = mime.readable(mime.parse(original))
+    """The readable text of a message: its plain parts, or its HTML as text if it has none.
+
+    Not that of attached messages, which somebody else wrote.
+    """
+    parts = [part for part in mime.readable(mime.parse(original)) if part.message is None]
     texts = [to_text(part.text()) if part.type == "text/html" else part.text() for part in parts]
     return _UNSAFE_TEXT.sub("", "\n".join(texts))
 

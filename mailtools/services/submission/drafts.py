@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mailtools.core.errors import BadDataError, CannotWriteError, MailError, MissingInputError
-from mailtools.core.message import address, compose, date, encode, header, words
+from mailtools.core.message import address, charsets, compose, date, encode, header
 from mailtools.core.message.address import Address
 from mailtools.core.message.compose import Attachment, Draft
 from mailtools.core.wire import eol
@@ -88,7 +88,7 @@ def _name_or_none(name: str) -> str:
 
 def body(octets: bytes) -> str:
     """Decode *octets* as UTF-8, else by a guess at the charset; drop a byte order mark."""
-    return words.decode_raw(octets).removeprefix("\ufeff")
+    return charsets.decode_raw(octets).removeprefix("\ufeff")
 
 
 def html(path: str) -> str:
@@ -403,7 +403,7 @@ class KeptDraft:
             raise MissingInputError(f"{self.path}: the draft is gone") from None
         except OSError as error:
             raise CannotWriteError(f"{self.path}: {error.strerror}") from error
-        return from_text(words.decode_raw(octets))
+        return from_text(charsets.decode_raw(octets))
 
     def write(self, draft: Draft) -> None:
         """Replace the draft on disk by *draft*, durably. Raises CannotWriteError."""
@@ -442,7 +442,7 @@ def keep(draft: Draft) -> KeptDraft:
 
 def opened(path: str) -> Draft:
     """Read and parse the draft at *path*. Raises DraftError, MissingInputError, OSError."""
-    return from_text(words.decode_raw(read_file(path)))
+    return from_text(charsets.decode_raw(read_file(path)))
 
 
 def kept_at(path: str) -> KeptDraft | None:

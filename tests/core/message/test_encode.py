@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailtools.core.errors import BadDataError
-from mailtools.core.message import address, encode, header, mime, words
+from mailtools.core.message import address, encode, header, mime, parameters, words
 from mailtools.core.message.address import Address
 
 ALPHABET = st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp"))
@@ -88,7 +88,7 @@ def test_a_control_character_is_refused_everywhere(char: str) -> None:
         encode.text_field(f"X{char}Y", "text")
     lines = encode.parametrised("Content-Disposition", "attachment", [("filename", evil)])
     assert len(list(header.fields(lines))) == 1
-    assert words.parameters(unfolded(lines))[1]["filename"] == "x_Bcc: victim@example.org"
+    assert parameters.parse(unfolded(lines))[1]["filename"] == "x_Bcc: victim@example.org"
 
 
 @given(
@@ -170,7 +170,7 @@ def test_ids_are_folded_and_never_encoded() -> None:
 def test_a_file_name_comes_back(name: str) -> None:
     field = encode.parametrised("Content-Disposition", "attachment", [("filename", name), ("x", "y")])
     check_lines(field, 78)
-    kind, found = words.parameters(unfolded(field))
+    kind, found = parameters.parse(unfolded(field))
     assert kind == "attachment"
     assert found["filename"] == name
     assert found["x"] == "y"

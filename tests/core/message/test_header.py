@@ -87,3 +87,32 @@ def test_hostile_headers_take_linear_time() -> None:
     folded = b"To: a\n" + b" b\n" * 1_000_000 + b"X: y\n\n"
     assert header.remove(folded, "To") == b"X: y\n\n"
     assert header.Picker("x").pick(b"\n" + folded, 0, len(folded) + 1)[0] == [b"y"]
+
+
+@pytest.mark.parametrize(
+    ("octets", "body"),
+    [
+        (b"A: b\n\nbody", b"body"),
+        (b"A: b\nHello,\nthis is text\n\nmore", b"Hello,\nthis is text\n\nmore"),
+        (b"A: b\nHello\n\nmore", b"Hello\n\nmore"),
+        (b"A: b\nHello", b"Hello"),
+        (b"A: b\r\nHello, you\r\n\r\nmore", b"Hello, you\r\n\r\nmore"),
+        (b"A: b\nodd line\nC: d\n\nbody", b"body"),
+        (b"A: b\n>From x\nC: d\n\nbody", b"body"),
+        (b"A: b\n  \nbody\n\nmore", b"body\n\nmore"),
+        (b"A: b\n\t\r\nbody", b"body"),
+        (b"A: b\n \nC: d\n\nbody", b"body"),
+        (b"A: b\n \n and folded\nC: d\n\nbody", b"body"),
+        (b"A: b\n folded\n\nbody", b"body"),
+        (b"A: b\n", b""),
+        (b"", b""),
+        (b"no header\n\ntext", b"no header\n\ntext"),
+    ],
+)
+def test_text_does_not_vanish_in_the_header(octets: bytes, body: bytes) -> None:
+    assert octets[header.reading_offset(octets) :] == body
+
+
+@pytest.mark.parametrize("line", [b"odd\n", b"A: b\nodd\n", b" \n", b"A: b\n \n", b"\n x"])
+def test_reading_takes_linear_time(line: bytes) -> None:
+    header.reading_offset(b"A: b\n" + line * (1_000_000 // len(line)))

@@ -120,3 +120,91 @@ def test_the_corpus_reads_as_python_reads_it(easy_ham: Path, reader: Callable[..
         for part, own in zip(theirs, ours, strict=True):
             assert part.get_payload(decode=True) == own.content(), record.number
             assert (part.get_filename() or "") == own.filename
+
+
+# -- every part is shown or listed ----------------------------------------------------------------------------------
+
+ALTERNATIVE = b"Content-Type: multipart/alternative; boundary=b\n\n"
+
+
+def part(kind: bytes, body: bytes = b"x", boundary: bytes = b"b") -> bytes:
+    return b"--%b\nContent-Type: %b\n\n%b\n" % (boundary, kind, body)
+
+
+@pytest.mark.parametrize(
+    ("message", "shown", "listed", "others"),
+    [
+        (MIXED + part(b"text/plain") + part(b"text/calendar"), ["1"], ["2"], []),
+        (MIXED + part(b"text/plain") + part(b"text/rfc822-headers"), ["1"], ["2"], []),
+        (MIXED + part(b"text/plain; name=x.txt") + part(b"text/x-patch"), ["1"], ["2"], []),
+        (MIXED + part(b"text/plain\nContent-Disposition: attachment"), [], ["1"], []),
+        (MIXED + part(b"message/delivery-status") + part(b"message/partial"), [], ["1", "2"], []),
+        (ALTERNATIVE + part(b"text/plain") + part(b"text/html"), ["1"], [], ["2"]),
+        (ALTERNATIVE + part(b"text/plain", b" \n\t") + part(b"text/html"), ["2"], [], ["1"]),
+        (
+            ALTERNATIVE + part(b"text/plain", b"") + part(b"text/html") + part(b"text/calendar"),
+            ["2"],
+            [],
+            ["1", "3"],
+        ),
+        (ALTERNATIVE + part(b"text/plain", b" ") + part(b"image/png"), ["1"], [], ["2"]),
+        (b"Content-Type: text/calendar\n\nx", [], ["1"], []),
+        (b"Content-Type: text/plain; name=x\nContent-Disposition: attachment\n\nx", ["1"], [], []),
+    ],
+)
+def test_every_leaf_is_shown_or_listed(
+    message: bytes, shown: list[str], listed: list[str], others: list[str]
+) -> None:
+    parts = mime.parse(message)
+    assert [p.number for p in mime.readable(parts)] == shown
+    assert [p.number for p in mime.attachments(parts)] == listed
+    assert [p.number for p in mime.alternatives(parts)] == others
+
+
+@pytest.mark.parametrize("length", [1, 70, 257, 1000, 4000])
+def test_boundaries_of_any_length(length: int) -> None:
+    boundary = b"b" * length
+    message = (
+        b"Content-Type: multipart/mixed; boundary=" + boundary + b"\n\n" + part(b"text/plain", b"x", boundary)
+    )
+    assert [p.content() for p in mime.parse(message)[1:]] == [b"x\n"]
+
+
+@pytest.mark.parametrize(
+    ("value", "content"),
+    [
+        (b'"base64"', b"abc"),
+        (b"base64 (comment)", b"abc"),
+        (b"(c) Base64", b"abc"),
+        (b"base64;", b"abc"),
+        (b"x-uue", b""),
+    ],
+)
+def test_transfer_encodings_as_they_are_written(value: bytes, content: bytes) -> None:
+    (only,) = mime.parse(b"Content-Transfer-Encoding: " + value + b"\n\nYWJj\n")
+    assert only.content() == content
+
+
+def test_words_declared_as_base64_are_not_lost() -> None:
+    text = b"These are words and no base64.\nTwo lines of them.\n"
+    assert mime.decode_transfer(text, "base64") == text
+
+
+@pytest.mark.parametrize("message", [b"\xef\xbb\xbfSubject: x\nContent-Type: text/html\n\n<b>y</b>"])
+def test_a_byte_order_mark_before_the_header(message: bytes) -> None:
+    (only,) = mime.parse(message)
+    assert (only.type, only.content()) == ("text/html", b"<b>y</b>")
+    assert mime.head_of(message).startswith(b"Subject: x\n")
+
+
+def test_who_holds_a_part() -> None:
+    message = (
+        MIXED
+        + b"--b\n\nouter\n--b\nContent-Type: message/rfc822\n\nSubject: in\nContent-Type: multipart/mixed; boundary=c\n\n"
+        b"--c\n\ninner\n--c--\n--b--\n"
+    )
+    parts = mime.parse(message)
+    holders = {p.content(): p.message for p in mime.readable(parts)}
+    assert holders[b"outer"] is None
+    assert holders[b"inner"] is parts[2]
+    assert parts[2].header().startswith(b"Subject: in\n")

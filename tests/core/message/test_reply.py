@@ -88,7 +88,7 @@ def test_nowhere_to_reply_to() -> None:
         ("Regarding: lunch", "Re: Regarding: lunch"),
         ("", "Re:"),
         ("=?utf-8?q?Re=3A_gr=C3=BCn?=", "Re: grün"),
-        ("=?utf-8?q?a=0D=0ABcc:_x@y.z?=", "Re: a Bcc: x@y.z"),
+        ("=?utf-8?q?a=0D=0ABcc:_x@y.z?=", "Re: a\u240d\u240aBcc: x@y.z"),
     ],
 )
 def test_re_stands_once(before: str, after: str) -> None:
@@ -137,8 +137,17 @@ def test_html_and_foreign_charsets_are_quoted_as_text() -> None:
 def test_controls_of_a_stranger_reach_no_draft() -> None:
     evil = b"From: =?utf-8?q?x=1B=5B2J=0ABcc=3A_y?= <a@b.c>\n\n\x1b[2Jtext\x00\n"
     draft = reply.reply(evil, ME)
-    assert draft.to == (Address("x [2J Bcc: y", "a@b.c"),)
-    assert draft.text == "x [2J Bcc: y wrote:\n> [2Jtext\n\n"
+    assert draft.to == (Address("x\u241b[2J\u240aBcc: y", "a@b.c"),)
+    assert draft.text == "x\u241b[2J\u240aBcc: y wrote:\n> [2Jtext\n\n"
+
+
+def test_the_words_of_an_attached_message_are_not_quoted_as_the_writer_s() -> None:
+    message = (
+        b"From: a@b.c\nContent-Type: multipart/mixed; boundary=x\n\n--x\n\nmine\n--x\n"
+        b"Content-Type: message/rfc822\n\nFrom: other@b.c\n\ntheirs\n--x--\n"
+    )
+    assert "mine" in reply.reply(message, ME).text
+    assert "theirs" not in reply.reply(message, ME).text
 
 
 def test_a_forward_is_the_message_itself() -> None:

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from mailtools.core.message import words
+from mailtools.core.message import charsets, parameters, words
 
 
 def b64(octets: bytes) -> bytes:
@@ -29,6 +29,13 @@ def b64(octets: bytes) -> bytes:
         (b"=?utf-8?q?=C3?=", "\ufffd"),
         (b"=?utf-8?x?abc?=", "=?utf-8?x?abc?="),
         (b"=?utf-8?q?unfinished", "=?utf-8?q?unfinished"),
+        (b"=?utf-8?q?what?_=C3=A9?=", "what? é"),
+        (b"=?utf-8?q?a=3D?==?utf-8?q?b?=", "a=b"),
+        (b"=?utf-8?b?YQ==?= =?utf-8?b?Yg==?=", "ab"),
+        (b"=?koi8-u?q?=A4?= =?windows-949?b?" + b64("한글".encode("cp949")) + b"?=", "є한글"),
+        (b"=?utf-8?q?a=0AFrom=20x=0D=1B=5B2J=E2=80=AE?=", "a\u240aFrom x\u240d\u241b[2J<U+202E>"),
+        (b"a\tb", "a b"),
+        (b"raw \x00 octet", "raw \u2400 octet"),
         (b"caf\xc3\xa9", "café"),
         (b"caf\xe9", "café"),
         (b"\x80\x81", "€\ufffd"),
@@ -48,7 +55,7 @@ def test_a_letter_cut_in_two_words_is_joined() -> None:
 
 def test_no_lone_surrogates() -> None:
     words.decode(b"=?utf-7?q?+2AA-?=").encode()
-    words.decode_charset(b"\x00\xd8a\x00", "utf-16-le").encode()
+    charsets.decode(b"\x00\xd8a\x00", "utf-16-le").encode()
 
 
 @pytest.mark.parametrize("value", [b"=?a?q?", b"=?utf-8?q?x?= ", b"=?", b"=?a*", b"=?a?b?=", b"="])
@@ -68,15 +75,33 @@ def test_floods_take_linear_time(value: bytes) -> None:
         (b"a/b; name==?utf-8?b?5L2g?=", ("a/b", {"name": "你"})),
         (b'a/b; name="a\\"b"', ("a/b", {"name": 'a"b'})),
         (b'a/b; name="open', ("a/b", {"name": '"open'})),
+        (b"text/plain (a comment; x=y); charset=(c) utf-8 (d)", ("text/plain", {"charset": "utf-8"})),
+        (b"text/plain(comment)", ("text/plain", {})),
+        (b'"text/html" ; charset=utf-8', ("text/html", {"charset": "utf-8"})),
+        (b"text / html", ("text/html", {})),
+        (b"text/html charset=utf-8", ("text/html", {"charset": "utf-8"})),
+        (b'text/html; charset="utf-8" name=x.txt', ("text/html", {"charset": "utf-8", "name": "x.txt"})),
+        (b"text/html; charset=utf-8 boundary=b", ("text/html", {"charset": "utf-8", "boundary": "b"})),
+        (b"attachment; filename=a file (1).pdf", ("attachment", {"filename": "a file (1).pdf"})),
+        (b'attachment; filename="C:\\dir\\a.txt"', ("attachment", {"filename": "C:\\dir\\a.txt"})),
+        (b'attachment; filename="a\\\\b"', ("attachment", {"filename": "a\\b"})),
+        (b"attachment; filename==?utf-8?q?a=0Ab?=", ("attachment", {"filename": "a\u240ab"})),
+        (b"attachment; filename*=utf-8''a%0d%0ab", ("attachment", {"filename": "a\u240d\u240ab"})),
         (b"a/b;;; =x; y", ("a/b", {})),
         (b"", ("", {})),
     ],
 )
 def test_parameters(value: bytes, expected: tuple[str, dict[str, str]]) -> None:
-    assert words.parameters(value) == expected
+    assert parameters.parse(value) == expected
 
 
 def test_base64_takes_what_it_can() -> None:
     assert words.base64(b"YWJj\nZA") == b"abcd"
-    assert words.base64(b"YWJjZA==\nfooter") == b"abcd"
+    assert words.base64(b"YWJjZA==\nfooter") == b"abcd\nfooter"
+    assert words.base64(b"YWJjZA==\n-- \nlist footer = x\n") == b"abcd\n-- \nlist footer = x\n"
+    assert words.base64(b"YQ==YmM=ZGVm") == b"abcdef"
+    assert words.base64(b"YQ==\nYmM=\n\n") == b"abc"
+    assert words.base64(b"YWJj!*ZGVm\xff\n") == b"abcdef"
+    assert words.base64(b"=") == b""
+    assert words.base64(b"==YWJj") == b"abc"
     assert words.base64(b"Y") == b""
