@@ -11,12 +11,13 @@ import click
 from mailtools.commands.mbox import _select
 from mailtools.commands.options.common import json_option
 from mailtools.commands.output.print import json_line
+from mailtools.core.errors import BadDataError
 from mailtools.core.wire.visible import visible_lines
 from mailtools.services.filters import listing
 from mailtools.services.filters.entries import MboxEntry
 
 _NUMBERS = re.compile(r"[0-9]{1,18}(?:-[0-9]{1,18})?")
-_WHOLE = 1 << 62  # octets: no limit
+_MOST = 128 << 20  # octets of a message that are read for a part; a few KiB of gzip can hold a gigabyte
 
 
 @click.command()
@@ -105,8 +106,19 @@ def _octets_of(raw: bool, part: str | None) -> Callable[[MboxEntry], Iterable[by
     if raw:
         return lambda entry: entry.record.message_chunks()
     if part is not None:
-        return lambda entry: [render.part_content(entry.message(_WHOLE), part)]
+        return lambda entry: [_part(entry, part)]
     return lambda entry: [render.html_of(entry.message()) or b""]
+
+
+def _part(entry: MboxEntry, number: str) -> bytes:
+    """Return the content of a part. Raises BadDataError."""
+    from mailtools.services.filters import render
+
+    message = entry.message(_MOST)
+    if len(message) >= _MOST:
+        limit = f"{_MOST >> 20} MiB"
+        raise BadDataError(f"message {entry.number} is larger than {limit}: take it with --raw")
+    return render.part_content(message, number)
 
 
 def _write_octets(found: Iterable[MboxEntry], octets_of: Callable[[MboxEntry], Iterable[bytes]]) -> None:

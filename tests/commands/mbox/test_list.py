@@ -48,7 +48,7 @@ def test_json(own: Path) -> None:
         "in_reply_to": "<words@example.org>",
     }
     assert found[6]["to"].count("@") == 200
-    assert found[7]["subject"].startswith("\x1b[31m")
+    assert found[7]["subject"].startswith("\u241b[31m")
 
 
 def test_order_and_limit(own: Path) -> None:

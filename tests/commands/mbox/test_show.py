@@ -66,3 +66,13 @@ def test_select(own: Path) -> None:
 
 def test_one_form_at_a_time(own: Path) -> None:
     assert run("--raw", "--html", own / "mixed.mbox")[0] == 2
+
+
+def test_a_part_of_a_message_that_is_too_large_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailtools.commands.mbox.show._MOST", 2 << 20)
+    path = tmp_path / "x.mbox"
+    path.write_bytes(b"From a@b Thu Aug 22 12:00:00 2002\nSubject: x\n\n" + b"y" * 99 * (1 << 16) + b"\n\n")
+    code, out = run(path, 1, "--part", "1")
+    assert (code, out) == (1, b"")  # the command line turns BadDataError into 65

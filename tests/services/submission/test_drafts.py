@@ -87,7 +87,7 @@ def test_html_in_its_own_charset(tmp_path: Path) -> None:
 def test_ones_own_address(monkeypatch: pytest.MonkeyPatch) -> None:
     assert drafts.own_address() == BOB
     monkeypatch.setenv("EMAIL", "=?utf-8?q?a=0Ab?= <bob@example.org>")
-    assert drafts.own_address() == Address("", "bob@example.org")
+    assert drafts.own_address() == Address("a\u240ab", "bob@example.org")
     monkeypatch.setenv("EMAIL", "a@x.org, b@y.org")
     assert drafts.own_specs() == ["a@x.org", "a@x.org", "b@y.org"]
 
