@@ -6,8 +6,9 @@
 
 import sys
 from collections.abc import Iterable
+from functools import cache
 from itertools import islice
-from unicodedata import combining, east_asian_width
+from types import ModuleType
 
 from mailtools.core.wire.visible import visible
 
@@ -34,16 +35,19 @@ def clean(text: str) -> str:
 
 
 def cells(text: str) -> int:
-    """Return the number of terminal cells of *text*."""
+    """Return the number of terminal cells of *text*, which has no control characters."""
     if text.isascii():
         return len(text)
-    return sum(_width(char) for char in text)
+    width: int = wcwidth().wcswidth(text)
+    return max(0, width)
 
 
-def _width(char: str) -> int:
-    if combining(char) or char in "\u200b\u200c\u200d\ufe0e\ufe0f":
-        return 0
-    return 2 if east_asian_width(char) in "WF" else 1
+@cache
+def wcwidth() -> ModuleType:
+    """Import the tables of widths (20 ms) at the first text that is not ASCII."""
+    import wcwidth
+
+    return wcwidth
 
 
 def fit(text: str, width: int, right: bool = False) -> str:
@@ -56,10 +60,8 @@ def fit(text: str, width: int, right: bool = False) -> str:
 
 
 def _cut(text: str, width: int) -> tuple[str, int]:
-    taken = 0
-    for at, char in enumerate(text):
-        wide = _width(char)
-        if taken + wide > width - 1:
-            return text[:at] + "…", taken + 1
-        taken += wide
-    return text, taken
+    """Cut *text* between letters as people see them, with their marks and joiners."""
+    if text.isascii():
+        return text[: width - 1] + "…", width
+    cut: str = wcwidth().clip(text, 0, width - 1, fillchar="")
+    return cut + "…", cells(cut) + 1

@@ -35,6 +35,7 @@ _LONG_LINE = 1 << 16  # octets; a longer line is returned in pieces
 # A possible postmark; the group matches if the line has the usual date and therefore is one.
 _HIT = re.compile(rb"\nFrom (?:[^\n]{0,1000} " + USUAL_DATE + rb"(?=(\r?\n)))?")
 _hits = _HIT.finditer
+_BOM = b"\xef\xbb\xbf"  # a byte order mark, which editors put before a text
 _EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
 
 
@@ -334,13 +335,17 @@ class _Stream:
         """Read the first block and find the first postmark; False for an empty mbox."""
         while not self.done and len(self.buffer) < LOOK:
             self._fill()
-        match = _EMPTY_LINES.match(self.buffer)
+        match = _EMPTY_LINES.match(self.buffer, 3 if self.buffer.startswith(_BOM) else 0)
         assert match
         self.start = self.searched = match.end()
         if self.start == len(self.buffer) and self.done:
             return False
         if not self.buffer.startswith(b"From ", self.start):
             raise BadDataError("not an mbox: it does not begin with a 'From ' line")
+        lf = self.buffer.find(b"\n", self.start)
+        line, cr, rest = self.buffer[self.start : lf if lf >= 0 else None].partition(b"\r")
+        if cr and (rest or lf < 0) and is_postmark(line + b"\n", 0, True):
+            raise BadDataError("its lines end with CR alone, as on old Macs; convert it: tr '\\r' '\\n'")
         return True
 
     def _fill(self) -> None:

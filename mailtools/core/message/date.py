@@ -26,6 +26,10 @@ _LENGTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 # RFC 5322 §4.3, and the names that old programs of Europe and Asia wrote. Minutes east.
 _ZONES = {
+    b"aest": 600, b"aedt": 660, b"acst": 570, b"acdt": 630, b"awst": 480, b"nzst": 720, b"nzdt": 780,
+    b"hkt": 480, b"sgt": 480, b"ist": 330, b"pkt": 300, b"wib": 420, b"ict": 420, b"brt": -180, b"brst": -120,
+    b"art": -180, b"ast": -240, b"adt": -180, b"nst": -210, b"ndt": -150, b"akst": -540, b"akdt": -480,
+    b"hst": -600, b"sast": 120, b"cat": 120, b"eat": 180, b"wat": 60,
     b"ut": 0, b"utc": 0, b"gmt": 0, b"z": 0, b"wet": 0, b"bst": 60, b"west": 60, b"cet": 60, b"met": 60,
     b"mez": 60, b"cest": 120, b"mest": 120, b"mesz": 120, b"eet": 120, b"eest": 180, b"msk": 180, b"msd": 240,
     b"jst": 540, b"kst": 540, b"est": -300, b"edt": -240, b"cst": -360, b"cdt": -300, b"mst": -420,
@@ -34,17 +38,17 @@ _ZONES = {
 
 _MONTH = rb"(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
 _CLOCK = (
-    rb"(?P<hour>\d{1,2})[:.](?P<minute>\d{1,2})(?:[:.](?P<second>\d{1,2})(?:[.,]\d{1,9})?)?"
+    rb"(?P<hour>\d{1,2})\s?[:.]\s?(?P<minute>\d{1,2})(?:\s?[:.]\s?(?P<second>\d{1,2})(?:[.,]\d{1,9})?)?"
     rb"(?:\s{0,9}(?P<half>[ap]m)\b)?"
 )
 _ZONE = rb"\s{0,9}\(?(?:(?:gmt|utc)?(?P<sign>[+-])(?P<zh>\d\d):?(?P<zm>\d\d)|(?P<zone>[a-z]{1,5}))?"
-_GAP = rb"[\s,-]{1,9}"
+_GAP = rb"[\s,.-]{1,9}"
 
 _DAY_OF_WEEK = rb"(?:[a-z]{2,12}[.,\s]{1,9})?"  # ignored: the date is complete without it
 
 _FORMS = (
     # RFC 5322 and 822: [Wed,] 21 Aug 2002 08:30:52 -0400
-    _DAY_OF_WEEK + rb"(?P<day>\d{1,2})" + _GAP + _MONTH + _GAP + rb"(?P<year>\d{2,4})[\s,]{1,9}"
+    _DAY_OF_WEEK + rb"(?P<day>\d{1,2})" + _GAP + _MONTH + _GAP + rb"(?P<year>\d{2,5})[\s,]{1,9}"
     + _CLOCK + _ZONE,
     # asctime: Wed Aug 21 08:30:52 [EDT] 2002 [-0400], as in postmarks
     _DAY_OF_WEEK + _MONTH + rb"\s{1,9}(?P<day>\d{1,2}),?\s{1,9}(?:(?P<year1>\d{4}),?\s{1,9})?" + _CLOCK
@@ -114,8 +118,8 @@ def _forms() -> "list[re.Pattern[bytes]]":
 
 
 def _unusual(value: bytes) -> tuple[int, int, int, int, int, int, int] | None:
-    value = value.strip()
-    for text in (value, _COMMENT.sub(b" ", value).strip()):
+    value = b" ".join(value.split())
+    for text in (value, b" ".join(_COMMENT.sub(b" ", value).split())):
         for form in _forms():
             match = form.match(text)
             if match:
@@ -143,7 +147,12 @@ def _read(part: dict[str, bytes | None]) -> tuple[int, int, int, int, int, int, 
 
 
 def _full_year(year: int, digits: int) -> int:
-    """RFC 5322 §4.3: two digits 00-49 mean 20xx, 50-99 and three digits add 1900."""
+    """RFC 5322 §4.3: two digits 00-49 mean 20xx, 50-99 and three digits add 1900.
+
+    Five digits: a program has put "19" before the years since 1900 (19102 is 2002).
+    """
+    if digits == 5:
+        return 1900 + year - 19000 if 19000 <= year < 20000 else year
     if digits == 2:
         return year + (2000 if year < 50 else 1900)
     return year + 1900 if digits == 3 else year

@@ -29,7 +29,7 @@ _LARGEST_BLANK = 4096  # octets; a larger text is taken to say something
 
 _DELIMITER = re.compile(rb"\n--([^\r\n]{1,4096})")
 _BOM = b"\xef\xbb\xbf"
-_MESSAGES = ("message/rfc822", "message/global", "message/news")  # opened; others are content
+_MESSAGES = ("message/rfc822",)  # opened; others are content
 _SOFT_BREAK = re.compile(rb"=[ \t]+(?=\r?\n)")
 _META_CHARSET = re.compile(
     rb"<meta\s[^>]{0,200}charset\s{0,9}=\s{0,9}[\"']?([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE

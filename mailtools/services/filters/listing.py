@@ -137,11 +137,18 @@ def full_row(entry: MboxEntry) -> ListRow:
         "from": entry.decoded("from"),
         "from_address": next(iter(address.addr_specs(entry.value("from") or b"")), ""),
         "to": entry.decoded("to"),
+        "to_addresses": _specs(entry, "to"),
         "cc": entry.decoded("cc"),
+        "cc_addresses": _specs(entry, "cc"),
         "message_id": entry.decoded("message-id") or None,
         "in_reply_to": entry.decoded("in-reply-to") or None,
     }
     return row(entry)._replace(more=more)
+
+
+def _specs(entry: MboxEntry, name: str) -> list[str]:
+    """The addresses of a field, so that a name with a comma does not look like two."""
+    return [spec for spec in address.addr_specs(entry.value(name) or b"") if spec]
 
 
 def as_json(row: ListRow) -> dict[str, Any]:
@@ -154,7 +161,9 @@ def as_json(row: ListRow) -> dict[str, Any]:
         "from": more["from"],
         "from_address": more["from_address"],
         "to": more["to"],
+        "to_addresses": more["to_addresses"],
         "cc": more["cc"],
+        "cc_addresses": more["cc_addresses"],
         "subject": row.subject,
         "size": row.size,
         "message_id": more["message_id"],
@@ -195,23 +204,27 @@ def count(
         return sum(1 for _ in _chosen(entries_.of_stream(read, _needed((), predicate)), predicate))
 
     for source in sources:
+        found: list[int] = []  # what came before an error is counted
         try:
-            yield source, _count_one(source, counted, progress)
+            for number in _counts(source, counted, progress):
+                found.append(number)
         except (MailError, OSError) as error:
             complain(source, error)
+        if found:
+            yield source, sum(found)
 
 
-def _count_one(source: str, counted: Callable[[scan.Read], int], progress: Progress) -> int:
+def _counts(source: str, counted: Callable[[scan.Read], int], progress: Progress) -> Iterator[int]:
+    """Yield the counts of the shares of *source*."""
     shares = parallel.map_shares(source, lambda read: b"%d" % counted(read))
     if shares is None:
         with Source(source, progress) as opened:
-            return counted(opened.read)
-    total = 0
+            yield counted(opened.read)
+        return
     for octets, result in shares:
-        total += int(result)
+        yield int(result)
         if progress is not None:
             progress(octets)
-    return total
 
 
 def cat(found: Iterable[MboxEntry]) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ Invariants: reading is in blocks and nothing is mapped, because a mapped file th
 would kill the process; nothing is written; memory is bounded for any compressed file.
 """
 
+import errno
 import io
 import os
 import sys
@@ -19,19 +20,23 @@ from mailtools.core.errors import BadDataError, ConfigurationError, MissingInput
 STDIN = "-"
 _MAGIC = 6  # octets that identify a format
 _ZST_PIECE = 1 << 11
+_PIECE = 1 << 14  # octets of compressed data read at once
+_INFLATED = 1 << 18  # octets inflated at once
 
 
 class Source:
     """An open source: ``read(size)`` returns at most *size* octets, b"" at the end. A context manager.
 
     Raises MissingInputError if there is no such file, BadDataError if its compression is broken,
-    ConfigurationError if a format needs an extra, OSError from the disk.
+    ConfigurationError if a format needs an extra, OSError from the disk; and when it is left OSError, if the
+    compressed data was cut off.
     """
 
     def __init__(self, name: str, progress: Callable[[int], None] | None = None) -> None:
         self.name = "standard input" if name == STDIN else name
         self._file: Any = None
         self._progress = progress
+        self._cut = ""  # why the octets end too early; told when all that came before is read
         raw = self._open(name)
         self.read: Callable[[int], bytes] = raw
         first = raw(1 << 16)
@@ -52,6 +57,8 @@ class Source:
     ) -> None:
         if self._file is not None:
             self._file.close()
+        if self._cut and error is None:
+            raise OSError(errno.EIO, self._cut)
 
     def _open(self, name: str) -> Callable[[int], bytes]:
         if name == STDIN:
@@ -91,9 +98,14 @@ class Source:
         from lzma import LZMAError
 
         def guarded(size: int) -> bytes:
+            if self._cut:
+                return b""
             try:
                 return read(size)
-            except (EOFError, zlib.error, LZMAError) as error:
+            except EOFError as error:
+                self._cut = f"the compressed data is cut off: {error}; what came before it was read"
+                return b""
+            except (zlib.error, LZMAError) as error:
                 raise BadDataError(f"the compressed data is cut off or damaged ({error})") from error
             except OSError as error:
                 if error.errno is None:  # raised by bz2 and gzip for damaged data
@@ -125,22 +137,75 @@ def stdin_is_terminal() -> bool:
 _Opener = Callable[[IO[bytes]], Callable[[int], bytes]]
 
 
-def _gzip(packed: IO[bytes]) -> Callable[[int], bytes]:
-    import gzip
+def _pieces(packed: IO[bytes], make: Callable[[], Any]) -> Iterator[bytes]:
+    """Inflate *packed*, at most `_INFLATED` octets at a time.
 
-    return gzip.GzipFile(fileobj=packed).read1
+    *make*: a decompressor of bz2's or lzma's interface.
+
+    Raises EOFError at the end of data that is cut off: what came before it was given.
+    """
+    engine = None
+    while piece := packed.read(_PIECE):
+        while piece or (engine is not None and not engine.needs_input):
+            if engine is None:
+                if not piece.strip(b"\0"):  # padding of a tape or a download
+                    break
+                engine = make()
+            yield engine.decompress(piece, _INFLATED)
+            piece = b""
+            if engine.eof:
+                piece, engine = engine.unused_data, None
+    if engine is not None:
+        raise EOFError("the data does not end")
+
+
+def _steadily(pieces: Iterator[bytes]) -> Callable[[int], bytes]:
+    octets = filter(None, pieces)
+    return lambda size: next(octets, b"")
+
+
+class _Gunzip:
+    """zlib's decompressor, with the interface of bz2's and lzma's."""
+
+    def __init__(self) -> None:
+        import zlib
+
+        self._engine = zlib.decompressobj(31)  # a gzip header, and its check
+
+    def decompress(self, octets: bytes, most: int) -> bytes:
+        """Inflate at most *most* octets."""
+        return self._engine.decompress(self._engine.unconsumed_tail + octets, most)
+
+    @property
+    def needs_input(self) -> bool:
+        """True if all input is used."""
+        return not self._engine.unconsumed_tail
+
+    @property
+    def eof(self) -> bool:
+        """True at the end of a member."""
+        return self._engine.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        """What follows the member."""
+        return self._engine.unused_data
+
+
+def _gzip(packed: IO[bytes]) -> Callable[[int], bytes]:
+    return _steadily(_pieces(packed, _Gunzip))
 
 
 def _bz2(packed: IO[bytes]) -> Callable[[int], bytes]:
     import bz2
 
-    return bz2.BZ2File(packed).read1
+    return _steadily(_pieces(packed, bz2.BZ2Decompressor))
 
 
 def _xz(packed: IO[bytes]) -> Callable[[int], bytes]:
     import lzma
 
-    return lzma.LZMAFile(packed).read1
+    return _steadily(_pieces(packed, lzma.LZMADecompressor))
 
 
 def _zst(packed: IO[bytes]) -> Callable[[int], bytes]:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from mailtools.commands.mbox import list as list_
@@ -41,7 +42,9 @@ def test_json(own: Path) -> None:
         "from": "Alice <alice@example.org>",
         "from_address": "alice@example.org",
         "to": "bob@example.org",
+        "to_addresses": ["bob@example.org"],
         "cc": "",
+        "cc_addresses": [],
         "subject": "Nested",
         "size": 1094,
         "message_id": "<nested@example.org>",
@@ -86,3 +89,57 @@ def test_cells() -> None:
     assert fit("会议通知", 6) == "会议… "
     assert fit("ab", 4, right=True) == "  ab"
     assert clean("a\x1b\u202e") == "a␛<U+202E>"
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [
+        ("plain", 7, "plain  "), ("plain text", 6, "plain…"), ("สวัสดี", 5, "สวัสดี "), ("नमस्ते", 4, "नमस्ते"),
+        ("한글 자모", 6, "한글…  "), ("👨\u200d👩\u200d👧 family", 5, "👨\u200d👩\u200d👧 f…"), ("日本語", 4, "日…  ".rstrip() + " "),
+        ("e\u0301t\u0301", 2, "e\u0301t\u0301"),
+    ],
+)  # fmt: skip
+def test_columns_count_cells_of_a_terminal(text: str, width: int, shown: str) -> None:
+    from mailtools.commands.mbox._text import cells, fit
+
+    assert cells(fit(text, width)) == width
+    assert fit(text, width).rstrip() == shown.rstrip()
+
+
+def test_names_with_commas_stay_apart_in_json(tmp_path: Path) -> None:
+    path = tmp_path / "x.mbox"
+    path.write_bytes(
+        b'From a@b Thu Aug 22 12:00:00 2002\nTo: "Doe, John" <john@x>, jane@y (Jane, too)\nCc: team: a@z, b@z;\n\nx\n\n'
+    )
+    (line,) = run("--json", path)[1]
+    found = json.loads(line)
+    assert (found["to_addresses"], found["cc_addresses"]) == (["john@x", "jane@y"], ["a@z", "b@z"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "flags"),
+    [
+        (b"X-Gmail-Labels: Inbox,Starred,Opened\n", ["flagged", "read"]),
+        (b"X-Gmail-Labels: Inbox,Unread\n", []),
+        (b"X-Mozilla-Status: 0007\n", ["answered", "flagged", "read"]),
+        (b"X-Mozilla-Status: zz\n", []),
+    ],
+)
+def test_flags_of_takeout_and_thunderbird(tmp_path: Path, fields: bytes, flags: list[str]) -> None:
+    path = tmp_path / "x.mbox"
+    path.write_bytes(b"From a@b Thu Aug 22 12:00:00 2002\nSubject: x\n" + fields + b"\nx\n\n")
+    assert json.loads(run("--json", path)[1][0])["flags"] == flags
+
+
+def test_a_byte_order_mark_before_an_mbox(tmp_path: Path) -> None:
+    path = tmp_path / "x.mbox"
+    path.write_bytes(
+        b"\xef\xbb\xbfFrom a@b Thu Aug 22 12:00:00 2002\nSubject: x\n\nx\n\nFrom a@b Thu Aug 22 12:00:00 2002\n\ny\n\n"
+    )
+    assert len(run(path)[1]) == 2
+
+
+def test_lines_that_end_with_cr_alone_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.mbox"
+    path.write_bytes(b"From a@b Thu Aug 22 12:00:00 2002\rSubject: x\r\rbody\r")
+    assert run(path)[0] == 65

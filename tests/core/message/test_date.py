@@ -73,3 +73,25 @@ def test_days_agree_with_the_calendar_both_ways() -> None:
 
 def test_iso() -> None:
     assert date.iso((2002, 8, 21, 8, 30, 52, -240)) == "2002-08-21T08:30:52-04:00"
+
+
+@pytest.mark.parametrize(
+    ("value", "iso"),
+    [
+        (b"21. Aug. 2002 10:00:00", "2002-08-21T10:00:00+00:00"),
+        (b"Mi, 21. Aug. 2002 10:00:00 +0200", "2002-08-21T10:00:00+02:00"),
+        (b"Wed, 21 Aug 19102 10:00:00 +0200", "2002-08-21T10:00:00+02:00"),
+        (b"Wed, 21 Aug 102 10:00:00 +0200", "2002-08-21T10:00:00+02:00"),
+        (b"Wed, 21 Aug 2002 10:00:00 AEST", "2002-08-21T10:00:00+10:00"),
+        (b"Wed, 21 Aug 2002 10:00:00 +0530 (IST)", "2002-08-21T10:00:00+05:30"),
+        (b"Fri, 21 Nov 1997 09(comment):   55  :  06 -0600", "1997-11-21T09:55:06-06:00"),
+        (
+            b"Thu,      13        Feb          1969      23:32               -0330 (Newfoundland Time)",
+            "1969-02-13T23:32:00-03:30",
+        ),
+    ],
+)
+def test_dates_as_users_have_them(value: bytes, iso: str) -> None:
+    fields = date.clock_fields(value)
+    assert fields is not None
+    assert date.iso(fields) == iso

@@ -1,9 +1,11 @@
 """Sources: plain and compressed, whole and damaged."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +56,7 @@ def test_cut_off_and_damaged(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "cut"
     whole = FORMATS[kind](OCTETS)
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BadDataError, match="damaged"):
+    with pytest.raises(OSError, match="cut off"):
         everything(str(path))
     path.write_bytes(whole[:40] + b"\xff" * 40 + whole[80:])
     with pytest.raises(BadDataError, match="damaged"):
@@ -97,3 +99,34 @@ def test_progress_counts_what_lies_on_disk(tmp_path: Path) -> None:
 def test_spill_gives_the_octets_back() -> None:
     with sources.spill([b"a", b"b"]) as file:
         assert file.read() == b"ab"
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_what_comes_before_the_cut_is_read(tmp_path: Path, kind: str) -> None:
+    octets = bytes(random.Random(7).randbytes(400_000))
+    whole = FORMATS[kind](octets)
+    path = tmp_path / "cut"
+    path.write_bytes(whole[:-1000])
+    found = b""
+    with pytest.raises(OSError, match="cut off") as raised, sources.Source(str(path)) as source:
+        while piece := source.read(1 << 16):
+            found += piece
+    assert raised.value.errno == errno.EIO
+    assert octets.startswith(found)
+    assert len(found) >= (0 if kind == "bz2" else 300_000)
+
+
+def test_little_is_inflated_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "bomb"
+    for make in FORMATS["gz"], FORMATS["bz2"], FORMATS["xz"]:
+        path.write_bytes(make(bytes(20_000_000)))
+        with sources.Source(str(path)) as source:
+            sizes = [len(piece) for piece in iter(lambda: source.read(1 << 16), b"")]
+        assert sum(sizes) == 20_000_000
+        assert max(sizes) <= 1 << 18
+
+
+def test_padding_behind_an_archive_is_no_data(tmp_path: Path) -> None:
+    path = tmp_path / "padded"
+    path.write_bytes(FORMATS["gz"](OCTETS) + bytes(512))
+    assert everything(str(path)) == OCTETS
