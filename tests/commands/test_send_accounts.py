@@ -177,9 +177,9 @@ def test_explain_sends_nothing_and_says_why(tmp_path: Path) -> None:
 
 
 def test_explain_names_the_hosts_of_mx_records() -> None:
-    with Nameserver({"b.test": {"MX": [(10, "mx.b.test")]}, "mx.b.test": {"A": ["127.0.0.2"]}}) as names:
+    with Nameserver({"b.test": {"MX": [(10, "mx.b.test")]}, "mx.b.test": {"A": ["9.9.9.9"]}}) as names:
         done = mailtools("send", "--explain", "--resolver", names.address, stdin=MESSAGE, env=ENV)
-    assert b"hosts of b.test: mx.b.test (127.0.0.2)" in done.stdout
+    assert b"hosts of b.test: mx.b.test (9.9.9.9)" in done.stdout
 
 
 def test_straight_to_the_servers_of_several_domains(tmp_path: Path) -> None:

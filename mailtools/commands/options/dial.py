@@ -170,7 +170,7 @@ def carrier(hop: "Hop", options: Mapping[str, Any]) -> "Carrier":
     target = target_of(hop, options["transcript"])
     if hop.route.scheme != "mx":
         return send.over_links(lambda: connect.open_link(target), options["partial"])
-    from mailtools.services.queue.router import first_host
+    from mailtools.services.queue.router import first_host, is_own_network
     from mailtools.system import clock
     from mailtools.system.dns import resolver
 
@@ -179,7 +179,8 @@ def carrier(hop: "Hop", options: Mapping[str, Any]) -> "Carrier":
     )
     return send.by_domain(
         lambda domain: first_host(
-            hosts.hosts(domain), lambda name, addresses: connect.open_link(target, name, addresses)
+            hosts.hosts(domain, is_own_network(hop.route)),
+            lambda name, addresses: connect.open_link(target, name, addresses),
         ),
         options["partial"],
     )
@@ -198,7 +199,7 @@ def explanation(hop: "Hop", recipients: list[str], options: Mapping[str, Any]) -
         "secret": _secret_from(its) if its.user else None,
     }
     if hop.route.scheme == "mx":
-        found["hosts"] = _hosts(recipients, options)
+        found["hosts"] = _hosts(recipients, options, hop.route)
     return found
 
 
@@ -218,15 +219,18 @@ def _secret_from(its: "HopSettings") -> str:
     return its.password_file or "~/.netrc, or asked for"
 
 
-def _hosts(recipients: list[str], options: Mapping[str, Any]) -> dict[str, Any]:
+def _hosts(recipients: list[str], options: Mapping[str, Any], route: Route) -> dict[str, Any]:
     from mailtools.core.errors import MailError
+    from mailtools.services.queue.router import is_own_network
     from mailtools.system.dns.resolver import Resolver
 
-    hosts = Resolver(options["resolver"])
+    hosts, is_own = Resolver(options["resolver"]), is_own_network(route)
     found: dict[str, Any] = {}
     for domain in dict.fromkeys(recipient.rpartition("@")[2].lower() for recipient in recipients):
         try:
-            found[domain] = [f"{host.name} ({', '.join(host.addresses)})" for host in hosts.hosts(domain)]
+            found[domain] = [
+                f"{host.name} ({', '.join(host.addresses)})" for host in hosts.hosts(domain, is_own)
+            ]
         except MailError as error:
             found[domain] = str(error)
     return found

@@ -128,6 +128,15 @@ def is_connectable(address: str) -> bool:
     return not (parsed.is_unspecified or parsed.is_multicast or parsed == _BROADCAST)
 
 
+def is_public(address: str) -> bool:
+    """Return True if a stranger's DNS may name *address*: no loopback, link-local, private or shared network.
+
+    Behind such an address may be this machine, or a server of our network that trusts it.
+    """
+    parsed = ipaddress.ip_address(plain_address(address))
+    return parsed.is_global and not parsed.is_multicast
+
+
 _BROADCAST = ipaddress.IPv4Address((1 << 32) - 1)
 
 
@@ -148,6 +157,12 @@ def no_address(domain: str) -> UnknownDomainError:
     """Return the error of a domain whose hosts have no addresses."""
     text = f"{shown(domain)}: no host that takes its mail has an address"
     return UnknownDomainError(Reply(550, "5.4.4", text))
+
+
+def not_public(domain: str) -> NoMailError:
+    """Return the error of a domain whose hosts all have addresses of our own network."""
+    text = f"{shown(domain)}: its hosts have addresses that are not public; if it is yours, give it a route"
+    return NoMailError(Reply(550, "5.4.4", text))
 
 
 def loop(domain: str) -> NoMailError:

@@ -61,12 +61,13 @@ class Resolver:
         self._shuffle = shuffle or _shuffle
         self._clock = clock
 
-    def hosts(self, domain: str) -> Iterator[MxHost]:
+    def hosts(self, domain: str, anywhere: bool = False) -> Iterator[MxHost]:
         """The hosts for mail to *domain* (a name in any script, or an address literal), best first.
 
-        Addresses are looked up when a host is requested. Yields at least one or raises a ResolutionError:
-        LookupAgainError (a TemporaryError), UnknownDomainError (an UnknownHostError) or NoMailError (a
-        RefusedError).
+        *anywhere*: also with addresses that are not public, which a stranger's DNS must not make us connect
+        to. Names without dots are of this network, and have any address. Addresses are looked up when a
+        host is requested. Yields at least one or raises a ResolutionError: LookupAgainError (a
+        TemporaryError), UnknownDomainError (an UnknownHostError) or NoMailError (a RefusedError).
         """
         if mx.is_literal(domain):
             address = mx.literal(domain)
@@ -74,16 +75,19 @@ class Resolver:
                 raise mx.no_address(domain)
             if not self._foreign([address]):
                 raise mx.loop(domain)
+            if not anywhere and not mx.is_public(address):
+                raise mx.not_public(domain)
             yield MxHost(address, (address,))
             return
         name = _a_labels(domain)
         answer = self._lookup.ask(name, "MX")
+        anywhere = anywhere or "." not in name
         if answer.records:
-            yield from self._of_records(name, answer.records)
+            yield from self._of_records(name, answer.records, anywhere)
         else:
-            yield self._implicit(name, answer)
+            yield self._implicit(name, answer, anywhere)
 
-    def _implicit(self, name: str, answer: Answer) -> MxHost:
+    def _implicit(self, name: str, answer: Answer, anywhere: bool) -> MxHost:
         """The domain itself as the host, if it has no MX (RFC 5321 §5.1)."""
         if name in self._own_names:
             raise mx.loop(name)
@@ -100,13 +104,16 @@ class Resolver:
         foreign = self._foreign(usable)
         if not foreign:
             raise mx.loop(name) if usable else mx.no_address(name)
-        return MxHost(name, self._in_order(foreign))
+        reachable = _reachable(foreign, anywhere)
+        if not reachable:
+            raise mx.not_public(name)
+        return MxHost(name, self._in_order(reachable))
 
-    def _of_records(self, domain: str, records: tuple[Mx, ...]) -> Iterator[MxHost]:
+    def _of_records(self, domain: str, records: tuple[Mx, ...], anywhere: bool) -> Iterator[MxHost]:
         """The hosts of MX records. If one is this host, only better ones are used (RFC 5321 §5.1)."""
         best = mx.order(domain, records, self._shuffle, self._own_names)[:MAX_HOSTS]
         why = ""
-        is_given = False
+        is_given = is_closed = False
         deadline = self._clock() + _PATIENCE * self._timeout
         for _, group in groupby(best, key=lambda record: record.preference):
             lookups: Iterator[tuple[str, Answer]] = (
@@ -122,13 +129,17 @@ class Resolver:
             for name, answer in lookups:
                 why = why or answer.why
                 foreign = self._foreign([each for each in answer.records if mx.is_connectable(each)])
-                if foreign:
+                reachable = _reachable(foreign, anywhere)
+                is_closed = is_closed or len(reachable) < len(foreign)
+                if reachable:
                     is_given = True
                     used = self._clock()
-                    yield MxHost(name, self._in_order(foreign))
+                    yield MxHost(name, self._in_order(reachable))
                     deadline += self._clock() - used  # do not count the time the caller used
         if not is_given:
-            raise mx.lookup_again(domain, why) if why else mx.no_address(domain)
+            if why:
+                raise mx.lookup_again(domain, why)
+            raise mx.not_public(domain) if is_closed else mx.no_address(domain)
 
     def _addresses_until(self, deadline: float, name: str) -> Answer:
         if self._clock() >= deadline:
@@ -173,6 +184,10 @@ class Resolver:
 
 
 # -- names and addresses ------------------------------------------------------------------------------------
+
+
+def _reachable(addresses: list[str], anywhere: bool) -> list[str]:
+    return addresses if anywhere else list(filter(mx.is_public, addresses))
 
 
 def _a_labels(domain: str) -> str:

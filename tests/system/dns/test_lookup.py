@@ -67,7 +67,7 @@ def test_answers_are_kept_as_long_as_they_hold(
 
     def times() -> int:
         with suppress(ResolutionError):
-            list(asked.hosts(domain))
+            list(asked.hosts(domain, anywhere=True))
         return len(nameserver.questions(kind))
 
     assert times() == 1
@@ -80,16 +80,16 @@ def test_answers_are_kept_as_long_as_they_hold(
 def test_what_failed_is_asked_again(nameserver: Nameserver) -> None:
     asked = Resolver(nameserver.address)
     with pytest.raises(ResolutionError):
-        list(asked.hosts("servfail.test"))
+        list(asked.hosts("servfail.test", anywhere=True))
     nameserver.table["servfail.test"] = {"A": ["127.0.0.1"]}
-    assert list(asked.hosts("servfail.test"))
+    assert list(asked.hosts("servfail.test", anywhere=True))
 
 
 def test_no_time_to_live_is_not_kept(nameserver: Nameserver) -> None:
     nameserver.table["fleeting.test"] = {"A": ["127.0.0.1"], "ttl": 0}
     asked = Resolver(nameserver.address)
     for _ in range(2):
-        list(asked.hosts("fleeting.test"))
+        list(asked.hosts("fleeting.test", anywhere=True))
     assert nameserver.questions("A") == ["fleeting.test"] * 2
 
 
@@ -98,10 +98,10 @@ def test_the_cache_is_bounded(nameserver: Nameserver, monkeypatch: pytest.Monkey
     asked = Resolver(nameserver.address)
     for number in range(30):
         with pytest.raises(ResolutionError):
-            list(asked.hosts(f"n{number}.test"))
+            list(asked.hosts(f"n{number}.test", anywhere=True))
     assert len(asked._lookup._cache) == 10
     with pytest.raises(ResolutionError):
-        list(asked.hosts("n29.test"))  # the latest are kept
+        list(asked.hosts("n29.test", anywhere=True))  # the latest are kept
     assert len(nameserver.asked) == 30
 
 
@@ -119,7 +119,9 @@ def test_threads_with_one_question_ask_once(nameserver: Nameserver) -> None:
     asked = Resolver(nameserver.address, timeout=4 * DEADLINE)
     found: list[list[MxHost]] = []
     threads = [
-        threading.Thread(target=lambda: found.append(list(asked.hosts("held.test"))), daemon=True)
+        threading.Thread(
+            target=lambda: found.append(list(asked.hosts("held.test", anywhere=True))), daemon=True
+        )
         for _ in range(8)
     ]
     threads[0].start()
@@ -142,7 +144,7 @@ def test_threads_share_a_failure_too(nameserver: Nameserver, monkeypatch: pytest
 
     monkeypatch.setattr(asked._lookup, "_from_nameservers", broken)
     with pytest.raises(KeyboardInterrupt):
-        list(asked.hosts("b.test"))
+        list(asked.hosts("b.test", anywhere=True))
     assert not asked._lookup._flights
     assert not asked._lookup._cache
 
@@ -188,7 +190,7 @@ def hostile() -> Iterator[tuple[Nameserver, list[Callable[[bytes], bytes]]]]:
 
 def _ask_hostile(server: Nameserver) -> None:
     with suppress(ResolutionError):
-        for host in Resolver(server.address, timeout=0.02).hosts("h.test"):
+        for host in Resolver(server.address, timeout=0.02).hosts("h.test", anywhere=True):
             assert is_host_name(host.name)
             assert host.addresses
 
@@ -221,7 +223,7 @@ def test_nonsense_over_tcp(nameserver: Nameserver, octets: bytes) -> None:
 
     nameserver.table["tcp.test"] = nonsense
     with pytest.raises(ResolutionError) as caught:
-        list(Resolver(nameserver.address).hosts("tcp.test"))
+        list(Resolver(nameserver.address).hosts("tcp.test", anywhere=True))
     assert caught.value.reply.is_transient
 
 
@@ -245,7 +247,7 @@ def test_forged_datagrams_are_passed_over(nameserver: Nameserver) -> None:
         ]
 
     nameserver.table["mixed.test"] = mixed
-    assert list(Resolver(nameserver.address, timeout=2 * DEADLINE).hosts("mixed.test")) == [
+    assert list(Resolver(nameserver.address, timeout=2 * DEADLINE).hosts("mixed.test", anywhere=True)) == [
         MxHost("mx.b.test", ("127.0.0.2",))
     ]
     assert nameserver.questions("MX") == ["mixed.test"]
@@ -256,7 +258,7 @@ def test_cut_short_even_over_tcp(nameserver: Nameserver) -> None:
         octets, b"", dns.flags.TC | dns.flags.RA, [1, 0, 0, 0]
     )
     with pytest.raises(ResolutionError) as caught:
-        list(Resolver(nameserver.address).hosts("cut.test"))
+        list(Resolver(nameserver.address).hosts("cut.test", anywhere=True))
     assert caught.value.reply.is_transient
 
 
@@ -334,7 +336,7 @@ def test_the_nameserver_as_a_program(tmp_path: Path) -> None:
     try:
         eventually(lambda: port_file.exists() or program.poll() is not None, "the port file")
         address = f"127.0.0.1:{int(port_file.read_text())}"
-        assert next(Resolver(address).hosts("b.test")).name == "mx.b.test"
+        assert next(Resolver(address).hosts("b.test", anywhere=True)).name == "mx.b.test"
         program.send_signal(signal.SIGTERM)
         assert program.wait(DEADLINE) == 0
     finally:

@@ -69,7 +69,7 @@ def nameserver() -> Iterator[Nameserver]:
 
 def hosts(nameserver: Nameserver, domain: str, **options: Any) -> list[MxHost]:
     options.setdefault("timeout", DEADLINE)
-    return list(Resolver(nameserver.address, **options).hosts(domain))
+    return list(Resolver(nameserver.address, **options).hosts(domain, anywhere=True))
 
 
 def refusal(nameserver: Nameserver, domain: str, **options: Any) -> ResolutionError:
@@ -89,7 +89,7 @@ def test_mx_by_preference(nameserver: Nameserver) -> None:
 
 
 def test_addresses_are_asked_for_when_they_are_wanted(nameserver: Nameserver) -> None:
-    walk = Resolver(nameserver.address).hosts("long.test")
+    walk = Resolver(nameserver.address).hosts("long.test", anywhere=True)
     assert [next(walk).name for _ in range(3)] == ["mx0.long.test", "mx1.long.test", "mx2.long.test"]
     assert nameserver.questions("A") == ["mx0.long.test", "mx1.long.test", "mx2.long.test"]
 
@@ -110,7 +110,7 @@ def test_no_more_addresses_than_eight(nameserver: Nameserver) -> None:
 def test_equal_preferences_are_shuffled(nameserver: Nameserver) -> None:
     nameserver.table["equal.test"] = {"MX": [(5, "mx.b.test"), (5, "plain.test"), (5, "six.test")]}
     asked = Resolver(nameserver.address, shuffle=random.Random(0).shuffle)
-    firsts = {next(asked.hosts("equal.test")).name for _ in range(50)}
+    firsts = {next(asked.hosts("equal.test", anywhere=True)).name for _ in range(50)}
     assert firsts == {"mx.b.test", "plain.test", "six.test"}
 
 
@@ -236,7 +236,7 @@ def test_a_nameserver_that_is_down() -> None:
         sock.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{sock.getsockname()[1]}"
     with pytest.raises(ResolutionError, match="cannot be asked") as caught:
-        list(Resolver(address, timeout=DEADLINE).hosts("b.test"))
+        list(Resolver(address, timeout=DEADLINE).hosts("b.test", anywhere=True))
     assert caught.value.reply[:2] == (451, "4.4.3")
 
 
@@ -373,7 +373,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nameserver: Nameser
 
 
 def machine_hosts(domain: str) -> list[MxHost]:
-    return list(Resolver(timeout=DEADLINE).hosts(domain))
+    return list(Resolver(timeout=DEADLINE).hosts(domain, anywhere=True))
 
 
 def test_the_nameservers_of_the_machine(machine: Path) -> None:
@@ -419,7 +419,9 @@ def test_the_next_nameserver_is_asked(nameserver: Nameserver, monkeypatch: pytes
     with Nameserver({"*": "refused"}) as refusing, Nameserver({"*": "timeout"}) as silent:
         ports = (refusing.port, silent.port, nameserver.port)
         monkeypatch.setattr(lookup, "system_servers", lambda: [("127.0.0.1", port) for port in ports])
-        assert list(Resolver(timeout=1.0).hosts("plain.test")) == [MxHost("plain.test", ("127.0.0.4",))]
+        assert list(Resolver(timeout=1.0).hosts("plain.test", anywhere=True)) == [
+            MxHost("plain.test", ("127.0.0.4",))
+        ]
 
 
 @settings(max_examples=200, deadline=None)
@@ -435,3 +437,34 @@ def test_nothing_is_imported_before_it_is_needed() -> None:
         [sys.executable, "-c", code], env=unmeasured(), capture_output=True, text=True, timeout=60, check=True
     )
     assert found.stdout == "set()\n"
+
+
+PUBLIC = {
+    "b.test": {"MX": [(10, "in.b.test"), (20, "out.b.test")]},
+    "in.b.test": {"A": ["127.0.0.1", "10.0.0.1"], "AAAA": ["::1", "fe80::1", "fd00::1"]},
+    "out.b.test": {"A": ["192.168.1.1", "8.8.8.8"], "AAAA": ["2001:4860:4860::8888", "::ffff:127.0.0.1"]},
+    "private.test": {"MX": [(10, "in.b.test")]},
+    "implicit.test": {"A": ["169.254.1.1"]},
+    "shared.test": {"A": ["100.64.0.1"]},
+    "mixed.test": {"A": ["10.1.1.1", "9.9.9.9"]},
+}
+
+
+def test_a_stranger_s_dns_leads_to_public_addresses_only() -> None:
+    with Nameserver(PUBLIC) as server:
+        its = Resolver(server.address, timeout=DEADLINE)
+        (host,) = its.hosts("b.test")
+        assert host.name == "out.b.test"
+        assert set(host.addresses) == {"8.8.8.8", "2001:4860:4860::8888"}
+        assert [each.addresses for each in its.hosts("mixed.test")] == [("9.9.9.9",)]
+        for domain in (
+            "private.test",
+            "implicit.test",
+            "shared.test",
+            "[127.0.0.1]",
+            "[IPv6:::1]",
+            "[10.0.0.1]",
+        ):
+            with pytest.raises(ResolutionError, match="not public; if it is yours, give it a route"):
+                list(its.hosts(domain))
+        assert list(its.hosts("implicit.test", anywhere=True))
