@@ -51,12 +51,19 @@ class Job:
         """
         self._parts -= 1
         if not self._parts and decision.finishes(self.lease.entry, results):
-            self.lease.finish()
+            try:
+                self.lease.finish()
+            except CannotWriteError:  # the journal stays: it must say that all is sent
+                self._record(results)
+                raise
             return After.FINISHED
         if results:
-            now = clock.now()
-            self.lease.record([journal.attempt(now, result) for result in results])
+            self._record(results)
         return self.after_part()
+
+    def _record(self, results: Sequence[Result]) -> None:
+        now = clock.now()
+        self.lease.record([journal.attempt(now, result) for result in results])
 
     def untried(self) -> After:
         """Take back a part that was not tried."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
-from mailtools.core.errors import BadDataError, CannotWriteError, MailError
+from mailtools.core.errors import BadDataError, CannotWriteError, MailError, TemporaryError
 from mailtools.core.queue import decision
 from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.journal import Result
@@ -83,7 +83,7 @@ class Runner:
         self._spool = spool
         self._reach = reach
         self._orders = orders
-        self._worker, self._closer = _Worker(), _Worker()
+        self._worker, self._closer = _Worker(warn), _Worker(warn)
         self._settlement = Settlement(orders.schedule, tell, log, warn)
         self._couriers: set[Courier] = set()
         self._jobs = 0
@@ -249,7 +249,11 @@ class Runner:
             problem = error
             self.poller.post(lambda: self._unusable(task, problem))
             return
-        outcomes = self._reach.local(message)
+        try:
+            outcomes = self._reach.local(message)
+        except Exception as error:  # whoever waits gets an answer
+            why = f"{type(error).__name__}: {error}"
+            outcomes = failed_outcomes(message, TemporaryError(f"not delivered: {why}"))
         message.body.close()
         self.poller.post(lambda: self.tried(task, outcomes))
 
@@ -293,8 +297,10 @@ class Runner:
 
     def _settle_elsewhere(self, job: Job) -> None:
         """Settle a message; in the worker's thread."""
-        settle(job.lease, self._settlement)
-        self.poller.post(lambda: self._close(job))
+        try:
+            settle(job.lease, self._settlement)
+        finally:
+            self.poller.post(lambda: self._close(job))
 
     def _close(self, job: Job) -> None:
         job.lease.close()
@@ -365,7 +371,8 @@ class Runner:
 class _Worker:
     """A thread that does work which waits for the disk; started when there is some."""
 
-    def __init__(self) -> None:
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -378,7 +385,10 @@ class _Worker:
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
-            work()
+            try:
+                work()
+            except Exception as error:  # the work behind it is done nevertheless
+                self._warn(f"the queue worker: {type(error).__name__}: {error}")
 
     def stop(self) -> None:
         """End after the work given before."""

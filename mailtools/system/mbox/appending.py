@@ -157,15 +157,21 @@ class Append:
         return write_error(self.path, error)
 
     def end(self) -> None:
-        """Close the note, release the lock and close the descriptors."""
+        """Close the note, release the lock and close the descriptors. Never raises: a client waits for us.
+
+        A note that cannot be closed is repaired by the next append: it finds the whole batch.
+        """
         if self._is_clean and self._lock is not None:
-            self._note.close()
-        self._note.forget()
+            with suppress(OSError):
+                self._note.close()
+        with suppress(OSError):
+            self._note.forget()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            with suppress(OSError):
+                os.close(self.descriptor)
             self.descriptor = -1
 
 

@@ -3,12 +3,15 @@
 Never waits: `MboxLock.acquire` takes both or neither, and the caller decides when to try again. So a lock
 held by another program delays only the mail for that mbox.
 
-A dotlock is stale if the process it names is dead; if it names no process, or one on another host, and is 5
-minutes old (as in liblockfile); or if it is an hour old (its process died and the number was reused). The
-fcntl lock is held during this check, so two processes of mailtools never remove the same dotlock. A stale
-dotlock is renamed before it is removed, so that a fresh one that replaced it meanwhile can be put back.
+A dotlock is stale if the process it names is dead, or began after the dotlock was made (its number was used
+again: the first process of a container is always 1); if it names no process, or one on another host, and is
+5 minutes old (as in liblockfile); or if it is an hour old. The fcntl lock is held during this check, so two
+processes of mailtools never remove the same dotlock, and one that names this process was left by an earlier
+lock of ours. A stale dotlock is renamed before it is removed, so that a fresh one that replaced it
+meanwhile can be put back.
 """
 
+import math
 import os
 import time
 from contextlib import suppress
@@ -17,6 +20,7 @@ from mailtools.system.files import lock
 
 STALE_AFTER = 300.0  # seconds, for a dotlock that names no process of this host
 STALE_ANYHOW = 3600.0  # seconds, for any dotlock
+_SLACK = 2.0  # seconds by which the clocks of files and of processes may differ
 
 
 class MboxLock:
@@ -40,10 +44,14 @@ class MboxLock:
         return False
 
     def release(self) -> None:
-        """Remove the dotlock, then release the fcntl lock."""
-        with suppress(FileNotFoundError):
+        """Remove the dotlock, then release the fcntl lock. Never raises.
+
+        A dotlock that stays (the filesystem has become read-only) names us: it is stale for our next lock.
+        """
+        with suppress(OSError):
             os.unlink(self._dotlock)
-        lock.release(self._descriptor)
+        with suppress(OSError):
+            lock.release(self._descriptor)
 
 
 def make_dotlock(path: str) -> bool:
@@ -130,4 +138,15 @@ def _is_stale(content: bytes, age: float) -> bool:
         return True
     except PermissionError:
         pass
-    return age > STALE_ANYHOW
+    return int(number) == os.getpid() or age > STALE_ANYHOW or _running_for(int(number)) < age - _SLACK
+
+
+def _running_for(number: int) -> float:
+    """Return for how many seconds the process *number* has been running; infinite if that cannot be told."""
+    try:
+        with open(f"/proc/{number}/stat", "rb") as file:
+            started = int(file.read().rpartition(b")")[2].split()[19])  # proc(5): ticks after the boot
+        with open("/proc/uptime", "rb") as file:
+            return float(file.read().split()[0]) - started / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return math.inf

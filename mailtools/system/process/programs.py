@@ -85,7 +85,11 @@ class Programs:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            outcome = job.judge(self.ran(job))
+            ran = self.ran(job)
+            try:
+                outcome = job.judge(ran)
+            except Exception as error:  # the thread goes on, and who waits gets an answer
+                outcome = job.judge(Ran(-1, Buffer(), f"{type(error).__name__}: {error}"))
             self._post(lambda j=job, o=outcome: j.done(o))  # type: ignore[misc]
 
     def ran(self, job: ProgramJob[Any]) -> Ran:

@@ -112,13 +112,16 @@ class Spool:
                 size=measured.octets + measured.lines,
                 needs_8bit=not measured.is_ascii,
             )
+            journal = self._journal(INCOMING, envelope.identity)
             try:
                 sync_folder(self._at(_MESSAGES))
-                create(self._journal(INCOMING, envelope.identity), first_lines(envelope, history))
-            except OSError:
-                os.unlink(message)
+                create(journal, first_lines(envelope, history))
+                sync_folder(self._at(INCOMING))
+            except OSError:  # it is refused, so it must not be delivered
+                for path in (journal, message):
+                    with suppress(OSError):
+                        os.unlink(path)
                 raise
-            sync_folder(self._at(INCOMING))
         except OSError as error:
             raise explained(self.path, error) from error
         return envelope
@@ -393,9 +396,15 @@ class SpoolLease:
         self.state = state
 
     def finish(self) -> None:
-        """Remove the message from the queue: delete its journal now, the message itself at `close`."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._path)
+        """Remove the message from the queue: delete its journal now, the message itself at `close`.
+
+        Raises CannotWriteError.
+        """
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
+        except OSError as error:
+            raise explained(self._path, error) from error
         self.is_finished = True
 
     def bring_back(self) -> None:
@@ -407,10 +416,14 @@ class SpoolLease:
         self._spool._set_aside(self.state, self.identity + _JOURNAL, why)
 
     def close(self) -> None:
-        """Give the lease back. Slow after `finish`: deleting a synced file takes 120 µs."""
+        """Give the lease back. Slow after `finish`: deleting a synced file takes 120 µs. Never raises.
+
+        A message without a journal that cannot be deleted is deleted by `sweep`.
+        """
         if self.is_finished:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 os.unlink(self.message_path)
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            with suppress(OSError):
+                os.close(self._descriptor)
             self._descriptor = -1

@@ -296,7 +296,7 @@ def test_a_locked_mbox_leaves_it_to_the_queue(house: House, monkeypatch: pytest.
 
     monkeypatch.setattr(sendmail, "_LOCK_TIMEOUT", 0.0)
     house.run("bob")
-    (house.root / "bob" / "INBOX.mbox.lock").write_text(f"{os.getpid()}\n")
+    (house.root / "bob" / "INBOX.mbox.lock").write_text(f"{os.getppid()}\n")
     post = sendmail.Post(SendmailSettings(str(house.root)), User(0, "root"))
     given = sendmail.Submission((post.names.address("bob"),))
     accepted = post.accept(sendmail.read_message([MESSAGE]), given)

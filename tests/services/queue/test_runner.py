@@ -570,3 +570,41 @@ def test_nothing_is_left_behind_by_many_connections(queue: Queue) -> None:
     gc.collect()
     couriers = [one for one in gc.get_objects() if isinstance(one, Courier)]
     assert not [one for one in couriers if str(one.site.target) == sink.route]
+
+
+def test_a_journal_that_cannot_be_removed_hangs_nothing_and_sends_nothing_twice(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.add("bob@b.test", subject="once")
+    queue.add("ann@here.test", subject="local")
+    unlink = os.unlink
+
+    def broken(path: str, *args: object, **named: object) -> None:
+        if str(path).endswith(".jsonl"):
+            raise OSError(5, "Input/output error")
+        unlink(path)
+
+    with Sink() as sink:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", broken)
+            assert queue.run(sink.route) is True
+        assert any("Input/output error" in line for line in queue.warned)
+        eventually(lambda: queue.run(sink.route) is False, "the end of the queue")
+        assert sink.subjects() == ["once"]
+    assert len(queue.inbox("ann")) == 1
+
+
+def test_an_error_that_nobody_expects_in_local_delivery_ends_no_run(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = queue.add("ann@here.test")
+
+    def broken(*args: object) -> None:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mailtools.services.delivery.blocking.LocalMail.deliver", broken)
+        assert queue.run() is True
+    assert queue.state(identity) == ["due"]
+    eventually(lambda: queue.run() is False, "the delivery")
+    assert len(queue.inbox("ann")) == 1

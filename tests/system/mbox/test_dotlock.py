@@ -1,5 +1,6 @@
 """Locks on an mbox: both or neither, honoured by others, stale ones removed, never through a symbolic link."""
 
+import errno
 import fcntl
 import mailbox
 import os
@@ -136,13 +137,50 @@ def test_a_dotlock_that_cannot_be_made_leaves_no_fcntl_lock(
         ("\x00" * 500, 0, False),
     ],
 )
-def test_stale_dotlocks(tmp_path: Path, dead: int, content: str, age: float, stale: bool) -> None:
+def test_stale_dotlocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: int, content: str, age: float, stale: bool
+) -> None:
+    monkeypatch.setattr(dotlock, "_running_for", lambda number: 1e6)
     path = tmp_path / "in.mbox.lock"
     path.write_text(content.format(dead=dead, alive=os.getppid(), host=socket.gethostname()))
     aged(path, age)
     assert make_dotlock(str(path)) is stale
     assert (path.read_text() == f"{os.getpid()}\n") is stale
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_number_that_was_used_again_holds_no_lock(tmp_path: Path, dead: int) -> None:
+    """The process began after the dotlock was made, as the first process of a restarted container did."""
+    path = tmp_path / "in.mbox.lock"
+    with subprocess.Popen(["sleep", "60"]) as process:
+        path.write_text(f"{process.pid}\n")
+        assert not make_dotlock(str(path))
+        aged(path, 30)
+        assert make_dotlock(str(path))
+        process.kill()
+
+
+def test_a_dotlock_of_our_own_was_left_by_an_earlier_lock(tmp_path: Path) -> None:
+    path = tmp_path / "in.mbox.lock"
+    path.write_text(f"{os.getpid()}\n")
+    assert make_dotlock(str(path))
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EIO, errno.EACCES])
+def test_the_end_of_a_lock_never_raises_and_the_next_lock_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = tmp_path / "in.mbox"
+    ours = MboxLock(opened(path), str(path))
+    assert ours.acquire()
+
+    def broken(*args: object, **named: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", broken)
+        ours.release()
+    assert MboxLock(opened(path), str(path)).acquire()
 
 
 def test_a_dotlock_from_the_future_is_not_stale(tmp_path: Path) -> None:

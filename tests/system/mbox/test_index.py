@@ -145,7 +145,7 @@ def test_half_an_append_of_a_killed_process_is_not_shown(path: Path) -> None:
 def test_a_lock_that_is_not_let_go(path: Path) -> None:
     first = names(path)
     append(path, number(10))
-    (path.parent / "INBOX.mbox.lock").write_text(f"{os.getpid()}\n")
+    (path.parent / "INBOX.mbox.lock").write_text(f"{os.getppid()}\n")
     found = index.open_box(str(path), patience=0.05)
     assert found.catalog.names() == first[:9]  # what was whole before
     found.close()

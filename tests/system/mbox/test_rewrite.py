@@ -90,7 +90,7 @@ def test_nothing_where_there_is_no_mbox(path: Path) -> None:
 
 def test_a_lock_that_is_not_let_go(path: Path) -> None:
     before = seen(path)
-    (path.parent / "INBOX.mbox.lock").write_text(f"{os.getpid()}\n")
+    (path.parent / "INBOX.mbox.lock").write_text(f"{os.getppid()}\n")
     with pytest.raises(LockTimeoutError):
         rewrite.remove(str(path), before, [0], patience=0.05)
     assert subjects(path) == TEN

@@ -20,6 +20,7 @@ from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.journal import DUE, SENT, Result
 from mailtools.core.queue.store import ACTIVE, BAD, DEFERRED, HOLD, INCOMING
 from mailtools.system import clock
+from mailtools.system.spool import spool as spool_module
 from mailtools.system.spool.spool import Spool
 from tests.spools import MESSAGE, add, killed_at
 
@@ -523,3 +524,23 @@ def test_an_envelope_that_could_not_be_read_back_is_not_added(spool: Spool, wron
     with pytest.raises(BadDataError):
         spool.add(envelope()._replace(**wrong), [MESSAGE])  # type: ignore[arg-type]
     assert names(spool) == set()
+
+
+def test_what_was_refused_for_a_failed_sync_is_not_in_the_queue(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(spool)
+    before = names(spool)
+    real = spool_module.sync_folder
+
+    def broken(path: str) -> None:
+        if path.endswith("incoming"):
+            raise OSError(errno.EIO, "Input/output error")
+        real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool_module, "sync_folder", broken)
+        with pytest.raises(CannotWriteError):
+            add(spool)
+    assert names(spool) == before
+    assert len(list(Path(spool.path, "messages").iterdir())) == 1
