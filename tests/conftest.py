@@ -4,7 +4,8 @@ import lzma
 import os
 import signal
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -29,6 +30,14 @@ OWN_CORPUS = ROOT / "tests" / "corpus"
 def own() -> Path:
     """The folder of messages written for these tests."""
     return OWN_CORPUS
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may write to; those of pytest are for one user."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o777)
+        yield Path(name)
 
 
 @pytest.fixture(scope="session")

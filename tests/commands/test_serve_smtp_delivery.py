@@ -39,10 +39,10 @@ def deliver(server: Server, *recipients: str, message: bytes = MESSAGE) -> bytes
 # -- where mail goes -----------------------------------------------------------------------------------------
 
 
-def test_aliases_into_files_and_programs(tmp_path: Path) -> None:
+def test_aliases_into_files_and_programs(tmp_path: Path, open_folder: Path) -> None:
     root = house(tmp_path / "root", "bob")
     (tmp_path / "aliases").write_text(
-        f'all: bob, {tmp_path}/archive.mbox, |cat >{tmp_path}/piped; echo "$SENDER $RECIPIENT" >>{tmp_path}/piped\n'
+        f'all: bob, {tmp_path}/archive.mbox, |cat >{open_folder}/piped; echo "$SENDER $RECIPIENT" >>{open_folder}/piped\n'
         "later: |exit 75\nnever: |exit 1\nnull: /dev/null\nboth: bob, |exit 75\n"
     )
     with Server(root, "--aliases", str(tmp_path / "aliases"), "--alias-commands") as server:
@@ -54,14 +54,14 @@ def test_aliases_into_files_and_programs(tmp_path: Path) -> None:
     (message,) = messages(tmp_path / "archive.mbox")
     assert message.endswith("Subject: x\n\nFrom me\n.dot\n")
     assert messages(server.inbox("bob"))[0] == message
-    assert (tmp_path / "piped").read_text() == message + "a@example.org all@localhost\n"
+    assert (open_folder / "piped").read_text() == message + "a@example.org all@localhost\n"
 
 
-def test_what_a_peer_says_is_never_run(tmp_path: Path) -> None:
+def test_what_a_peer_says_is_never_run(tmp_path: Path, open_folder: Path) -> None:
     """Addresses as values, whatever they hold (CVE-2019-10149's kin)."""
     root = tmp_path / "root"
-    (tmp_path / "aliases").write_text(f"sh: |printf '%s' \"$SENDER\" >{tmp_path}/sender\n")
-    sender = f'"$(touch {tmp_path}/run)`id`;|&"@x.test'
+    (tmp_path / "aliases").write_text(f"sh: |printf '%s' \"$SENDER\" >{open_folder}/sender\n")
+    sender = f'"$(touch {open_folder}/run)`id`;|&"@x.test'
     with Server(root, "--aliases", str(tmp_path / "aliases"), "--alias-commands") as server:
         client = server.connect()
         client.reply()
@@ -72,8 +72,8 @@ def test_what_a_peer_says_is_never_run(tmp_path: Path) -> None:
         client.say(b"Subject: $(id)\r\n.\r\n")
         assert client.reply().startswith(b"250")
         client.ask("QUIT")
-    assert (tmp_path / "sender").read_text() == sender
-    assert not (tmp_path / "run").exists()
+    assert (open_folder / "sender").read_text() == sender
+    assert not (open_folder / "run").exists()
 
 
 def test_a_thousand_recipients_and_not_one_more(tmp_path: Path) -> None:

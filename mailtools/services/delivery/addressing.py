@@ -211,7 +211,9 @@ class Addressing(NamedTuple):
         elif target.path != "/dev/null":
             if target.path.endswith("/"):
                 raise BrokenAliasError(f"alias {seen[-1]}: {target.path}: Maildirs cannot be written")
-            found.places[MboxPlace(os.path.realpath(target.path))] = None
+            # As root no link is followed: a user could make it lead to the file of another (system/mbox).
+            path = os.path.abspath(target.path) if os.geteuid() == 0 else os.path.realpath(target.path)
+            found.places[MboxPlace(path)] = None
 
     def _include(self, path: str, seen: tuple[str, ...], found: _Found) -> None:
         """Follow the targets in a file. They may be addresses, but neither files nor programs."""
@@ -253,7 +255,7 @@ def open_addressing(
         domains = frozenset({host.lower(), "localhost"})
     return Addressing(
         MailRoot(settings.root),
-        settings.mbox,
+        os.path.realpath(expand(settings.mbox)) if settings.mbox else "",
         domains,
         users,
         open_aliases(settings.aliases, warn) if settings.aliases else None,

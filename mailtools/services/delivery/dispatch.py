@@ -19,7 +19,7 @@ from mailtools.services.transit.received import Received
 from mailtools.system import clock
 from mailtools.system.mbox.appending import NewRecord
 from mailtools.system.mbox.group_commit import Delivery
-from mailtools.system.process.programs import ProgramJob, Ran
+from mailtools.system.process.programs import ProgramJob, Ran, unprivileged
 
 _TEMP_FAIL = 75  # EX_TEMPFAIL of sysexits.h
 
@@ -127,7 +127,9 @@ def make_loads(
         else:
             environment = content_filter.environment(message.envelope, peer, "\n".join(addresses))
             blocks = message_blocks(record)
-            loads[(place,)] = ProgramJob(place.command, environment, blocks, lambda ran: ran, _ignored)
+            loads[(place,)] = ProgramJob(
+                place.command, environment, blocks, lambda ran: ran, _ignored, unprivileged()
+            )
     if elsewhere:
         loads[tuple(elsewhere)] = _queued(message, identity, trace, elsewhere, peer)
     return loads

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from mailtools.core.errors import CannotWriteError
 from mailtools.services.fetch.remote import Fetched
 from mailtools.services.transit import mbox_form
+from mailtools.system.files.durable import make_folders
 from mailtools.system.mbox import appending, index
 from mailtools.system.mbox.appending import NewRecord
 
@@ -146,7 +147,7 @@ def beside(target: str) -> str:
     """Make the folder of *target* if it is missing; return *target*. Raises CannotWriteError."""
     folder = os.path.dirname(target)
     try:
-        os.makedirs(folder, 0o700, exist_ok=True)
+        make_folders(folder)
     except OSError as error:
         raise CannotWriteError(f"{folder}: {error.strerror}") from error
     return target

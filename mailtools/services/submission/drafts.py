@@ -31,7 +31,7 @@ from mailtools.core.message.compose import Attachment, Draft
 from mailtools.core.wire import eol
 from mailtools.system import clock
 from mailtools.system.files import atomic, sources
-from mailtools.system.files.durable import sync_folder
+from mailtools.system.files.durable import make_folders, sync_folder
 from mailtools.system.files.home import expand
 
 MAX_FILE = 256 << 20  # octets of an attachment, or of a forwarded message; no server accepts more
@@ -474,7 +474,7 @@ def _new_folder() -> str:
 
     drafts = folder_of_drafts()
     try:
-        os.makedirs(drafts, 0o700, exist_ok=True)
+        make_folders(drafts)
         os.chmod(drafts, 0o700)
         folder = tempfile.mkdtemp(prefix=_stamp(), dir=drafts)
         sync_folder(drafts)

@@ -6,11 +6,15 @@ Owner and mode stay. Writers of mailtools take turns by a lock on the folder; re
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from mailtools.core.errors import CannotWriteError
+from mailtools.core.errors import CannotWriteError, LockTimeoutError
 from mailtools.system.files.durable import sync_folder
+
+_PATIENCE = 30.0  # seconds
+_LOOK_AGAIN = 0.05
 
 
 def replace(path: str, octets: bytes, mode: int = 0o600) -> None:
@@ -45,17 +49,34 @@ def _take_over(descriptor: int, path: str, mode: int) -> None:
 
 @contextmanager
 def lock(folder: str) -> Iterator[None]:
-    """Lock *folder* against other writers of mailtools; waits for the lock. Raises OSError."""
+    """Lock *folder* against other writers of mailtools; waits for the lock, but not without end.
+
+    Raises OSError, and LockTimeoutError if somebody does not let it go.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        deadline = time.monotonic() + _PATIENCE
+        while not _taken(descriptor):
+            if time.monotonic() > deadline:
+                raise LockTimeoutError(f"{folder}: another program keeps it locked; try again later")
+            time.sleep(_LOOK_AGAIN)
         yield
     finally:
         os.close(descriptor)
 
 
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def edit(path: str, change: Callable[[str], str]) -> None:
-    """Change the text of *path* under a lock; a missing file counts as empty. Raises CannotWriteError.
+    """Change the text of *path* under a lock; a missing file counts as empty.
+
+    Raises CannotWriteError, LockTimeoutError.
 
     Octets that are not UTF-8 are preserved.
     """

@@ -100,14 +100,26 @@ class Watched(Generic[T]):
 def read_text(path: str, limit: int = 1 << 30) -> str:
     """The text of a regular file, LF; octets that are not UTF-8 become surrogates.
 
-    Raises OSError, also for a file of more than *limit* octets and for anything but a regular file: a pipe is
-    never waited for.
+    Raises OSError, also for a file of more than *limit* octets, for anything but a regular file (a pipe is
+    never waited for), and for one that others may write: it says where our mail goes.
     """
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "Not a regular file")
+        _check_writers(path, status)
         octets = file.read(limit + 1)
     if len(octets) > limit:
         raise OSError(errno.EFBIG, f"Larger than {limit} octets")
     return octets.decode(errors="surrogateescape").replace("\r\n", "\n")
+
+
+def _check_writers(path: str, status: os.stat_result) -> None:
+    """Raise OSError if somebody else than root and we may write the file, or put another in its place."""
+    folder = os.stat(os.path.dirname(os.path.abspath(path)))
+    if status.st_mode & stat.S_IWOTH or status.st_uid not in (0, os.geteuid()):
+        raise OSError(errno.EPERM, "Other users may write it; give it to root or to yourself, and chmod o-w")
+    if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
+        raise OSError(errno.EPERM, "Other users may replace it; chmod o-w its folder")
+    if os.geteuid() == 0 and status.st_mode & stat.S_IWGRP and status.st_gid != 0:
+        raise OSError(errno.EPERM, "A group may write it, and this server runs as root; chmod g-w")

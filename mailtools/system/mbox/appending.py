@@ -24,7 +24,7 @@ from mailtools.core.errors import CannotWriteError, LockTimeoutError
 from mailtools.core.lean import NamedTuple
 from mailtools.core.mbox.record import SEPARATOR
 from mailtools.system.files.buffer import Buffer, write_all
-from mailtools.system.files.durable import STATE_FOLDER, is_still, sync_folder, write_error
+from mailtools.system.files.durable import is_elsewhere, is_still, make_state_folder, sync_folder, write_error
 from mailtools.system.mbox.dotlock import MboxLock
 
 _JOIN_UP_TO = 4 << 20  # octets written with one call; more than a batch of usual mail
@@ -187,9 +187,14 @@ def _open(path: str) -> tuple[int, bool]:
             sync_folder(os.path.dirname(folder) or ".")
         descriptor = os.open(path, flags | os.O_CREAT, 0o600)
         is_new = True
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    why = "" if stat.S_ISREG(status.st_mode) else "not a regular file"
+    if os.geteuid() == 0 and not why:  # a user may have made the path lead to the file of another
+        why = "it has a second name (hard link)" if status.st_nlink > 1 else ""
+        why = "a symbolic link leads elsewhere" if is_elsewhere(descriptor, path) else why
+    if why:
         os.close(descriptor)
-        raise CannotWriteError(f"{path}: not a regular file")
+        raise CannotWriteError(f"{path}: {why}; nothing was written")
     return descriptor, is_new
 
 
@@ -237,20 +242,14 @@ class _Note:
     """The note beside an mbox: "+ boot inode length gap sizes postmark" during a write, "-" after it."""
 
     def __init__(self, path: str) -> None:
-        folder = os.path.join(os.path.dirname(path), STATE_FOLDER)
-        self._path = os.path.join(folder, f"{os.path.basename(path)}.append")
+        self._mbox = path
         self._descriptor = -1
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            return os.open(self._path, flags, 0o600)
-        except FileNotFoundError:
-            with suppress(PermissionError):
-                os.mkdir(os.path.dirname(self._path), 0o700)
-                return os.open(self._path, flags, 0o600)
-        except PermissionError:
-            pass
+        with suppress(PermissionError):
+            folder = make_state_folder(self._mbox)
+            return os.open(os.path.join(folder, f"{os.path.basename(self._mbox)}.append"), flags, 0o600)
         return -1  # no permission for the folder: append without a note
 
     def forget(self) -> None:

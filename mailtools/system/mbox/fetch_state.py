@@ -19,7 +19,7 @@ from mailtools.core.errors import CannotWriteError, TemporaryError
 from mailtools.system import clock
 from mailtools.system.files import atomic, lock
 from mailtools.system.files.buffer import write_all
-from mailtools.system.files.durable import STATE_FOLDER, sync_folder
+from mailtools.system.files.durable import STATE_FOLDER, make_folders, sync_folder
 
 _WORTH_IT = 1000  # names gone from the server before the file is rewritten
 
@@ -48,7 +48,7 @@ class Seen:
         self._lock = -1
         self._file = -1
         try:
-            os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
+            make_folders(os.path.dirname(self.path))
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._lock = os.open(f"{self.path}.lock", flags, 0o600)
             if not lock.take(self._lock):

@@ -83,8 +83,7 @@ def save(path: str, descriptor: int, found: Catalog) -> None:
 def _save(path: str, stamp: bytes, found: Catalog) -> None:
     target = _path(path)
     with suppress(OSError):
-        with suppress(FileExistsError):
-            os.mkdir(os.path.dirname(target), 0o700)
+        durable.make_state_folder(path)
         handle, temporary = tempfile.mkstemp(prefix=".index", dir=os.path.dirname(target))
         try:
             with os.fdopen(handle, "wb") as file:

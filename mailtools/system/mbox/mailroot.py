@@ -11,7 +11,7 @@ import stat
 
 from mailtools.core.errors import CannotWriteError
 from mailtools.core.patterns import lazy
-from mailtools.system.files.durable import sync_folder, write_error
+from mailtools.system.files.durable import make_folders, sync_folder, write_error
 from mailtools.system.files.home import expand
 
 INBOX = "INBOX"
@@ -38,7 +38,8 @@ class MailRoot:
     """The folder at *path* that holds a folder for each user."""
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(expand(path))
+        # The operator may name it by a link; below it no link is followed.
+        self.path = os.path.realpath(expand(path))
         self._known: dict[str, str] = {}
 
     def inbox(self, user: str) -> str:
@@ -57,8 +58,7 @@ class MailRoot:
         """Create the root folder if it is missing, durably. Raises CannotWriteError."""
         if not os.path.isdir(self.path):
             try:
-                os.makedirs(self.path, 0o700, exist_ok=True)
-                sync_folder(os.path.dirname(self.path))
+                make_folders(self.path)
             except OSError as error:
                 raise write_error(self.path, error, "no mail root can be there") from error
 
@@ -66,6 +66,7 @@ class MailRoot:
 def _make_folder(path: str) -> None:
     try:
         os.mkdir(path, 0o700)
+        os.chmod(path, 0o700)  # whatever the umask
         sync_folder(os.path.dirname(path))
     except FileExistsError:
         if not stat.S_ISDIR(os.lstat(path).st_mode):

@@ -81,10 +81,8 @@ def _found_again(there: Catalog, seen: Catalog, numbers: Collection[int]) -> set
 def _replace(path: str, descriptor: int, there: Catalog, victims: set[int]) -> None:
     kept = [number for number in range(len(there)) if number not in victims]
     base = _imap_base(descriptor, there) if 0 in victims and kept else b""
-    folder = os.path.join(os.path.dirname(path), durable.STATE_FOLDER)
+    folder = durable.make_state_folder(path)
     temporary = os.path.join(folder, f"{os.path.basename(path)}.new")  # overwrites that of a killed run
-    with suppress(FileExistsError):
-        os.mkdir(folder, 0o700)
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     new = os.open(temporary, flags, 0o600)
     try:

@@ -6,7 +6,9 @@ itself is waited for, not its background processes. A program that exceeds its t
 running programs when the server stops.
 """
 
+import errno
 import os
+import pwd
 import select
 import signal
 import subprocess
@@ -46,6 +48,7 @@ class ProgramJob(NamedTuple, Generic[T]):
     message: Iterable[bytes]
     judge: Callable[[Ran], T]  # called in the program's thread
     done: Callable[[T], None]  # in the loop's thread, with the result of *judge*
+    user: str = ""  # who runs it; "" means us
 
 
 class Programs:
@@ -110,7 +113,7 @@ class Programs:
             process = subprocess.Popen(
                 ["/bin/sh", "-c", job.command],
                 stdin=message, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                env={**os.environ, **values}, start_new_session=True,
+                env={**os.environ, **values}, start_new_session=True, **_identity(job.user),
             )  # fmt: skip
         assert process.stdout is not None
         assert process.stderr is not None
@@ -168,6 +171,22 @@ class Programs:
             process.wait(max(0.0, deadline - time.monotonic()))
             return True
         return False
+
+
+def unprivileged() -> str:
+    """Return the user for the programs of recipients: nobody if we are root, else "" (us)."""
+    return "nobody" if os.geteuid() == 0 else ""
+
+
+def _identity(user: str) -> dict[str, Any]:
+    """Return the arguments of Popen that run a program as *user*, in no group but its own."""
+    if not user:
+        return {}
+    try:
+        found = pwd.getpwnam(user)
+    except KeyError:
+        raise OSError(errno.ENOENT, f"there is no user {user} to run it") from None
+    return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": [], "cwd": "/"}
 
 
 def _shortened(value: str) -> str:

@@ -25,7 +25,7 @@ from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.store import ACTIVE, BAD, DEFERRED, HOLD, INCOMING, Listed
 from mailtools.system import clock
 from mailtools.system.files.buffer import Measured, write_all
-from mailtools.system.files.durable import sync_folder
+from mailtools.system.files.durable import make_folders, sync_folder
 from mailtools.system.files.home import expand
 from mailtools.system.files.lock import is_taken, share, take
 from mailtools.system.spool import aside
@@ -65,12 +65,10 @@ class Spool:
         """Create the missing folders, mode 0700, durably. Raises CannotWriteError."""
         try:
             if not os.path.isdir(self.path):
-                os.makedirs(self.path, 0o700, exist_ok=True)
-                sync_folder(os.path.dirname(self.path))
+                make_folders(self.path)
             made = [name for name in _FOLDERS if not os.path.isdir(self._at(name))]
             for name in made:
-                with suppress(FileExistsError):
-                    os.mkdir(self._at(name), 0o700)
+                make_folders(self._at(name))
             if made:
                 sync_folder(self.path)
         except OSError as error:

@@ -264,8 +264,8 @@ def test_aliases(house: House) -> None:
     assert [r.address for r in house.queued()[0][0].recipients] == ["x@example.org"]
 
 
-def test_an_alias_that_is_a_program(house: House) -> None:
-    out = house.folder / "out"
+def test_an_alias_that_is_a_program(house: House, open_folder: Path) -> None:
+    out = open_folder / "out"
     (house.folder / "aliases").write_text(f'log: "|cat >{out}", bob\n')
     house.run("--aliases", str(house.folder / "aliases"), "--alias-commands", "log")
     assert out.read_bytes().endswith(b"\n\nHello\n")

@@ -35,11 +35,11 @@ def test_an_mbox_gets_one_copy_and_strangers_are_refused(tmp_path: Path) -> None
     assert stored.endswith(b"\n\n>From here\n\n")
 
 
-def test_programs(tmp_path: Path) -> None:
-    aliases = f"all: bob, |cat >{tmp_path}/got\nno: |exit 1\nlater: |exit 75\n"
+def test_programs(tmp_path: Path, open_folder: Path) -> None:
+    aliases = f"all: bob, |cat >{open_folder}/got\nno: |exit 1\nlater: |exit 75\n"
     whole, no, later = outcomes(tmp_path, aliases, "all@here.test", "no@here.test", "later@here.test")
     assert whole.error is None
-    assert b"\nStatus: RO\n" in (tmp_path / "got").read_bytes()
+    assert b"\nStatus: RO\n" in (open_folder / "got").read_bytes()
     assert (tmp_path / "bob/INBOX.mbox").exists()
     assert isinstance(no.error, UnknownRecipientError)
     assert isinstance(later.error, TemporaryError)

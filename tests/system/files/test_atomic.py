@@ -1,5 +1,6 @@
 """Files that are changed whole."""
 
+import fcntl
 import os
 import stat
 import threading
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailtools.core.errors import CannotWriteError
+from mailtools.core.errors import CannotWriteError, LockTimeoutError
 from mailtools.system.files import atomic
 
 
@@ -84,3 +85,16 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         atomic.replace(str(tmp_path / "none" / "x"), b"x")
     with pytest.raises(CannotWriteError):
         atomic.edit(str(tmp_path / "none" / "x"), str.upper)
+
+
+def test_a_lock_that_somebody_keeps_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic, "_PATIENCE", 0.1)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(LockTimeoutError, match=r"another program keeps it locked; try again later$"):
+        atomic.edit(str(tmp_path / "users"), lambda text: text)
+    os.close(descriptor)
+    atomic.edit(str(tmp_path / "users"), lambda text: f"{text}now")
+    assert (tmp_path / "users").read_text() == "now"

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,46 @@ def test_a_write_fails_for_want_of_room_or_for_another_reason(
 def test_the_consequence_ends_the_sentence() -> None:
     error = durable.write_error("/box", OSError(errno.EIO, "why"), "nothing was removed")
     assert str(error) == "/box: why: nothing was removed"
+
+
+def test_new_folders_are_private_and_their_names_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(durable, "sync_folder", synced.append)
+    umask = os.umask(0o377)  # would make folders that their owner can neither write nor search
+    try:
+        durable.make_folders(str(tmp_path / "a/b/c"))
+        durable.make_folders(str(tmp_path / "a/b/d"))
+        durable.make_folders(str(tmp_path / "a/b/d"))
+    finally:
+        os.umask(umask)
+    assert synced == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a/b"), str(tmp_path / "a/b")]
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b", "a/b/c")] == [0o700] * 3
+
+
+def test_a_folder_cannot_have_the_name_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        durable.make_folders(str(tmp_path / "file/below"))
+
+
+def test_the_folder_of_our_own_files_is_no_link(tmp_path: Path) -> None:
+    assert durable.make_state_folder(str(tmp_path / "a.mbox")) == str(tmp_path / ".mailtools")
+    assert durable.make_state_folder(str(tmp_path / "b.mbox")) == str(tmp_path / ".mailtools")
+    (tmp_path / ".mailtools").rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".mailtools").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(NotADirectoryError):
+        durable.make_state_folder(str(tmp_path / "a.mbox"))
+
+
+def test_a_file_that_a_link_led_to_is_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for name, is_elsewhere in (("real", False), ("link", True)):
+        path = str(tmp_path / name / "file")
+        descriptor = os.open(path, os.O_RDONLY)
+        assert durable.is_elsewhere(descriptor, path) is is_elsewhere
+        os.close(descriptor)

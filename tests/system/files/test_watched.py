@@ -185,3 +185,59 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="Not a regular file"):
         read_text(str(tmp_path / "pipe"))
+
+
+@pytest.mark.parametrize(
+    ("folder_mode", "mode", "owner", "says"),
+    [
+        (0o755, 0o644, 0, None),
+        (0o755, 0o600, -1, None),  # ours
+        (0o1777, 0o644, 0, None),  # /tmp
+        (0o755, 0o646, 0, "Other users may write it"),
+        (0o755, 0o600, 12345, "Other users may write it"),
+        (0o777, 0o644, 0, "Other users may replace it"),
+    ],
+)
+def test_a_file_that_others_may_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder_mode: int, mode: int, owner: int, says: str | None
+) -> None:
+    """It says where our mail goes: who writes it reads our mail, or has us write files."""
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    path = folder / "aliases"
+    path.write_text("root: bob")
+    path.chmod(mode)
+    folder.chmod(folder_mode)
+    _pretend_owner(monkeypatch, os.geteuid() if owner == -1 else owner)
+    if says is None:
+        assert read_text(str(path)) == "root: bob"
+    else:
+        with pytest.raises(OSError, match=says):
+            read_text(str(path))
+
+
+@pytest.mark.parametrize(("uid", "is_good"), [(0, False), (1000, True)])
+def test_a_group_may_write_the_file_unless_the_server_runs_as_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, is_good: bool
+) -> None:
+    path = tmp_path / "aliases"
+    path.write_text("root: bob")
+    path.chmod(0o664)
+    _pretend_owner(monkeypatch, uid, group=50)
+    monkeypatch.setattr(watched.os, "geteuid", lambda: uid)
+    if is_good:
+        assert read_text(str(path)) == "root: bob"
+    else:
+        with pytest.raises(OSError, match="A group may write it"):
+            read_text(str(path))
+
+
+def _pretend_owner(monkeypatch: pytest.MonkeyPatch, owner: int, group: int = 0) -> None:
+    real = os.fstat
+
+    def fstat(descriptor: int) -> os.stat_result:
+        status = list(real(descriptor))
+        status[4:6] = [owner, group]
+        return os.stat_result(status)
+
+    monkeypatch.setattr(watched.os, "fstat", fstat)

@@ -494,3 +494,27 @@ def test_a_spilled_body_may_be_written_twice(tmp_path: Path) -> None:
         assert append(str(tmp_path / name), [NewRecord(POSTMARK + b"\n", body)])
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert (tmp_path / "a").read_bytes().endswith(b"x\ny\n\n")
+
+
+@pytest.mark.parametrize("made", ["hard link", "symbolic link above"])
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_root_writes_to_no_file_that_a_user_made_the_name_lead_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str, uid: int
+) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/file").touch()
+    path = tmp_path / "mail/x.mbox"
+    if made == "hard link":
+        path.parent.mkdir()
+        os.link(tmp_path / "precious/file", path)
+    else:
+        path.parent.symlink_to(tmp_path / "precious")
+        path = path.parent / "file"
+    monkeypatch.setattr(appending.os, "geteuid", lambda: uid)
+    if uid:
+        append(str(path), [record(1)])
+        assert subjects(tmp_path / "precious/file") == [b"1"]
+        return
+    with pytest.raises(CannotWriteError, match="nothing was written"):
+        append(str(path), [record(1)])
+    assert not (tmp_path / "precious/file").stat().st_size

@@ -1,25 +1,31 @@
 """Other programs: what they get, what is taken of them, how they are ended."""
 
+import os
 from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
 
+from mailtools.system.process import programs
 from mailtools.system.process.programs import ProgramJob, Programs, Ran
 from tests.servers import eventually
 
 
 def run(
-    command: str, message: bytes = b"hello\n", environment: dict[str, str] | None = None, **limits: float
+    command: str,
+    message: bytes = b"hello\n",
+    environment: dict[str, str] | None = None,
+    user: str = "",
+    **limits: float,
 ) -> Ran:
     posted: SimpleQueue[object] = SimpleQueue()
-    programs = Programs(posted.put, **limits)  # type: ignore[arg-type]
+    runner = Programs(posted.put, **limits)  # type: ignore[arg-type]
     ended: list[Ran] = []
-    programs.run(ProgramJob(command, environment or {}, iter([message]), lambda ran: ran, ended.append))
+    runner.run(ProgramJob(command, environment or {}, iter([message]), lambda ran: ran, ended.append, user))
     call = posted.get(timeout=30)
     assert callable(call)
     call()
-    programs.stop()
+    runner.stop()
     return ended[0]
 
 
@@ -105,3 +111,25 @@ def test_one_that_complains_without_end_is_heard_a_little() -> None:
 def test_one_that_is_not_there_or_dies() -> None:
     assert run("/no/such/program").code == 127
     assert run("kill -9 $$").code == -1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may run programs as another user")
+def test_one_that_another_user_runs_has_none_of_our_rights() -> None:
+    ran = run("id -un; id -Gn; pwd", user="nobody")
+    assert ran.code == 0
+    name, groups, folder = output(ran).split(b"\n")[:3]
+    assert (name, folder) == (b"nobody", b"/")
+    assert len(groups.split()) == 1
+
+
+def test_a_user_who_is_not_there_runs_nothing() -> None:
+    ran = run("echo ran", user="no-such-user")
+    assert (ran.code, output(ran), ran.said) == (-1, b"", "there is no user no-such-user to run it")
+
+
+@pytest.mark.parametrize(("uid", "user"), [(0, "nobody"), (1000, "")])
+def test_programs_of_recipients_never_run_as_root(
+    monkeypatch: pytest.MonkeyPatch, uid: int, user: str
+) -> None:
+    monkeypatch.setattr(programs.os, "geteuid", lambda: uid)
+    assert programs.unprivileged() == user
