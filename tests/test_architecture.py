@@ -225,7 +225,6 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "services/queue/courier",
         "services/queue/job",
         "services/queue/service",
-        "services/queue/sites",
         "services/queue/spooled",
     ),
     "tests/dialogues and tests/commands play it in a running server": (

@@ -180,7 +180,7 @@ def carrier(hop: "Hop", options: Mapping[str, Any]) -> "Carrier":
     )
     return send.by_domain(
         lambda domain: first_host(
-            hosts.hosts(domain), lambda name, addresses: connect.open_link(target, name, addresses)
+            hosts.hosts(domain), lambda host, until: connect.open_link(target, *host, until)
         ),
         options["partial"],
     )

@@ -3,6 +3,7 @@
 The threads of a run share one `Router`, which does not change.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -16,17 +17,30 @@ from mailtools.services.smtp_client.connect import open_link
 from mailtools.services.smtp_client.connection import Link, SmtpTarget
 from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
+from mailtools.system import clock
 from mailtools.system.dns.resolver import MxHost, Resolver
 
 
-def first_host(hosts: Iterable[MxHost], dial: Callable[[str, tuple[str, ...]], Link]) -> Link:
-    """Return a link to the first of *hosts* that accepts one. Raises MailError."""
+def first_host(
+    hosts: Iterable[MxHost], dial: Callable[[MxHost, float], Link], patience: float = math.inf
+) -> Link:
+    """Return a link to the first of *hosts* that accepts one. Raises MailError.
+
+    *dial* gets the monotonic time when it has to give up: if *patience* (seconds) is finite, each host gets
+    half of the time that is left, and the last host all of it.
+    """
     problem: MailError = TemporaryError("no host answered")
-    for host in hosts:
+    until = clock.monotonic() + patience
+    walk = iter(hosts)
+    host = next(walk, None)
+    while host is not None and clock.monotonic() < until:
+        following = next(walk, None) if patience < math.inf else None
+        now = clock.monotonic()
         try:
-            return dial(host.name, host.addresses)
+            return dial(host, now + (until - now) / 2 if following is not None else until)
         except MailError as error:
             problem = error
+        host = following if patience < math.inf else next(walk, None)
     raise problem
 
 
@@ -64,12 +78,16 @@ class Router(NamedTuple):
             names.append(f".{rest}")
         return next((self.routes[name] for name in names if name in self.routes), self.default)
 
-    def link(self, target: SiteTarget) -> Link:
-        """Return a link to the first host of the site that accepts one. Raises MailError."""
+    def link(self, target: SiteTarget, patience: float = math.inf) -> Link:
+        """Return a link to the first host of the site that accepts one within *patience* seconds.
+
+        Raises MailError.
+        """
         server = self._server(target)
         if server.route.scheme != "mx":
-            return open_link(server)
-        return first_host(self.resolver.hosts(target.domain), lambda name, its: open_link(server, name, its))
+            return open_link(server, until=clock.monotonic() + patience)
+        hosts = self.resolver.hosts(target.domain)
+        return first_host(hosts, lambda host, until: open_link(server, *host, until), patience)
 
     def _server(self, target: SiteTarget) -> SmtpTarget:
         """Return how the servers of a site are reached. Raises TemporaryError."""

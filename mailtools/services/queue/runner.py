@@ -46,8 +46,8 @@ class Reach(Protocol):
     def target(self, envelope: QueueEnvelope, address: str) -> SiteTarget | None:
         """Return the site of a recipient; None for our own mailboxes."""
 
-    def link(self, target: SiteTarget) -> Link:
-        """Connect. Blocks; raises MailError."""
+    def link(self, target: SiteTarget, patience: float) -> Link:
+        """Connect within *patience* seconds. Blocks; raises MailError."""
 
     def local(self, message: Outgoing) -> list[Outcome]:
         """Deliver to our own mailboxes. Blocks."""
@@ -195,7 +195,7 @@ class Runner:
         if parts is None:
             lease.close()
             return
-        full = [target for target in parts if target is not None and self.sites.is_full(target)]
+        full = [target for target in parts if target is not None and self.sites.is_full(target, self._jobs)]
         if full and (to is None or to.target not in full):
             self._pass_over(full[0], identity)
             lease.close()
@@ -311,9 +311,9 @@ class Runner:
             self._couriers.add(courier)
             courier.start()
 
-    def open_link(self, target: SiteTarget) -> Link:
+    def open_link(self, target: SiteTarget, patience: float) -> Link:
         """Connect; in the courier's thread."""
-        return self._reach.link(target)
+        return self._reach.link(target, patience)
 
     def next_message(self, site: Site) -> tuple[Task, Outgoing] | None:
         """Return the message to send next, and its task."""
@@ -351,6 +351,7 @@ class Runner:
         """Check all connections with one timer. A timer for each would keep closed connections in memory."""
         for courier in list(self._couriers):
             courier.look_at_clock()
+        self._hire()
         self.poller.later(_LOOK_AT_CLOCK, self._look_at_clock)
 
 

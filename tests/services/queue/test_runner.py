@@ -16,7 +16,7 @@ from mailtools.core.message.recipient import Recipient
 from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.schedule import DAY, Schedule
 from mailtools.services.delivery.addressing import AddressingSettings, open_addressing
-from mailtools.services.queue import service
+from mailtools.services.queue import courier, service
 from mailtools.services.queue.courier import Courier
 from mailtools.services.queue.runner import Orders, Runner
 from mailtools.services.queue.service import Leaving
@@ -288,6 +288,30 @@ def test_dead_and_silent_sites_starve_nobody(queue: Queue) -> None:
         thread.join()
     assert silent.connections <= 6
     assert len(queue.left()) == 2 * 30 * 7
+
+
+@pytest.mark.parametrize("stage", ["greeting", "MAIL"])
+def test_silent_servers_give_their_places_to_others(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr(courier, "_SLOW", 0.02)
+    monkeypatch.setattr(courier, "_STALLED", 0.02)
+    for number in range(6):
+        queue.add(f"bob@silent{number}.test", subject="silent")
+    queue.add("bob@live.test", subject="live")
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(Sink(but(**{stage: b""}))) for _ in range(6)]
+        sink = stack.enter_context(Sink())
+        routes = [f"silent{number}.test={one.route}" for number, one in enumerate(silent)]
+        runner = queue.runner(f"live.test={sink.route}", *routes, concurrency=1, timeout=300.0)
+        thread = threading.Thread(target=runner.run)
+        thread.start()
+        eventually(lambda: sink.subjects() == ["live"], "the mail for the server that answers")
+        runner.stop()
+        for sock in [sock for one in silent for sock in one._socks]:
+            with contextlib.suppress(OSError):
+                sock.shutdown(2)
+        thread.join()
 
 
 def test_a_site_that_lets_few_of_us_in_gets_its_mail_all_the_same(queue: Queue) -> None:
