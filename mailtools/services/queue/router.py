@@ -1,6 +1,7 @@
 """How the queue reaches a recipient: our mailboxes, a route for its domain, or its MX hosts.
 
-The threads of a run share one `Router`, which does not change.
+The threads of a run share one `Router`, which does not change. `local` and `close` belong to the loop's
+thread.
 """
 
 import math
@@ -11,11 +12,10 @@ from mailtools.core.errors import MailError, TemporaryError
 from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.smtp import route
 from mailtools.services.access import IMPLICIT, OPPORTUNISTIC, Access
-from mailtools.services.delivery.blocking import LocalMail
+from mailtools.services.delivery.background import BackgroundMail, Done
 from mailtools.services.queue.sites import SiteTarget
 from mailtools.services.smtp_client.connect import open_link
 from mailtools.services.smtp_client.connection import Link, SmtpTarget
-from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
 from mailtools.system import clock
 from mailtools.system.dns.resolver import MxHost, Resolver
@@ -53,7 +53,7 @@ class Router(NamedTuple):
     resolver: Resolver
     timeout: float
     helo: str
-    mailboxes: LocalMail | None = None
+    mailboxes: BackgroundMail | None = None
 
     def target(self, envelope: QueueEnvelope, address: str) -> SiteTarget | None:
         """Return the site of a recipient; None for our own mailboxes."""
@@ -101,7 +101,12 @@ class Router(NamedTuple):
             raise TemporaryError(f"account '{target.account}' names no server; give it a host or a route")
         return server._replace(helo=self.helo)
 
-    def local(self, message: Outgoing) -> list[Outcome]:
-        """Deliver to our own mailboxes."""
+    def local(self, read: Callable[[], Outgoing], done: Done) -> None:
+        """Deliver the message of *read* to our own mailboxes, then call *done*."""
         assert self.mailboxes is not None
-        return self.mailboxes.deliver(message)
+        self.mailboxes.deliver(read, done)
+
+    def close(self) -> None:
+        """End the deliveries to our own mailboxes."""
+        if self.mailboxes is not None:
+            self.mailboxes.stop()

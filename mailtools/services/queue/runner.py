@@ -2,15 +2,13 @@
 
 The runner looks through the spool, leases due messages and sorts their recipients by site. A courier has
 one connection and sends what waits for its site. One thread does everything (system/net/poller), except
-what waits for disks and names: connecting, our own mailboxes, DSNs. The memory needed does not depend on
-the size of the queue, and delivery begins with the first message found.
+what waits for disks and names: connecting, reading mail for our own mailboxes, DSNs. The memory needed does
+not depend on the size of the queue, and delivery begins with the first message found.
 """
 
 import math
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
 from mailtools.core.errors import BadDataError, CannotWriteError, MailError
@@ -18,6 +16,7 @@ from mailtools.core.queue import decision
 from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.journal import Result
 from mailtools.core.queue.schedule import Schedule
+from mailtools.services.delivery.background import Done
 from mailtools.services.queue.courier import Courier
 from mailtools.services.queue.job import After, Job, Settlement, log_result, results, settle
 from mailtools.services.queue.sites import Site, Sites, SiteTarget, Task
@@ -28,6 +27,7 @@ from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
 from mailtools.system import clock
 from mailtools.system.net.poller import Poller
+from mailtools.system.process.worker import Worker
 from mailtools.system.spool.spool import Spool, SpoolLease
 
 _WINDOW = 2000  # messages leased at a time
@@ -49,8 +49,11 @@ class Reach(Protocol):
     def link(self, target: SiteTarget, patience: float) -> Link:
         """Connect within *patience* seconds. Blocks; raises MailError."""
 
-    def local(self, message: Outgoing) -> list[Outcome]:
-        """Deliver to our own mailboxes. Blocks."""
+    def local(self, read: Callable[[], Outgoing], done: Done) -> None:
+        """Deliver the message of *read* to our own mailboxes, then call *done*."""
+
+    def close(self) -> None:
+        """End the deliveries to our own mailboxes."""
 
 
 class Orders(NamedTuple):
@@ -73,15 +76,16 @@ class Runner:
         tell: Callable[[SpoolLease, str, Sequence[int]], str],
         log: Callable[[str], None],
         warn: Callable[[str], None],
+        poller: Poller,
     ) -> None:
-        self.poller = Poller()
+        self.poller = poller
         self.sites = Sites(
             orders.concurrency, orders.per_site, lambda n: orders.schedule.wait(n, 0.5), clock.monotonic
         )
         self._spool = spool
         self._reach = reach
         self._orders = orders
-        self._worker, self._closer = _Worker(), _Worker()
+        self._settler, self._closer = Worker("queue settler"), Worker("queue closer")
         self._settlement = Settlement(orders.schedule, tell, log, warn)
         self._couriers: set[Courier] = set()
         self._jobs = 0
@@ -139,7 +143,8 @@ class Runner:
         deadline = clock.monotonic() + _PARTING
         while (self.sites.links or self._jobs) and clock.monotonic() < deadline:
             self.poller.poll(_LOOK)
-        self._worker.stop()
+        self._reach.close()
+        self._settler.stop()
         self._closer.stop()
         self.poller.close()
 
@@ -232,23 +237,24 @@ class Runner:
 
     def _hand_out(self, target: SiteTarget | None, task: Task) -> None:
         if target is None:
-            self._worker.do(lambda: self._deliver(task))
+            self._deliver(task)
         elif (problem := self.sites.dead(target)) and not task.job.lease.entry.is_hurried:
             self._part(task.job, _all(task, problem))
         else:
             self.sites.push(target, task)
 
     def _deliver(self, task: Task) -> None:
-        """Deliver a message to our own mailboxes; in the worker's thread."""
-        try:
-            message = as_outgoing(task.job.lease, task.numbers)
-        except BadDataError as error:
-            problem = error
-            self.poller.post(lambda: self._unusable(task, problem))
-            return
-        outcomes = self._reach.local(message)
-        message.body.close()
-        self.poller.post(lambda: self.tried(task, outcomes))
+        """Deliver a message to our own mailboxes."""
+
+        def done(result: list[Outcome] | MailError) -> None:
+            if isinstance(result, list):
+                self.tried(task, result)
+            elif isinstance(result, BadDataError):
+                self._unusable(task, result)
+            else:
+                self.untried(task)
+
+        self._reach.local(lambda: as_outgoing(task.job.lease, task.numbers), done)
 
     def _unusable(self, task: Task, error: BadDataError) -> None:
         task.job.lease.set_aside(str(error))
@@ -283,15 +289,17 @@ class Runner:
         elif after is After.SETTLE:
             schedule = self._settlement.schedule
             if decision.takes_time(job.lease.entry, schedule, clock.now()):
-                self._worker.do(lambda: self._settle_elsewhere(job))
+                self._settler.do(lambda: self._settle_elsewhere(job))
             else:
                 settle(job.lease, self._settlement)
                 self._close(job)
 
     def _settle_elsewhere(self, job: Job) -> None:
-        """Settle a message; in the worker's thread."""
-        settle(job.lease, self._settlement)
-        self.poller.post(lambda: self._close(job))
+        """Settle a message; in the settler's thread."""
+        try:
+            settle(job.lease, self._settlement)
+        finally:
+            self.poller.post(lambda: self._close(job))
 
     def _close(self, job: Job) -> None:
         job.lease.close()
@@ -353,31 +361,6 @@ class Runner:
             courier.look_at_clock()
         self._hire()
         self.poller.later(_LOOK_AT_CLOCK, self._look_at_clock)
-
-
-class _Worker:
-    """A thread that does work which waits for the disk; started when there is some."""
-
-    def __init__(self) -> None:
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-
-    def do(self, work: Callable[[], None]) -> None:
-        """Do *work* after the work given before."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="queue worker", daemon=True)
-            self._thread.start()
-        self._work.put(work)
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            work()
-
-    def stop(self) -> None:
-        """End after the work given before."""
-        if self._thread is not None:
-            self._work.put(None)
-            self._thread.join()
 
 
 def _all(task: Task, problem: MailError) -> list[Result]:

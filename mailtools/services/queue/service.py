@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mailtools.core.errors import ConfigurationError
 from mailtools.core.smtp import route as routes
 from mailtools.services.delivery.addressing import Addressing
-from mailtools.services.delivery.blocking import LocalMail
+from mailtools.services.delivery.background import BackgroundMail
 from mailtools.services.queue.dsn import Notices
 from mailtools.services.queue.router import Router
 from mailtools.services.queue.runner import Orders, Runner
@@ -18,6 +18,8 @@ from mailtools.services.queue.sites import SiteTarget
 from mailtools.services.smtp_client.connection import SmtpTarget
 from mailtools.system import clock
 from mailtools.system.dns.resolver import Resolver, own_addresses
+from mailtools.system.net.poller import Poller
+from mailtools.system.process.loop import Loop
 from mailtools.system.spool.spool import Spool
 
 _FILES = 8192  # file descriptors; each leased message holds one open
@@ -80,6 +82,8 @@ def make_runner(
     """
     host = leaving.helo or clock.host_name()
     default, by_domain = parse_routes(leaving.routes, leaving.accounts)
+    poller = Poller()
+    loop = Loop(poller.post, poller.later, poller.watch)
     notices = Notices(spool.add, host, leaving.orders.schedule)
     router = Router(
         default,
@@ -88,10 +92,10 @@ def make_runner(
         Resolver(leaving.resolver, own_names=[host], own_addresses=own_addresses()),
         leaving.timeout,
         host,
-        LocalMail(addressing, spool.add, warn) if addressing is not None else None,
+        BackgroundMail(addressing, loop, spool.add, warn) if addressing is not None else None,
     )
     _raise_file_limit()
-    return Runner(spool, router, leaving.orders, notices.tell, log, warn)
+    return Runner(spool, router, leaving.orders, notices.tell, log, warn, poller)
 
 
 def _raise_file_limit() -> None:

@@ -151,6 +151,26 @@ def test_our_own_mailboxes_are_found_without_a_server(queue: Queue) -> None:
     assert queue.left() == []
 
 
+def test_a_locked_mailbox_keeps_no_other_mail_waiting(queue: Queue) -> None:
+    (queue.root / "bob").mkdir()
+    dotlock = queue.root / "bob/INBOX.mbox.lock"
+    dotlock.write_text(f"{os.getppid()}\n")
+    for number in range(3):
+        queue.add("bob@here.test", subject=str(number))
+    queue.add("no@b.test", sender="alice@here.test")
+    queue.add("carol@here.test")
+    with Sink(refusing("no@", b"550 5.1.1 no\r\n")) as sink:
+        runner = queue.runner(sink.route)
+        thread = threading.Thread(target=runner.run, args=(True,))
+        thread.start()
+        eventually(lambda: queue.inbox("carol") and queue.inbox("alice"), "other mail, and a DSN")
+        assert queue.inbox("bob") == []
+        dotlock.unlink()
+        thread.join()
+    assert len(queue.inbox("bob")) == 3
+    assert queue.left() == []
+
+
 # -- some of it does not --------------------------------------------------------------------------------------
 
 
