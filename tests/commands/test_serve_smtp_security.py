@@ -1,12 +1,16 @@
 """`mailtools serve-smtp` with users, TLS and AUTH, from outside."""
 
 import base64
+import contextlib
 import signal
+import smtplib
 import socket
 import ssl
 import statistics
+import struct
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -278,6 +282,35 @@ def test_guessing_is_slowed_and_the_right_user_gets_in(tmp_path: Path) -> None:
         assert time.monotonic() - started < 1.5, "a success begins anew"
 
 
+@pytest.mark.parametrize("end", ["FIN", "RST"])
+def test_guesses_end_with_their_connection(tmp_path: Path, end: str) -> None:
+    """900 guesses whose clients are gone keep nobody else from logging in."""
+    root = tmp_path / "root"
+    root.mkdir()
+    edit.add(str(root / "users"), "bob", "secret", "argon2id")
+    guess = b"EHLO c\r\nAUTH PLAIN " + base64.b64encode(b"\0bob\0wrong") + b"\r\n"
+    with Server(root) as server:
+        for _ in range(900):
+            sock = socket.create_connection((server.host, server.port))
+            sock.sendall(guess)
+            if end == "RST":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+        with smtplib.SMTP(server.host, server.port, source_address=("127.0.0.2", 0)) as client:
+            assert client.login("bob", "secret")[0] == 235
+
+
+def test_many_clients_of_one_address_log_in_at_the_same_time(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    edit.add(str(root / "users"), "bob", "secret", "argon2id")
+    with Server(root) as server, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(smtplib.SMTP(server.host, server.port)) for _ in range(40)]
+        with ThreadPoolExecutor(40) as threads:
+            codes = list(threads.map(lambda client: client.login("bob", "secret")[0], clients))
+    assert codes == [235] * 40
+
+
 def test_unknown_names_take_the_time_of_known_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One hash for each, of a scheme in use: counted, for clocks lie."""
     from mailtools.core.auth.sasl import CheckPassword
@@ -289,7 +322,7 @@ def test_unknown_names_take_the_time_of_known_ones(tmp_path: Path, monkeypatch: 
     checked: list[str] = []
 
     class Counting(Checker):
-        def check(self, entry, password, done):  # type: ignore[no-untyped-def]
+        def check(self, entry, password, done, owner):  # type: ignore[no-untyped-def]
             checked.append(entry.scheme)
             done(password == "secret")
 
@@ -297,7 +330,7 @@ def test_unknown_names_take_the_time_of_known_ones(tmp_path: Path, monkeypatch: 
     logins = Logins(LoginRules(users), Counting(lambda _: None), lambda _, call: call())
     answers: list[object] = []
     for name in ("bob", "ann", "none", "eve", *(f"x{n}" for n in range(40))):
-        logins.check(CheckPassword(name, "secret"), "", answers.append)
+        logins.client("").check(CheckPassword(name, "secret"), answers.append)
     assert answers[:2] == [True, True]
     assert set(answers[2:]) == {False}
     assert len(checked) == 44

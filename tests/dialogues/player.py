@@ -97,10 +97,12 @@ def octets(text: str) -> bytes:
 class Checker:
     """Checks passwords at once."""
 
-    def check(self, entry: UserEntry, password: str, done: Callable[[bool | None], None]) -> None:
+    def check(
+        self, entry: UserEntry, password: str, done: Callable[[bool | None], None], owner: str = ""
+    ) -> None:
         done(passwords.check(entry, password))
 
-    def run(self, task: Callable[[], object], done: Callable[[object], None]) -> None:
+    def run(self, task: Callable[[], object], done: Callable[[object], None], owner: str = "") -> None:
         done(task())
 
 

@@ -31,7 +31,7 @@ from mailtools.services.delivery.failures import (
 )
 from mailtools.services.transit.mbox_form import message_blocks, new_record
 from mailtools.services.transit.received import FROM_SMTP, Received, ReceivedIntake
-from mailtools.services.users.login import Logins
+from mailtools.services.users.login import LoginClient, Logins
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
 from mailtools.system.process.programs import ProgramJob, Ran
@@ -73,7 +73,7 @@ class ReceiveSession:
     """The decisions of one session. *resume* is called after a question was answered later."""
 
     __slots__ = (
-        "_addressing", "_engine", "_envelope", "_intake", "_logins", "_peer", "_ports", "_problem",
+        "_addressing", "_engine", "_envelope", "_intake", "_login", "_logins", "_peer", "_ports", "_problem",
         "_recipients", "_resume",
     )  # fmt: skip
 
@@ -89,6 +89,7 @@ class ReceiveSession:
         self._engine = engine
         self._addressing = addressing
         self._logins = logins
+        self._login: LoginClient | None = None
         self._peer = peer
         self._ports = ports
         self._resume = resume
@@ -102,6 +103,11 @@ class ReceiveSession:
         handler = _HANDLERS.get(type(event))
         if handler is not None:
             handler(self, event)
+
+    def lost(self) -> None:
+        """Give up what waits for the client alone: its login. A message that is complete is stored."""
+        if self._login is not None:
+            self._login.leave()
 
     # -- the session ---------------------------------------------------------------------------------------
 
@@ -126,16 +132,23 @@ class ReceiveSession:
         def answer(is_right: bool | None) -> None:
             self._answer_later(question, is_right)
 
-        self._logins.check(question, self._peer, answer)
+        self._login_client.check(question, answer)
 
     def _find_keys(self, question: FindKeys) -> None:
-        self._logins.find_keys(question, self._peer, lambda found: self._answer_later(question, found))
+        self._login_client.find_keys(question, lambda found: self._answer_later(question, found))
+
+    @property
+    def _login_client(self) -> LoginClient:
+        if self._login is None:
+            self._login = self._logins.client(self._peer)
+        return self._login
 
     def _logged_in(self, event: events.LoggedIn) -> None:
-        self._logins.succeeded(self._peer)
+        self._login_client.succeeded()
         self._ports.log(f"login of {event.user} from {self._peer or 'a local client'}")
 
     def _login_failed(self, event: LoginFailed) -> None:
+        self._login_client.failed()
         self._ports.warn(
             f"login of {event.user!r} from {self._peer or 'a local client'} failed: {event.reason}"
         )
