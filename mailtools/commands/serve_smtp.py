@@ -1,6 +1,6 @@
 """``mailtools serve-smtp``: reads the options and runs services/smtp_server/service."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -16,6 +16,8 @@ from mailtools.commands.options.server import (
 )
 
 if TYPE_CHECKING:
+    import socket
+
     from mailtools.services.smtp_server.faults import Fault
     from mailtools.services.smtp_server.relay import Relaying
 
@@ -147,17 +149,20 @@ def test_options(function: F) -> F:
     return function
 
 
-def _relaying(ctx: click.Context, options: dict[str, Any]) -> "Relaying | None":
+def _relaying(
+    ctx: click.Context, options: dict[str, Any], sockets: "Sequence[socket.socket]"
+) -> "Relaying | None":
     if not options["relay"]:
         if options["relay_from"]:
             raise click.UsageError("--relay-from goes with --relay")
         return None
     from mailtools.services.smtp_server import relay
+    from mailtools.system.net.listeners import addresses
 
     return relay.Relaying(
         spool_path(options),
         relay.parse_networks(options["relay_from"]),
-        None if options["no_deliver"] else leaving(ctx, options),
+        None if options["no_deliver"] else leaving(ctx, options)._replace(listeners=addresses(sockets)),
     )
 
 
@@ -213,7 +218,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         addressing=addressing,
         login_rules=LoginRules(addressing.users, options["dev"], options["allow_plaintext_auth"]),
         filter=options["filter_command"],
-        relaying=_relaying(ctx, options),
+        relaying=_relaying(ctx, options, sockets),
         faults=options["faults"],
         seed=options["seed"],
         to_stdout=options["to_stdout"] or "",

@@ -85,8 +85,10 @@ class Router(NamedTuple):
         """
         server = self._server(target)
         if server.route.scheme != "mx":
-            return open_link(server, until=clock.monotonic() + patience)
-        hosts = self.resolver.hosts(target.domain)
+            until = clock.monotonic() + patience
+            host = server.route.host
+            return open_link(server, host, self.resolver.addresses(host), until)
+        hosts = self.resolver.hosts(target.domain, server.route.port)
         return first_host(hosts, lambda host, until: open_link(server, *host, until), patience)
 
     def _server(self, target: SiteTarget) -> SmtpTarget:

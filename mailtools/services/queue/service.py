@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from mailtools.core.errors import ConfigurationError
 from mailtools.core.smtp import route as routes
+from mailtools.core.smtp.mx import Network
 from mailtools.services.delivery.addressing import Addressing
 from mailtools.services.delivery.background import BackgroundMail
 from mailtools.services.queue.dsn import Notices
@@ -17,7 +18,7 @@ from mailtools.services.queue.runner import Orders, Runner
 from mailtools.services.queue.sites import SiteTarget
 from mailtools.services.smtp_client.connection import SmtpTarget
 from mailtools.system import clock
-from mailtools.system.dns.resolver import Resolver, own_addresses
+from mailtools.system.dns.resolver import Resolver, surroundings
 from mailtools.system.net.poller import Poller
 from mailtools.system.process.loop import Loop
 from mailtools.system.spool.spool import Spool
@@ -34,6 +35,8 @@ class Leaving(NamedTuple):
     timeout: float = 300.0  # seconds
     orders: Orders = Orders()
     accounts: Mapping[str, Callable[[], SmtpTarget]] = {}
+    networks: Sequence[Network] = ()  # not public, but MX records may lead there
+    listeners: Sequence[tuple[str, int]] = ()  # addresses and ports of our own server
 
 
 def parse_routes(
@@ -89,7 +92,7 @@ def make_runner(
         default,
         by_domain,
         leaving.accounts,
-        Resolver(leaving.resolver, own_names=[host], own_addresses=own_addresses()),
+        Resolver(leaving.resolver, surroundings=surroundings(host, leaving.networks, leaving.listeners)),
         leaving.timeout,
         host,
         BackgroundMail(addressing, loop, spool.add, warn) if addressing is not None else None,
