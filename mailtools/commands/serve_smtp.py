@@ -9,6 +9,7 @@ from mailtools.commands.options.common import DURATION, SIZE, spool_option, spoo
 from mailtools.commands.options.leaving import leaving, leaving_options
 from mailtools.commands.options.server import (
     announce,
+    login_rules,
     open_certificates,
     open_sockets,
     server_options,
@@ -77,6 +78,13 @@ def delivery_options(function: F) -> F:
             default=1000,
             show_default=True,
             help="At most N recipients of one message; RFC 5321 requires at least 100.",
+        ),
+        click.option(
+            "--bare-newline",
+            type=click.Choice(["reject", "normalize"]),
+            default="reject",
+            show_default=True,
+            help="Refuse a line that ends with LF alone, or take it as if it ended with CRLF.",
         ),
         click.option(
             "--filter",
@@ -188,7 +196,6 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     from mailtools.core.smtp.offer import SmtpOffer
     from mailtools.services.delivery.addressing import AddressingSettings
     from mailtools.services.smtp_server import service
-    from mailtools.services.users.login import LoginRules
     from mailtools.system import clock
 
     log = set_up(ctx.obj["verbosity"], ctx.obj["log_format"])
@@ -214,9 +221,11 @@ def command(ctx: click.Context, /, **options: Any) -> None:
             starttls=certificates is not None and not options["implicit_tls"],
             max_size=options["max_size"],
             max_recipients=options["max_recipients"],
+            takes_lf=options["bare_newline"] == "normalize",
+            takes_any_login=options["dev"],
         ),
         addressing=addressing,
-        login_rules=LoginRules(addressing.users, options["dev"], options["allow_plaintext_auth"]),
+        login_rules=login_rules(options, addressing.users),
         filter=options["filter_command"],
         relaying=_relaying(ctx, options, sockets),
         faults=options["faults"],

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import json
 import signal
 import smtplib
 import socket
@@ -368,6 +369,36 @@ def test_dev_takes_any_login_and_recipient(tmp_path: Path) -> None:
         client.ask("QUIT")
     done = mailtools("serve-smtp", "--dev", "--host", "0.0.0.0", "--port", "0", "--root", str(root))
     assert done.returncode == 78
+
+
+@pytest.mark.parametrize(
+    "said",
+    [["AUTH PLAIN ="], ["AUTH PLAIN", ""], ["AUTH LOGIN", "", ""], ["AUTH PLAIN AAA="], ["AUTH LOGIN =", ""],
+     ["AUTH CRAM-MD5", "Ym9iIDEyMzQ="], ["AUTH XOAUTH2 dXNlcj1ib2IBYXV0aD1CZWFyZXIgeAEB"],
+     ["AUTH OAUTHBEARER bixhPWJvYiwBYXV0aD1CZWFyZXIgeAEB"], ["AUTH PLAIN /w=="]],
+)  # fmt: skip
+def test_dev_takes_a_login_without_name_or_password(tmp_path: Path, said: list[str]) -> None:
+    with Server(tmp_path / "root", "--dev") as server:
+        client = connect(server)
+        client.hello()
+        for line in said[:-1]:
+            assert client.ask(line).startswith(b"334")
+        assert client.ask(said[-1]).startswith(b"235")
+        assert client.ask("AUTH PLAIN =").startswith(b"503")
+
+
+def test_a_user_may_log_in_with_an_address(tmp_path: Path) -> None:
+    root = house(tmp_path / "root")
+    options = ("--auth-username-format", "%n", "--to-stdout", "json")
+    with Server(root, *options, stdout=subprocess.PIPE) as server:
+        client = connect(server)
+        client.hello()
+        assert client.ask("AUTH PLAIN " + plain("bob@example.org", "wrong")).startswith(b"535")
+        assert client.ask("AUTH PLAIN " + plain("Bob@example.org", "secret")).startswith(b"235")
+        for line in ("MAIL FROM:<a@b>", "RCPT TO:<bob@localhost>", "DATA", "Subject: x\r\n\r\n.", "QUIT"):
+            assert client.ask(line)[:1] in b"23"
+        assert server.process.stdout is not None
+        assert json.loads(server.process.stdout.readline())["user"] == "bob"
 
 
 def test_passwords_are_in_no_transcript_and_no_log(tmp_path: Path) -> None:

@@ -24,6 +24,11 @@ def to_crlf(octets: bytes) -> bytes:
     return octets.replace(b"\n", b"\r\n")
 
 
+def normalized(octets: bytes) -> bytes:
+    """Convert each bare LF to CRLF."""
+    return octets.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
 def has_line_over(octets: bytes, limit: int) -> bool:
     """Return True if a line of *octets*, with its line end, is longer than *limit* octets.
 

@@ -165,7 +165,7 @@ class MaildropSession:
 
     def _logged_in(self, question: events.MaildropWanted) -> None:
         self._login.succeeded()
-        user, ports, now = question.user, self._ports, clock.monotonic()
+        user, ports, now = self._logins.user_of(question.user), self._ports, clock.monotonic()
         if ports.login_delay:
             if now < ports.last_logins.get(user, -ports.login_delay) + ports.login_delay:
                 self._engine.answer(question, Refusal("wait before you log in again", "LOGIN-DELAY"))

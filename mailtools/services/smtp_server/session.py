@@ -8,7 +8,7 @@ durable (RFC 5321 §6.1). Failures become replies here, not before.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from mailtools.core.auth.sasl import CheckPassword, FindKeys, LoginFailed
+from mailtools.core.auth.sasl import ANYBODY, CheckPassword, FindKeys, LoginFailed
 from mailtools.core.engine import Question
 from mailtools.core.errors import MailError
 from mailtools.core.message.trace import Stamp, delivery_fields, received
@@ -43,6 +43,7 @@ A = TypeVar("A")
 
 _ACCEPTED = Reply(250, "2.1.0", "Ok")
 _RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
+_NO_DOMAIN = Reply(553, "5.1.3", "Bad address syntax: it has no domain, and is no name of this server")
 _DROPPED = Reply(250, "2.0.0", "Ok")
 
 
@@ -118,7 +119,8 @@ class ReceiveSession:
 
     def _hello(self, question: events.Hello) -> None:
         engine = self._engine
-        engine.mechanisms = self._logins.mechanisms(self._peer, engine.is_secure, bool(engine.bindings))
+        offered = self._logins.mechanisms(self._peer, engine.is_secure, bool(engine.bindings))
+        engine.mechanisms = tuple(ANYBODY) if offered and engine.offer.takes_any_login else offered
         engine.answer(question, None)
 
     def _quit(self, question: events.Quit) -> None:
@@ -145,6 +147,7 @@ class ReceiveSession:
 
     def _logged_in(self, event: events.LoggedIn) -> None:
         self._login_client.succeeded()
+        self._engine.user = self._logins.user_of(event.user)
         self._ports.log(f"login of {event.user} from {self._peer or 'a local client'}")
 
     def _login_failed(self, event: LoginFailed) -> None:
@@ -161,6 +164,9 @@ class ReceiveSession:
 
     def _rcpt_to(self, question: events.RcptTo) -> None:
         recipient = question.recipient
+        if "@" not in recipient and not self._addressing.knows_name(recipient):
+            self._engine.answer(question, _NO_DOMAIN)
+            return
         try:
             places = self._places(recipient)
         except (MailError, OSError) as error:

@@ -27,6 +27,7 @@ class LoginRules(NamedTuple):
     users: Users | None = None
     anybody: bool = False  # any name and password, for development
     in_the_clear: bool = False  # without TLS beyond loopback
+    without_domain: bool = False  # bob@example.org is bob, unless there is a user bob@example.org
 
 
 class Logins:
@@ -85,6 +86,16 @@ class Logins:
         """True if any name and password is right."""
         return self._rules.anybody
 
+    def user_of(self, name: str) -> str:
+        """Return the user, in lower case, whom a client means that logs in as *name*."""
+        name = name.lower()
+        rules = self._rules
+        if not rules.without_domain or "@" not in name:
+            return name
+        if rules.users is not None and rules.users.find(name) is not None:
+            return name
+        return name.rpartition("@")[0]
+
     @property
     def _users(self) -> Users:
         assert self._rules.users is not None  # no mechanism is offered otherwise
@@ -92,28 +103,26 @@ class Logins:
 
     def find_keys(self, question: FindKeys, owner: str, answer: Callable[[Found | None], None]) -> Cancel:
         """Call *answer* later with SCRAM keys and a nonce."""
-        users = self._users
+        users, name = self._users, self.user_of(question.name)
         # Making keys of a password in the clear takes 2 ms, which is too long for the loop.
-        return self._checker.run(
-            lambda: Found(users.scram_keys(question.name), os.urandom(18).hex()), answer, owner
-        )
+        return self._checker.run(lambda: Found(users.scram_keys(name), os.urandom(18).hex()), answer, owner)
 
     def check_digest(self, question: CheckDigest) -> bool:
         """Return whether the digest of APOP is right."""
-        users = self._users
-        entry = users.find(question.name)
+        users, name = self._users, self.user_of(question.name)
+        entry = users.find(name)
         known = entry if entry is not None and entry.scheme == "PLAIN" else None
-        expected = passwd.apop_digest(known or users.decoy(question.name), question.banner)
+        expected = passwd.apop_digest(known or users.decoy(name), question.banner)
         return hmac.compare_digest(expected, question.digest) and known is not None
 
     def check_password(
         self, question: CheckPassword, owner: str, answer: Callable[[bool | None], None]
     ) -> Cancel:
         """Call *answer*, now or later, with whether the password is right; None if nobody can tell."""
-        users = self._users
-        entry = users.find(question.name)
+        users, name = self._users, self.user_of(question.name)
+        entry = users.find(name)
         is_known = entry is not None and bool(entry.scheme)
-        checked = entry if entry is not None and is_known else users.decoy(question.name)
+        checked = entry if entry is not None and is_known else users.decoy(name)
 
         def done(is_right: bool | None) -> None:
             answer(is_right and is_known)

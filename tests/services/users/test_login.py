@@ -293,3 +293,21 @@ def test_a_login_that_nobody_could_check_is_no_guess(tmp_path: Path) -> None:
     for _ in range(3):
         assert server.answer(CheckPassword("bob", "secret"), FAR) is None
     assert server.later == []
+
+
+@pytest.mark.parametrize(
+    ("name", "user"),
+    [("bob@example.org", "bob"), ("BOB@x", "bob"), ("bob", "bob"), ("ann@here.test", "ann@here.test"),
+     ("a@b@c", "a@b")],
+)  # fmt: skip
+def test_names_with_a_domain(tmp_path: Path, name: str, user: str) -> None:
+    lines = "bob:{PLAIN}secret\nann@here.test:{PLAIN}secret\na@b:{PLAIN}secret\n"
+    server = Server(tmp_path, lines, without_domain=True)
+    assert server.logins.user_of(name) == user
+    assert server.answer(CheckPassword(name, "secret")) is True
+    digest = hashlib.md5(f"{BANNER}secret".encode(), usedforsecurity=False).hexdigest()
+    assert server.answer(CheckDigest(name, BANNER, digest), FAR) is True
+    strict = Server(tmp_path, lines)
+    assert strict.answer(CheckPassword(name, "secret")) is (name in ("bob", "ann@here.test"))
+    found, its = (server.answer(FindKeys(one), "198.51.100.1") for one in (name, user))
+    assert found.keys == its.keys
