@@ -1,37 +1,12 @@
 """Prints results: a table on a terminal, tabs in a pipe, JSON lines for programs."""
 
-import re
 import sys
 from collections.abc import Iterable, Sequence
-from functools import cache
 from typing import Any
 
-# C0, DEL, C1, and the bidi and line controls of Unicode: with them a stranger's text could control a
-# terminal or look like another text (CVE-2003-0063).
-_UNSAFE = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+from mailtools.core.wire.visible import unsafe, visible, visible_lines
 
-
-@cache
-def _unsafe() -> re.Pattern[str]:
-    """Return the pattern, compiled when a text needs it; most do not."""
-    return re.compile(_UNSAFE)
-
-
-def _spelled(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    if code < 0x20:
-        return chr(0x2400 + code)  # the picture of a control character takes one cell
-    return "\u2421" if code == 0x7F else f"<U+{code:04X}>"
-
-
-def visible(text: str) -> str:
-    """Return *text* as one line with all control and bidi characters made visible."""
-    return text if text.isprintable() else _unsafe().sub(_spelled, text)
-
-
-def visible_lines(text: str) -> str:
-    """Return a text of several lines with all control and bidi characters but LF and TAB made visible."""
-    return _unsafe().sub(lambda m: m.group() if m.group() in "\n\t" else _spelled(m), text)
+__all__ = ["json_line", "print_rows", "visible", "visible_lines"]
 
 
 def json_line(record: dict[str, Any]) -> str:
@@ -39,7 +14,7 @@ def json_line(record: dict[str, Any]) -> str:
     import json
 
     text = json.dumps(record, ensure_ascii=False, separators=(", ", ": "))
-    return _unsafe().sub(lambda m: f"\\u{ord(m.group()):04x}", text)
+    return unsafe().sub(lambda m: f"\\u{ord(m.group()):04x}", text)
 
 
 def print_rows(headers: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> None:

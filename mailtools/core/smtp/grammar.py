@@ -40,7 +40,8 @@ _NOT_PRINTABLE = lazy(r"[^ -~]+")
 _BDAT = lazy(rb"([0-9]{1,20})( +LAST)?", re.IGNORECASE)
 _PARAMETER = lazy(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?")
 
-MAX_PATH = 1000  # octets; RFC 5321 §4.5.3.1.3 requires at least 256
+# Octets; RFC 5321 §4.5.3.1.3 requires at least 256. With a field's name it fits into a line of 998 octets.
+MAX_PATH = 900
 
 
 class SyntaxProblemError(CommandError):

@@ -1,6 +1,7 @@
 """Transcripts: a session as ``C:`` and ``S:`` lines, for people and for tests that read them.
 
-The protocol's engine masks secrets before octets come here (promise C3).
+The protocol's engine masks secrets before octets come here (promise C3). A file has the octets as they
+are; on a terminal control and bidi characters are made visible (promise C1).
 """
 
 import os
@@ -57,9 +58,10 @@ def open_transcript(target: str, name: str, again: bool = False) -> Transcript:
     """
     if target == "-":
         out = sys.stdout.buffer
+        shown = _visible if sys.stdout.isatty() else bytes
 
         def write(octets: bytes) -> None:
-            out.write(octets)
+            out.write(shown(octets))
             out.flush()
 
         return Transcript(write, lambda: None)
@@ -74,3 +76,10 @@ def open_transcript(target: str, name: str, again: bool = False) -> Transcript:
     except OSError as error:
         raise CannotWriteError(f"{path}: {error.strerror}: no transcript can be written") from error
     return Transcript(file.write, file.close)
+
+
+def _visible(octets: bytes) -> bytes:
+    """Return lines for a terminal, which the other side's octets must not control."""
+    from mailtools.core.wire.visible import visible_lines
+
+    return visible_lines(octets.decode("utf-8", "backslashreplace")).encode()
