@@ -123,7 +123,7 @@ def serve(
     server = SmtpServer(address, port, root / "all.mbox", certificate, root / "transcripts")
     server.transcripts.mkdir(exist_ok=True)
     service = SmtpService(
-        SmtpOffer("localhost", lmtp=lmtp, starttls=tls, max_size=max_size),
+        SmtpOffer("localhost", lmtp, tls, max_size, takes_any_login=not users),
         Addressing(MailRoot(str(root)), mbox=str(server.mbox)),
         LoginRules(_users(root, users), anybody=not users),
         faults=[rules.parse(text) for text in faults],

@@ -221,11 +221,11 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
     ),
     "every parser's tests use it": ("core/patterns",),
     "tests/services/smtp_client/test_sender.py drives it": ("services/smtp_client/transaction",),
+    "test_background.py and test_blocking.py beside it test it": ("services/delivery/local",),
     "tests/services/queue/test_runner.py drives it": (
         "services/queue/courier",
         "services/queue/job",
         "services/queue/service",
-        "services/queue/sites",
         "services/queue/spooled",
     ),
     "tests/dialogues and tests/commands play it in a running server": (

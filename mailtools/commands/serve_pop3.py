@@ -8,6 +8,7 @@ import click
 from mailtools.commands.options.common import DURATION
 from mailtools.commands.options.server import (
     announce,
+    login_rules,
     open_certificates,
     open_sockets,
     server_options,
@@ -59,7 +60,6 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     from mailtools.commands.output.logging import set_up
     from mailtools.core.pop3.server import Pop3Offer
     from mailtools.services.pop3_server import service
-    from mailtools.services.users.login import LoginRules
     from mailtools.system import clock
 
     set_up(ctx.obj["verbosity"], ctx.obj["log_format"])
@@ -75,7 +75,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
             login_delay=round(options["login_delay"] or 0),
         ),
         root=options["root"],
-        login_rules=LoginRules(users, options["dev"], options["allow_plaintext_auth"]),
+        login_rules=login_rules(options, users),
     )
 
     def ready(_: Callable[[], object]) -> None:

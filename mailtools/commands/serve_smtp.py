@@ -1,6 +1,6 @@
 """``mailtools serve-smtp``: reads the options and runs services/smtp_server/service."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -9,6 +9,7 @@ from mailtools.commands.options.common import DURATION, SIZE, spool_option, spoo
 from mailtools.commands.options.leaving import leaving, leaving_options
 from mailtools.commands.options.server import (
     announce,
+    login_rules,
     open_certificates,
     open_sockets,
     server_options,
@@ -16,6 +17,8 @@ from mailtools.commands.options.server import (
 )
 
 if TYPE_CHECKING:
+    import socket
+
     from mailtools.services.smtp_server.faults import Fault
     from mailtools.services.smtp_server.relay import Relaying
 
@@ -75,6 +78,13 @@ def delivery_options(function: F) -> F:
             default=1000,
             show_default=True,
             help="At most N recipients of one message; RFC 5321 requires at least 100.",
+        ),
+        click.option(
+            "--bare-newline",
+            type=click.Choice(["reject", "normalize"]),
+            default="reject",
+            show_default=True,
+            help="Refuse a line that ends with LF alone, or take it as if it ended with CRLF.",
         ),
         click.option(
             "--filter",
@@ -147,18 +157,21 @@ def test_options(function: F) -> F:
     return function
 
 
-def _relaying(ctx: click.Context, options: dict[str, Any]) -> "Relaying | None":
+def _relaying(
+    ctx: click.Context, options: dict[str, Any], sockets: "Sequence[socket.socket]"
+) -> "Relaying | None":
     if not options["relay"]:
         if options["relay_from"]:
             raise click.UsageError("--relay-from goes with --relay")
         return None
     from mailtools.services.smtp_server import relay
+    from mailtools.system.net.listeners import addresses
 
     return relay.Relaying(
         spool_path(options),
         relay.parse_networks(options["relay_from"]),
         relay.UNIX in options["relay_from"],
-        None if options["no_deliver"] else leaving(ctx, options),
+        None if options["no_deliver"] else leaving(ctx, options)._replace(listeners=addresses(sockets)),
     )
 
 
@@ -184,7 +197,6 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     from mailtools.core.smtp.offer import SmtpOffer
     from mailtools.services.delivery.addressing import AddressingSettings
     from mailtools.services.smtp_server import service
-    from mailtools.services.users.login import LoginRules
     from mailtools.system import clock
 
     log = set_up(ctx.obj["verbosity"], ctx.obj["log_format"])
@@ -210,11 +222,13 @@ def command(ctx: click.Context, /, **options: Any) -> None:
             starttls=certificates is not None and not options["implicit_tls"],
             max_size=options["max_size"],
             max_recipients=options["max_recipients"],
+            takes_lf=options["bare_newline"] == "normalize",
+            takes_any_login=options["dev"],
         ),
         addressing=addressing,
-        login_rules=LoginRules(addressing.users, options["dev"], options["allow_plaintext_auth"]),
+        login_rules=login_rules(options, addressing.users),
         filter=options["filter_command"],
-        relaying=_relaying(ctx, options),
+        relaying=_relaying(ctx, options, sockets),
         faults=options["faults"],
         seed=options["seed"],
         to_stdout=options["to_stdout"] or "",

@@ -177,9 +177,43 @@ def test_explain_sends_nothing_and_says_why(tmp_path: Path) -> None:
 
 
 def test_explain_names_the_hosts_of_mx_records() -> None:
-    with Nameserver({"b.test": {"MX": [(10, "mx.b.test")]}, "mx.b.test": {"A": ["9.9.9.9"]}}) as names:
-        done = mailtools("send", "--explain", "--resolver", names.address, stdin=MESSAGE, env=ENV)
-    assert b"hosts of b.test: mx.b.test (9.9.9.9)" in done.stdout
+    with Nameserver({"b.test": {"MX": [(10, "mx.b.test")]}, "mx.b.test": {"A": ["127.0.0.2"]}}) as names:
+        asked = ("send", "--explain", "--resolver", names.address)
+        done = mailtools(*asked, "--mx-network", "127.0.0.0/8", stdin=MESSAGE, env=ENV)
+        refused = mailtools(*asked, stdin=MESSAGE, env=ENV)
+    assert b"hosts of b.test: mx.b.test (127.0.0.2)" in done.stdout
+    assert b"not public: mx.b.test has 127.0.0.2 (loopback)" in refused.stdout
+
+
+def test_mx_records_lead_to_public_addresses_only() -> None:
+    """Unless the operator permits a network, or names a port that strangers never use."""
+    table = {"b.test": {"MX": [(10, "mx.b.test")]}, "mx.b.test": {"A": ["127.0.0.1"]}}
+    with Nameserver(table) as names, Sink() as sink:
+        refused = mailtools("send", "--resolver", names.address, "bob@b.test", stdin=MESSAGE, env=ENV)
+        assert refused.returncode == 69, refused.stderr
+        assert b"not public: mx.b.test has 127.0.0.1 (loopback)" in refused.stdout + refused.stderr
+        literal = mailtools("send", "--resolver", names.address, "bob@[127.0.0.1]", stdin=MESSAGE, env=ENV)
+        assert literal.returncode == 69, literal.stderr
+        by_port = mailtools("send", "--route", f"mx:{sink.port}", "--resolver", names.address, "bob@b.test",
+                            stdin=MESSAGE, env=ENV)  # fmt: skip
+        assert by_port.returncode == 0, by_port.stderr
+    assert len(sink.taken) == 1
+
+
+def test_a_named_host_is_looked_up_at_the_nameserver_that_is_given() -> None:
+    with Nameserver({"relay.test": {"A": ["127.0.0.1"]}}) as names, Sink() as sink:
+        for server in (
+            ("--route", f"smtp://relay.test:{sink.port}"),
+            ("--host", "relay.test", "--port", str(sink.port)),
+        ):
+            done = mailtools(
+                "send", *server, "--resolver", names.address, "bob@b.test", stdin=MESSAGE, env=ENV
+            )
+            assert done.returncode == 0, done.stderr
+        unknown = mailtools("send", "--host", "other.test", "--resolver", names.address, "bob@b.test",
+                            stdin=MESSAGE, env=ENV)  # fmt: skip
+    assert unknown.returncode == 68
+    assert len(sink.taken) == 2
 
 
 def test_straight_to_the_servers_of_several_domains(tmp_path: Path) -> None:

@@ -109,6 +109,15 @@ def test_apop_is_not_offered_where_no_password_is_in_the_clear(root: Path) -> No
         client.close()
 
 
+def test_a_name_with_a_domain(root: Path) -> None:
+    with Pop3Server(root, "--auth-username-format", "%n") as server:
+        client = poplib.POP3(server.host, server.port)
+        client.user("bob@example.org")
+        assert client.pass_("secret").startswith(b"+OK")
+        assert client.stat()[0] > 0
+        client.quit()
+
+
 def test_a_password_with_spaces(server: Pop3Server) -> None:
     client = Client(server, "ann", "pass word")
     assert client.login.startswith(b"+OK 0 messages")

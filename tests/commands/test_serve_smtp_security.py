@@ -1,12 +1,17 @@
 """`mailtools serve-smtp` with users, TLS and AUTH, from outside."""
 
 import base64
+import contextlib
+import json
 import signal
+import smtplib
 import socket
 import ssl
 import statistics
+import struct
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -278,6 +283,35 @@ def test_guessing_is_slowed_and_the_right_user_gets_in(tmp_path: Path) -> None:
         assert time.monotonic() - started < 1.5, "a success begins anew"
 
 
+@pytest.mark.parametrize("end", ["FIN", "RST"])
+def test_guesses_end_with_their_connection(tmp_path: Path, end: str) -> None:
+    """900 guesses whose clients are gone keep nobody else from logging in."""
+    root = tmp_path / "root"
+    root.mkdir()
+    edit.add(str(root / "users"), "bob", "secret", "argon2id")
+    guess = b"EHLO c\r\nAUTH PLAIN " + base64.b64encode(b"\0bob\0wrong") + b"\r\n"
+    with Server(root) as server:
+        for _ in range(900):
+            sock = socket.create_connection((server.host, server.port))
+            sock.sendall(guess)
+            if end == "RST":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+        with smtplib.SMTP(server.host, server.port, source_address=("127.0.0.2", 0)) as client:
+            assert client.login("bob", "secret")[0] == 235
+
+
+def test_many_clients_of_one_address_log_in_at_the_same_time(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    edit.add(str(root / "users"), "bob", "secret", "argon2id")
+    with Server(root) as server, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(smtplib.SMTP(server.host, server.port)) for _ in range(40)]
+        with ThreadPoolExecutor(40) as threads:
+            codes = list(threads.map(lambda client: client.login("bob", "secret")[0], clients))
+    assert codes == [235] * 40
+
+
 def test_unknown_names_take_the_time_of_known_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One hash for each, of a scheme in use: counted, for clocks lie."""
     from mailtools.core.auth.sasl import CheckPassword
@@ -289,7 +323,7 @@ def test_unknown_names_take_the_time_of_known_ones(tmp_path: Path, monkeypatch: 
     checked: list[str] = []
 
     class Counting(Checker):
-        def check(self, entry, password, done):  # type: ignore[no-untyped-def]
+        def check(self, entry, password, done, owner):  # type: ignore[no-untyped-def]
             checked.append(entry.scheme)
             done(password == "secret")
 
@@ -297,7 +331,7 @@ def test_unknown_names_take_the_time_of_known_ones(tmp_path: Path, monkeypatch: 
     logins = Logins(LoginRules(users), Counting(lambda _: None), lambda _, call: call())
     answers: list[object] = []
     for name in ("bob", "ann", "none", "eve", *(f"x{n}" for n in range(40))):
-        logins.check(CheckPassword(name, "secret"), "", answers.append)
+        logins.client("").check(CheckPassword(name, "secret"), answers.append)
     assert answers[:2] == [True, True]
     assert set(answers[2:]) == {False}
     assert len(checked) == 44
@@ -335,6 +369,36 @@ def test_dev_takes_any_login_and_recipient(tmp_path: Path) -> None:
         client.ask("QUIT")
     done = mailtools("serve-smtp", "--dev", "--host", "0.0.0.0", "--port", "0", "--root", str(root))
     assert done.returncode == 78
+
+
+@pytest.mark.parametrize(
+    "said",
+    [["AUTH PLAIN ="], ["AUTH PLAIN", ""], ["AUTH LOGIN", "", ""], ["AUTH PLAIN AAA="], ["AUTH LOGIN =", ""],
+     ["AUTH CRAM-MD5", "Ym9iIDEyMzQ="], ["AUTH XOAUTH2 dXNlcj1ib2IBYXV0aD1CZWFyZXIgeAEB"],
+     ["AUTH OAUTHBEARER bixhPWJvYiwBYXV0aD1CZWFyZXIgeAEB"], ["AUTH PLAIN /w=="]],
+)  # fmt: skip
+def test_dev_takes_a_login_without_name_or_password(tmp_path: Path, said: list[str]) -> None:
+    with Server(tmp_path / "root", "--dev") as server:
+        client = connect(server)
+        client.hello()
+        for line in said[:-1]:
+            assert client.ask(line).startswith(b"334")
+        assert client.ask(said[-1]).startswith(b"235")
+        assert client.ask("AUTH PLAIN =").startswith(b"503")
+
+
+def test_a_user_may_log_in_with_an_address(tmp_path: Path) -> None:
+    root = house(tmp_path / "root")
+    options = ("--auth-username-format", "%n", "--to-stdout", "json")
+    with Server(root, *options, stdout=subprocess.PIPE) as server:
+        client = connect(server)
+        client.hello()
+        assert client.ask("AUTH PLAIN " + plain("bob@example.org", "wrong")).startswith(b"535")
+        assert client.ask("AUTH PLAIN " + plain("Bob@example.org", "secret")).startswith(b"235")
+        for line in ("MAIL FROM:<a@b>", "RCPT TO:<bob@localhost>", "DATA", "Subject: x\r\n\r\n.", "QUIT"):
+            assert client.ask(line)[:1] in b"23"
+        assert server.process.stdout is not None
+        assert json.loads(server.process.stdout.readline())["user"] == "bob"
 
 
 def test_passwords_are_in_no_transcript_and_no_log(tmp_path: Path) -> None:

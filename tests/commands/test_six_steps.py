@@ -1,6 +1,7 @@
 """The six steps: A composes, it lies in A's queue, A's server calls B's and sends, B's stores it, B reads it."""
 
 import json
+import socket
 from pathlib import Path
 
 from tests.nameserver import Nameserver
@@ -64,3 +65,27 @@ def test_from_a_to_b_and_back_by_servers_alone(tmp_path: Path) -> None:
         b"bob@b.test" not in notice.partition(b"message/delivery-status")[2].partition(b"message/rfc822")[0]
     )
     assert mailtools("queue", "list", "--root", str(a)).stdout == b""
+
+
+def test_a_server_never_relays_to_itself(tmp_path: Path) -> None:
+    """The MX of the domain leads to the relaying server: by its address, and by one of the same machine."""
+    table = {name: {"MX": [(10, f"mx.{name}")]} for name in ("self.test", "near.test")} | {
+        "mx.self.test": {"A": ["127.0.0.1"]},
+        "mx.near.test": {"AAAA": ["::ffff:127.0.0.1"]},
+    }
+    with Nameserver(table) as names, socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        leaving = ("--route", f"mx:{port}", "--resolver", names.address)
+        number = listener.fileno()
+        with Server(tmp_path, *RELAY, *leaving, "--listen", f"fd:{number}", pass_fds=(number,)):
+            mail = ("--from", "alice@a.test", "-s", "x", "bob@self.test", "bob@near.test")
+            sent = mailtools("send", "--host", "127.0.0.1", "--port", str(port), *mail, stdin=b"hello\n")
+            assert sent.returncode == 0, sent.stderr
+            eventually((tmp_path / "alice" / "INBOX.mbox").exists, "a notice for alice")
+            eventually(
+                lambda: not mailtools("queue", "list", "--root", str(tmp_path)).stdout, "an empty queue"
+            )
+    notices = mailtools("mbox", "cat", str(tmp_path / "alice" / "INBOX.mbox")).stdout
+    assert notices.count(b"\nStatus: 5.4.6\n") == 2
+    assert b"loops back to myself" in notices
+    assert notices.count(b"Received: from") <= 2  # of `send`, in what the notices return

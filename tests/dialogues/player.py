@@ -97,16 +97,19 @@ def octets(text: str) -> bytes:
 class Checker:
     """Checks passwords at once."""
 
-    def check(self, entry: UserEntry, password: str, done: Callable[[bool | None], None]) -> None:
+    def check(
+        self, entry: UserEntry, password: str, done: Callable[[bool | None], None], owner: str = ""
+    ) -> None:
         done(passwords.check(entry, password))
 
-    def run(self, task: Callable[[], object], done: Callable[[object], None]) -> None:
+    def run(self, task: Callable[[], object], done: Callable[[object], None], owner: str = "") -> None:
         done(task())
 
 
 def offer_of(head: dict[str, str]) -> SmtpOffer:
     limits = {key.replace("-", "_"): int(head[key]) for key in ("max-size", "max-recipients") if key in head}
-    return SmtpOffer("host", lmtp="lmtp" in head, starttls="tls" in head, **limits)  # type: ignore[arg-type]
+    takes_lf = head.get("bare-newline") == "normalize"
+    return SmtpOffer("host", "lmtp" in head, "tls" in head, takes_lf=takes_lf, **limits)  # type: ignore[arg-type]
 
 
 def files_of(head: dict[str, str], folder: Path) -> dict[str, Path]:

@@ -31,7 +31,7 @@ def test_in_memory(path: Path, tmp_path: Path, piece: int) -> None:
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_over_a_socket(path: Path, tmp_path: Path) -> None:
     script, where = read(path), path.parent.name
-    values = ("max-size", "max-recipients", "domain", "catch-all", "plus-delimiter")
+    values = ("max-size", "max-recipients", "domain", "catch-all", "plus-delimiter", "bare-newline")
     options = [word for key in values if key in script.head
                for value in script.head[key].split() for word in (f"--{key}", value)]  # fmt: skip
     options += [

@@ -56,7 +56,7 @@ def play(root: Path, pieces: list[bytes]) -> tuple[bytes, Pop3ServerEngine]:
     engine = Pop3ServerEngine(Pop3Offer("host", stls=True))
     logins = Logins(LoginRules(Users(str(root / "users"))), Checker(), lambda _, call: call())  # type: ignore[arg-type]
 
-    def run(task: object, done: object) -> None:
+    def run(task: object, done: object, owner: str) -> None:
         done(task())  # type: ignore[operator]
 
     ports = Pop3Ports(MailRoot(str(root)), run, lambda _: None, lambda _: None)  # type: ignore[arg-type]

@@ -35,10 +35,12 @@ LINES = st.lists(
 )
 
 
-def run(data: bytes, cuts: list[int]) -> tuple[list[object], bytes]:
+def run(data: bytes, cuts: list[int], takes_lf: bool = False) -> tuple[list[object], bytes]:
     """All that an engine says of *data*, cut at *cuts*. Neighbouring chunks count as one."""
     engine = SmtpServerEngine(
-        SmtpOffer("h", starttls=True, max_line=200, max_command=100, max_size=2000, max_errors=8)
+        SmtpOffer(
+            "h", starttls=True, max_line=200, max_command=100, max_size=2000, max_errors=8, takes_lf=takes_lf
+        )
     )
     found: list[object] = []
     said = b""
@@ -73,14 +75,37 @@ def run(data: bytes, cuts: list[int]) -> tuple[list[object], bytes]:
     return found, said
 
 
-@given(sessions, st.lists(st.integers(0, 5000), max_size=12))
-def test_any_split_gives_the_same_events_and_replies(data: bytes, cuts: list[int]) -> None:
-    whole, split = run(data, []), run(data, cuts)
+@given(sessions, st.lists(st.integers(0, 5000), max_size=12), st.booleans())
+def test_any_split_gives_the_same_events_and_replies(data: bytes, cuts: list[int], takes_lf: bool) -> None:
+    whole, split = run(data, [], takes_lf), run(data, cuts, takes_lf)
     assert split[1] == whole[1]
     # What came of a message that was then refused may differ: how far it was handed on depends on the pieces.
     assert [e for e in split[0] if not isinstance(e, events.MessageChunk)] == [
         e for e in whole[0] if not isinstance(e, events.MessageChunk)
     ]
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"x", b"MAIL FROM:<evil@x>\r\n", b"\n.\n"]), max_size=30
+    ),
+    st.lists(st.integers(0, 500), max_size=8),
+    st.booleans(),
+)
+def test_nobody_smuggles_a_message(pieces: list[bytes], cuts: list[int], takes_lf: bool) -> None:
+    """Whatever stands before CRLF "." CRLF is one message, taken or refused."""
+    body = b"".join(pieces)
+    whole = b"\r\n" + body + b"\r\n.\r\n"
+    body = whole[2 : whole.index(b"\r\n.\r\n") + 2]
+    begin = b"EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"
+    found, said = run(begin + body + b".\r\nNOOP\r\n", cuts, takes_lf)
+    assert sum(isinstance(event, events.MailFrom) for event in found) == 1
+    after = said.partition(b"\r\n354 ")[2].split(b"\r\n")[1:]
+    assert len(after) == 3  # the reply to the message, that to NOOP, nothing
+    assert after[1:] == [b"250 2.0.0 Ok", b""]
+    assert sum(isinstance(event, (events.MessageEnd, events.MessageAborted)) for event in found) == 1
+    taken = b"".join(event.octets for event in found if isinstance(event, events.MessageChunk))
+    assert eol.is_canonical(taken)
 
 
 @given(

@@ -8,6 +8,7 @@ from click.core import ParameterSource
 
 from mailtools.commands.options.access import MECHANISMS, login_options, trust_options
 from mailtools.commands.options.common import DURATION
+from mailtools.commands.options.hosts import host_options, resolver_of
 from mailtools.core.smtp import route as routes
 from mailtools.core.smtp.route import Route
 
@@ -48,12 +49,7 @@ def dial_options(function: F) -> F:
         *trust_options(),
         click.option("--user", metavar="NAME", default="", help="Log in with this name."),
         *login_options(),
-        click.option(
-            "--resolver",
-            metavar="ADDR[:PORT]",
-            default="",
-            help="Ask this nameserver for MX records.  [default: the system's]",
-        ),
+        *host_options(),
         click.option(
             "--timeout",
             metavar="DUR",
@@ -168,19 +164,20 @@ def carrier(hop: "Hop", options: Mapping[str, Any]) -> "Carrier":
     if hop.route.scheme == "mbox":
         return send.into_mbox(hop.route.path)
     target = target_of(hop, options["transcript"])
+    host = hop.route.host
     if hop.route.scheme != "mx":
-        return send.over_links(lambda: connect.open_link(target), options["partial"])
-    from mailtools.services.queue.router import first_host, is_own_network
-    from mailtools.system import clock
-    from mailtools.system.dns import resolver
+        if not options["resolver"]:
+            return send.over_links(lambda: connect.open_link(target), options["partial"])
+        named = resolver_of(options)
+        return send.over_links(
+            lambda: connect.open_link(target, host, named.addresses(host)), options["partial"]
+        )
+    from mailtools.services.queue.router import first_host
 
-    hosts = resolver.Resolver(
-        options["resolver"], own_names=[clock.host_name()], own_addresses=resolver.own_addresses()
-    )
+    hosts = resolver_of(options)
     return send.by_domain(
         lambda domain: first_host(
-            hosts.hosts(domain, is_own_network(hop.route)),
-            lambda name, addresses: connect.open_link(target, name, addresses),
+            hosts.hosts(domain, hop.route.port), lambda host, until: connect.open_link(target, *host, until)
         ),
         options["partial"],
     )
@@ -199,7 +196,7 @@ def explanation(hop: "Hop", recipients: list[str], options: Mapping[str, Any]) -
         "secret": _secret_from(its) if its.user else None,
     }
     if hop.route.scheme == "mx":
-        found["hosts"] = _hosts(recipients, options, hop.route)
+        found["hosts"] = _hosts(hop.route.port, recipients, options)
     return found
 
 
@@ -219,17 +216,15 @@ def _secret_from(its: "HopSettings") -> str:
     return its.password_file or "~/.netrc, or asked for"
 
 
-def _hosts(recipients: list[str], options: Mapping[str, Any], route: Route) -> dict[str, Any]:
+def _hosts(port: int, recipients: list[str], options: Mapping[str, Any]) -> dict[str, Any]:
     from mailtools.core.errors import MailError
-    from mailtools.services.queue.router import is_own_network
-    from mailtools.system.dns.resolver import Resolver
 
-    hosts, is_own = Resolver(options["resolver"]), is_own_network(route)
+    hosts = resolver_of(options)
     found: dict[str, Any] = {}
     for domain in dict.fromkeys(recipient.rpartition("@")[2].lower() for recipient in recipients):
         try:
             found[domain] = [
-                f"{host.name} ({', '.join(host.addresses)})" for host in hosts.hosts(domain, is_own)
+                f"{host.name} ({', '.join(host.addresses)})" for host in hosts.hosts(domain, port)
             ]
         except MailError as error:
             found[domain] = str(error)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mailtools.commands.options.common import DURATION
+from mailtools.commands.options.hosts import host_options
 
 if TYPE_CHECKING:
     from mailtools.services.queue.service import Leaving
@@ -74,12 +75,7 @@ def leaving_options(function: F) -> F:
             show_default=True,
             help="At most N of these connections go to one site (a domain or next hop).",
         ),
-        click.option(
-            "--resolver",
-            metavar="ADDR[:PORT]",
-            default="",
-            help="Ask this nameserver for MX records.  [default: the system's]",
-        ),
+        *host_options(),
     ]
     for option in reversed(options):
         function = option(function)
@@ -104,4 +100,5 @@ def leaving(ctx: click.Context, options: Mapping[str, Any], timeout: float = 300
         timeout=timeout,
         orders=orders,
         accounts=by_account(config.accounts(ctx)),
+        networks=options["mx_networks"],
     )

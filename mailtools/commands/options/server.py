@@ -11,8 +11,10 @@ from mailtools.commands.options.common import DURATION, root_option
 from mailtools.core.errors import CannotWriteError, ConfigurationError
 
 if TYPE_CHECKING:
+    from mailtools.services.users.login import LoginRules
     from mailtools.system.net.server import ServerSettings
     from mailtools.system.tls.certificates import Certificates
+    from mailtools.system.users.users_file import Users
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,6 +43,13 @@ def server_options(port: int, timeout: str = "5m") -> Callable[[F], F]:
         root_option,
         click.option(
             "--users", metavar="FILE", help="The users who get mail.  [default: ROOT/users if it exists]"
+        ),
+        click.option(
+            "--auth-username-format",
+            type=click.Choice(["%u", "%n"]),
+            default="%u",
+            show_default=True,
+            help="With %n, bob@example.org logs in as the user bob.",
         ),
         click.option("--dev", is_flag=True, help="Accept any recipient and any login; loopback only."),
         click.option(
@@ -165,6 +174,14 @@ def settings_of(options: Mapping[str, Any], certificates: "Certificates | None")
         except OSError as error:
             raise CannotWriteError(f"{transcript}: {error.strerror}: no folder for transcripts") from error
     return ServerSettings(limits, transcript, certificates=certificates, implicit_tls=options["implicit_tls"])
+
+
+def login_rules(options: Mapping[str, Any], users: "Users | None") -> "LoginRules":
+    """Return the rules for logins of *users*."""
+    from mailtools.services.users.login import LoginRules
+
+    without_domain = options["auth_username_format"] == "%n"
+    return LoginRules(users, options["dev"], options["allow_plaintext_auth"], without_domain)
 
 
 def announce(name: str, sockets: Sequence[socket.socket], port_file: str | None) -> None:

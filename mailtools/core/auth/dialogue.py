@@ -6,7 +6,7 @@ protocol gives the prompt and answers the outcome. This module knows no reply, n
 
 import base64
 import binascii
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import NamedTuple
 
 from mailtools.core.auth import sasl
@@ -39,11 +39,16 @@ class SaslOutcome(NamedTuple):
 
 
 def exchange(
-    conversation: Conversation, mechanisms: Sequence[str], prompt: bytes, argument: bytes
+    conversation: Conversation,
+    mechanisms: Sequence[str],
+    prompt: bytes,
+    argument: bytes,
+    known: Mapping[str, sasl.NewMechanism] = sasl.MECHANISMS,
 ) -> Generator[None, None, SaslOutcome]:
     """Run the mechanism that *argument* (``mechanism [initial response]``) names.
 
-    *mechanisms*: those that are offered. *prompt*: what stands before the base64 of a challenge.
+    *mechanisms*: those that are offered, all of them *known*. *prompt*: what stands before the base64 of a
+    challenge.
     """
     name, _, rest = argument.partition(b" ")
     mechanism = name.upper().decode("ascii", "replace")
@@ -53,7 +58,7 @@ def exchange(
     try:
         # "=" is an initial response of no octets (RFC 4954 §4, RFC 5034 §4).
         initial = None if not rest else b"" if rest == b"=" else _decode(rest)
-        steps = sasl.MECHANISMS[mechanism](initial, conversation.bindings)
+        steps = known[mechanism](initial, conversation.bindings)
         step = next(steps)
         while True:
             value: sasl.MechanismAnswer | None
@@ -81,10 +86,13 @@ def exchange(
         return SaslOutcome(CANCELLED, user)
 
 
+_SHOWN = sasl.MECHANISMS.keys() | sasl.ANYBODY.keys()
+
+
 def masked_argument(argument: bytes) -> bytes:
     """Return the argument of AUTH as a transcript may show it: only the mechanism, if it is one."""
     mechanism, _, rest = argument.strip(b" ").partition(b" ")
-    shown = mechanism if mechanism.upper().decode("latin-1") in sasl.MECHANISMS else b"***"
+    shown = mechanism if mechanism.upper().decode("latin-1") in _SHOWN else b"***"
     return shown + (b" ***" if rest else b"")
 
 

@@ -115,12 +115,58 @@ def _scram(initial: bytes | None, bindings: Bindings, plus: bool) -> Mechanism:
     return first.name
 
 
-MECHANISMS: dict[str, Callable[[bytes | None, Bindings], Mechanism]] = {
+NewMechanism = Callable[[bytes | None, Bindings], Mechanism]
+MECHANISMS: dict[str, NewMechanism] = {
     "PLAIN": plain,
     "LOGIN": login,
     "SCRAM-SHA-256": scram_sha_256,
     "SCRAM-SHA-256-PLUS": scram_sha_256_plus,
 }
+
+
+# -- for servers of tests: anybody is right ------------------------------------------------------------------
+
+NOBODY = "anybody"  # the name of a client that says none
+
+
+def _any_plain(initial: bytes | None, _: Bindings) -> Mechanism:
+    octets = initial if initial is not None else (yield from _ask(b""))
+    return _any_name(octets.split(b"\0")[1:2] or [octets])
+
+
+def _any_login(initial: bytes | None, _: Bindings) -> Mechanism:
+    name = initial if initial is not None else (yield from _ask(b"Username:"))
+    yield from _ask(b"Password:")
+    return _any_name([name])
+
+
+def _any_cram(initial: bytes | None, _: Bindings) -> Mechanism:
+    """CRAM-MD5 (RFC 2195): the name stands before the digest."""
+    octets = yield from _ask(b"<any@login>")
+    return _any_name([octets.rpartition(b" ")[0]])
+
+
+def _any_token(initial: bytes | None, _: Bindings) -> Mechanism:
+    """XOAUTH2 and OAUTHBEARER (RFC 7628): ``user=NAME`` or ``a=NAME`` among other fields."""
+    octets = initial if initial is not None else (yield from _ask(b""))
+    names = [field.partition(b"=")[2] for field in octets.replace(b",", b"\1").split(b"\1")
+             if field.startswith((b"user=", b"a="))]  # fmt: skip
+    return _any_name(names)
+
+
+ANYBODY: dict[str, NewMechanism] = {
+    "PLAIN": _any_plain,
+    "LOGIN": _any_login,
+    "CRAM-MD5": _any_cram,
+    "XOAUTH2": _any_token,
+    "OAUTHBEARER": _any_token,
+}
+
+
+def _any_name(found: list[bytes]) -> str:
+    """Return the name that a log may show."""
+    name = found[0].decode("utf-8", "replace") if found else ""
+    return "".join([char for char in name if char.isprintable()])[:255] or NOBODY
 
 
 def _ask(challenge: bytes) -> Generator[MechanismStep, MechanismAnswer, bytes]:

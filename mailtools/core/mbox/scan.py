@@ -349,11 +349,19 @@ class _Stream:
         return True
 
     def _fill(self) -> None:
-        """Read at least as many octets as are kept: copying for small reads would be quadratic."""
+        """Read at least as many octets as are kept: copying for small reads would be quadratic.
+
+        What was read before an error is kept: the next call raises it.
+        """
         pieces = [self.buffer[self.start :]]
         missing = max(len(pieces[0]), 1)
         while missing > 0:
-            piece = self.read(BLOCK)
+            try:
+                piece = self.read(BLOCK)
+            except (BadDataError, OSError):
+                if len(pieces) == 1:
+                    raise
+                break
             if not piece:
                 self.done = True
                 break

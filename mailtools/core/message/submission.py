@@ -10,6 +10,8 @@ Invariants: no octet of a body is changed. Nothing raises on any octets; time is
 with a line end. A header holds no CR: a bare CR becomes a space, so that it cannot start another field.
 """
 
+from collections.abc import Sequence
+
 from mailtools.core.lean import NamedTuple
 from mailtools.core.patterns import lazy
 
@@ -17,6 +19,9 @@ MAX_HOPS = 100  # Received fields; RFC 5321 §6.3
 _IN_NAME = bytes([*range(0x21, 0x3A), *range(0x3B, 0x7F)])
 _IN_ADDRESS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+/=?^_`{|}~.-"
 _FIELD = lazy(rb"[!-9;-~]{1,200}[ \t]*+:|>?From ")
+_MAX_LINE = 998  # octets (RFC 5322 §2.1.1)
+_LINE = 78  # octets of a line that is folded
+_NAME_ROOM = 20  # octets for the name of a field
 _NOT_TO_GO = ("Bcc", "Resent-Bcc", "Return-Path")
 _OF_ADDRESSES = (
     b"from", b"sender", b"reply-to", b"to", b"cc",
@@ -208,7 +213,25 @@ def _qualified(value: bytes, suffix: bytes) -> bytes:
             words.append(len(out))
         out.append(text)
     _add_domain(out, words, angle, suffix)
-    return b"".join(out)
+    octets = b"".join(out)
+    is_long = max(map(len, octets.split(b"\n"))) > _MAX_LINE - _NAME_ROOM
+    return _folded(out) if is_long else octets
+
+
+def _folded(tokens: Sequence[bytes]) -> bytes:
+    """Fold a list of addresses between them: a line may have grown beyond 998 octets (RFC 5322 §2.1.1)."""
+    lines: list[bytes] = []
+    column, entry = _NAME_ROOM, b""
+    for number, token in enumerate(tokens, 1):
+        entry += token
+        if token != b"," and number < len(tokens):
+            continue
+        if lines and entry.strip() and column + len(entry) > _LINE and not entry.startswith(b"\n"):
+            entry, column = b"\n " + entry.lstrip(b" \t"), 0
+        lines.append(entry)
+        column = len(entry) - entry.rfind(b"\n") - 1 + (column if b"\n" not in entry else 0)
+        entry = b""
+    return b"".join(lines)
 
 
 def _add_domain(out: list[bytes], words: list[int], angle: int, suffix: bytes) -> None:

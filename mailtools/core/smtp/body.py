@@ -14,11 +14,13 @@ from mailtools.core.wire import eol
 class BodyReader:
     """The octets of one message. Sizes are in octets: of the message as sent, of a line with its CRLF."""
 
-    __slots__ = ("_max_line", "_max_size", "_rest", "problem", "size")
+    __slots__ = ("_max_line", "_max_size", "_rest", "_takes_lf", "problem", "size")
 
-    def __init__(self, max_size: int, max_line: int) -> None:
+    def __init__(self, max_size: int, max_line: int, takes_lf: bool = False) -> None:
+        """*takes_lf*: each bare LF becomes CRLF."""
         self._max_size = max_size
         self._max_line = max_line
+        self._takes_lf = takes_lf
         self._rest = b""  # an incomplete line
         self.size = 0
         self.problem: Reply | None = None
@@ -30,10 +32,15 @@ class BodyReader:
             self.problem = self._problem(block)
         return self.problem is None
 
+    def lines(self, block: bytes) -> bytes:
+        """Return *block* with the line ends that the message shall have."""
+        return eol.normalized(block) if self._takes_lf else block
+
     def take_octets(self, octets: bytes) -> bytes:
         """Take octets that may end anywhere; return the whole lines that can be passed on."""
         octets = self._rest + octets
-        cut = octets.rfind(b"\r\n") + 2 if b"\r\n" in octets else 0
+        line_end = b"\n" if self._takes_lf else b"\r\n"
+        cut = octets.rfind(line_end) + len(line_end) if line_end in octets else 0
         self._rest = octets[cut:]
         if len(self._rest) > self._max_line:
             self._rest, cut = b"", len(octets)
@@ -41,7 +48,7 @@ class BodyReader:
             if self.problem is None and self.size + len(self._rest) > self._max_size:
                 self.problem = self._too_large()
             return b""
-        lines = octets[:cut]
+        lines = self.lines(octets[:cut])
         return lines if self.take_lines(lines) else b""
 
     def end(self) -> bytes:

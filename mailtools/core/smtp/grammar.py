@@ -22,18 +22,26 @@ _LABEL = rf"{_LET_DIG}(?:(?:{_LET_DIG}|-)*{_LET_DIG})?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*\.?"
 _LITERAL = r"\[[!-;=?-Z^-~]{1,255}\]"  # RFC 5321 §4.1.3 without <>, which no address of a host holds
 _MAILBOX = rf"(?P<mailbox>(?P<local>{_DOT_STRING}|{_QUOTED_STRING})@(?P<domain>{_DOMAIN}|{_LITERAL}))"
+# What many clients send, and Postfix takes: dots at odd places, no brackets.
+_LOOSE_LOCAL = rf"\.*{_ATEXT}+(?:\.+{_ATEXT}+)*\.*"
+_LOOSE_MAILBOX = rf"(?P<mailbox>(?P<local>{_LOOSE_LOCAL}|{_QUOTED_STRING})@(?P<domain>{_DOMAIN}|{_LITERAL}))"
+_LOCAL = r"(?P<name>[A-Za-z0-9_+=.-]+)"  # no % or !, which are routes to some programs
 # "A-d-l ... MUST BE accepted, SHOULD NOT be generated, and SHOULD be ignored" (RFC 5321 §4.1.2).
 _ROUTE = rf"(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"
 _PATH = lazy(rf"<{_ROUTE}{_MAILBOX}>")
+_LOOSE_PATH = lazy(rf"<(?:{_ROUTE}{_LOOSE_MAILBOX}|{_LOCAL})>")
+_BARE_PATH = lazy(rf"{_LOOSE_MAILBOX}(?= |$)")
 _MAILBOX_ONLY = re.compile(_MAILBOX)
 # C1 controls can be encoded in UTF-8 and control a terminal; the line and paragraph separators are line
 # ends to many programs.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_HELO = lazy(rb"[!-~]{1,255}")
+_HELO = lazy(r"[^\x00-\x1f\x7f]{1,255}")
+_NOT_PRINTABLE = lazy(r"[^ -~]+")
 _BDAT = lazy(rb"([0-9]{1,20})( +LAST)?", re.IGNORECASE)
 _PARAMETER = lazy(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?")
 
-MAX_PATH = 1000  # octets; RFC 5321 §4.5.3.1.3 requires at least 256
+# Octets; RFC 5321 §4.5.3.1.3 requires at least 256. With a field's name it fits into a line of 998 octets.
+MAX_PATH = 900
 
 
 class SyntaxProblemError(CommandError):
@@ -66,8 +74,10 @@ def parse_path_command(argument: bytes, keyword: str) -> tuple[str, Mapping[str,
 
     Return the mailbox ("" for the null path ``<>``) and the parameters.
 
-    Keys are in upper case; a parameter without "=" has the value None. The source route is dropped. A
-    recipient ``<postmaster>`` without domain is accepted (RFC 5321 §4.5.1). Raises SyntaxProblemError.
+    Keys are in upper case; a parameter without "=" has the value None. The source route is dropped. A path
+    without domain, such as ``<postmaster>`` (RFC 5321 §4.5.1) and ``<root>``, is a name of this server. Taken
+    as well: a mailbox without brackets, and dots at odd places of a local part, which is quoted then. Raises
+    SyntaxProblemError.
     """
     text = decode_argument(argument)
     if text[: len(keyword)].upper() != keyword or text[len(keyword) : len(keyword) + 1] != ":":
@@ -84,16 +94,28 @@ def _path(text: str, keyword: str) -> tuple[str, int]:
     bad = "5.1.7" if keyword == "FROM" else "5.1.3"
     if text.startswith("<>") and keyword == "FROM":
         return "", 2
-    if keyword == "TO" and text[:12].lower() == "<postmaster>":
-        return "postmaster", 12
     match = _PATH.match(text)
+    mailbox = match["mailbox"] if match else ""
+    if match is None:
+        match = _LOOSE_PATH.match(text) or _BARE_PATH.match(text)
+        mailbox = _quoted(match) if match else ""
     if match is None:
         if not text.startswith("<"):
             raise SyntaxProblemError(501, bad, "Bad address syntax: write it as <local@domain>")
         raise SyntaxProblemError(501 if keyword == "FROM" else 553, bad, "Bad address syntax")
-    if len(match["mailbox"].encode()) > MAX_PATH:
+    if len(mailbox.encode()) > MAX_PATH:
         raise SyntaxProblemError(501, bad, "Address too long")
-    return match["mailbox"], match.end()
+    return mailbox, match.end()
+
+
+def _quoted(match: "re.Match[str]") -> str:
+    """Return the mailbox of a loose path in the strict form: odd dots stand in a quoted string."""
+    found = match.groupdict()
+    if found.get("name"):
+        return "postmaster" if found["name"].lower() == "postmaster" else found["name"]
+    mailbox = found["mailbox"]
+    local, domain = found["local"], found["domain"]
+    return mailbox if is_mailbox(mailbox) else f'"{local}"@{domain}'
 
 
 def _parameters(text: str) -> dict[str, str | None]:
@@ -128,11 +150,14 @@ def parse_bdat(argument: bytes) -> tuple[int, bool]:
 
 
 def parse_helo(argument: bytes) -> str:
-    """Parse the client's name: printable ASCII without spaces. Raises SyntaxProblemError."""
-    name = argument.strip(b" ")
+    """Parse the client's name: any text; what is not printable ASCII becomes "?".
+
+    Raises SyntaxProblemError if there is none, or too much, or if it holds control characters.
+    """
+    name = argument.strip(b" ").decode("utf-8", "replace")
     if not _HELO.fullmatch(name):
         raise SyntaxProblemError(501, "5.5.4", "Syntax: a host name or address literal after the command")
-    return name.decode("ascii")
+    return _NOT_PRINTABLE.sub("?", name)
 
 
 def is_mailbox(text: str) -> bool:

@@ -4,6 +4,9 @@ Takes records; returns an order, or raises a `ResolutionError` with the reply th
 no nameserver and no randomness: a function that is an argument shuffles equal preferences. Owns RFC 5321
 §5.1 (order, loops), RFC 7505 (null MX), RFC 5321 §4.1.3 (address literals).
 
+Anybody can write an MX record. So mail does not go to addresses that are not public, such as loopback and
+private networks: there are servers that trust who is near. The operator may permit networks.
+
 Invariants: names are in lower case without a final dot and contain only letters, digits, hyphens,
 underscores and dots, so that they can be put into any command, log or argument. Texts are printable ASCII,
 whatever the domain is.
@@ -24,6 +27,9 @@ MAX_DOMAIN = 253  # octets as text; 255 on the wire (RFC 1035 §2.3.4)
 _HOST_NAME = lazy(r"(?:[a-z0-9_][a-z0-9_-]{0,62}\.)*[a-z0-9_][a-z0-9_-]{0,62}")
 # inet_aton reads a name with such an ending as an address: 1.2.3.4, 0x7f.1, 2130706433.
 _NUMBER = lazy(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ResolutionError(MailError):
@@ -128,16 +134,69 @@ def is_connectable(address: str) -> bool:
     return not (parsed.is_unspecified or parsed.is_multicast or parsed == _BROADCAST)
 
 
-def is_public(address: str) -> bool:
-    """Return True if a stranger's DNS may name *address*: no loopback, link-local, private or shared network.
+def why_not_public(address: str) -> str:
+    """Return what makes *address* unfit for mail to strangers, such as "loopback"; "" if it is public.
 
-    Behind such an address may be this machine, or a server of our network that trusts it.
+    An IPv6 address that stands for an IPv4 address (mapped, compatible, NAT64, 6to4) is judged by that.
     """
     parsed = ipaddress.ip_address(plain_address(address))
-    return parsed.is_global and not parsed.is_multicast
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed not in _THIS_HOST:
+        inside = next((parsed for network in _WITH_IPV4_AT_THE_END if parsed in network), None)
+        embedded = ipaddress.IPv4Address(int(inside) & 0xFFFFFFFF) if inside else parsed.sixtofour
+        if embedded is not None:
+            return why_not_public(str(embedded))
+    kinds = (
+        ("unspecified", parsed.is_unspecified),
+        ("loopback", parsed.is_loopback),
+        ("link-local", parsed.is_link_local),
+        ("multicast", parsed.is_multicast),
+        ("reserved", parsed.is_reserved),
+        ("private", not parsed.is_global or getattr(parsed, "is_site_local", False)),
+    )
+    return next((kind for kind, applies in kinds if applies), "")
 
 
 _BROADCAST = ipaddress.IPv4Address((1 << 32) - 1)
+_THIS_HOST = ipaddress.IPv6Network("::/127")  # unspecified and loopback
+_WITH_IPV4_AT_THE_END = (
+    ipaddress.IPv6Network("::/96"),
+    ipaddress.IPv6Network("64:ff9b::/96"),
+)  # RFC 4291, 6052
+
+
+class Surroundings(NamedTuple):
+    """What is known of this host and its networks.
+
+    *names*, *addresses*: this host's, `normalized` and `plain_address`. *listeners*: the addresses and ports
+    of our own server; an unspecified address stands for all addresses of this host. *permitted*: networks
+    that are not public, and to which MX records may lead nevertheless.
+    """
+
+    names: frozenset[str] = frozenset()
+    addresses: frozenset[str] = frozenset()
+    listeners: frozenset[tuple[str, int]] = frozenset()
+    permitted: tuple[Network, ...] = ()
+
+    def is_ours(self, address: str, port: int) -> bool:
+        """Return True if a connection to *address* would reach this host's own server (RFC 5321 §5.1)."""
+        plain = plain_address(address)
+        if plain in self.addresses or (plain, port) in self.listeners:
+            return True
+        is_any = ("0.0.0.0", port) in self.listeners or ("::", port) in self.listeners
+        return is_any and ipaddress.ip_address(plain).is_loopback
+
+    def why_not(self, address: str, port: int) -> str:
+        """Return why an MX record may not lead to *address*; "" if it may.
+
+        A port other than 25 is never used by strangers: who names one has a network of their own in mind.
+        """
+        parsed = ipaddress.ip_address(plain_address(address))
+        if port != SMTP_PORT or any(parsed in network for network in self.permitted):
+            return "" if is_connectable(address) else why_not_public(address)
+        return why_not_public(address)
+
+
+SMTP_PORT = 25
 
 
 # -- what goes wrong ----------------------------------------------------------------------------------------
@@ -159,9 +218,9 @@ def no_address(domain: str) -> UnknownDomainError:
     return UnknownDomainError(Reply(550, "5.4.4", text))
 
 
-def not_public(domain: str) -> NoMailError:
-    """Return the error of a domain whose hosts all have addresses of our own network."""
-    text = f"{shown(domain)}: its hosts have addresses that are not public; if it is yours, give it a route"
+def not_public(domain: str, why: str) -> NoMailError:
+    """Return the error of a domain whose hosts have no public addresses; *why*: host, address and kind."""
+    text = f"mail for {shown(domain)} is not sent to an address that is not public: {shown(why)}"
     return NoMailError(Reply(550, "5.4.4", text))
 
 

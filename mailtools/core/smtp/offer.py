@@ -13,7 +13,8 @@ class SmtpOffer(NamedTuple):
 
     host: our name in greeting and HELO reply. max_size: of a message as sent (CRLF). max_line: of a line of
     a message, with CRLF. max_command: of a command line, with CRLF. max_errors, max_logins: bad commands
-    and failed logins after which the session ends with 421.
+    and failed logins after which the session ends with 421. takes_lf: a bare LF ends a line too, and becomes
+    CRLF in a message. takes_any_login: any name and password, none as well, for development.
     """
 
     host: str
@@ -25,6 +26,8 @@ class SmtpOffer(NamedTuple):
     max_command: int = 4096
     max_errors: int = 50
     max_logins: int = 3
+    takes_lf: bool = False
+    takes_any_login: bool = False
 
     def keywords(self, starttls: bool, mechanisms: Sequence[str]) -> tuple[str, ...]:
         """Return the lines of the EHLO reply after its first: what is available at this moment."""

@@ -14,7 +14,7 @@ command. STARTTLS discards all that was said before, and the octets that were re
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 
-from mailtools.core.auth import dialogue
+from mailtools.core.auth import dialogue, sasl
 from mailtools.core.auth.sasl import LoginFailed
 from mailtools.core.errors import CommandError
 from mailtools.core.message.recipient import Recipient
@@ -66,6 +66,7 @@ class SmtpServerEngine(Conversation):
     def __init__(self, offer: SmtpOffer) -> None:
         super().__init__()
         self.offer = offer
+        self._reader.takes_lf = offer.takes_lf
         self.errors_left = offer.max_errors
         self.logins_left = offer.max_logins
         self.mechanisms: tuple[str, ...]
@@ -225,7 +226,8 @@ class SmtpServerEngine(Conversation):
         return self._auth(argument)
 
     def _auth(self, argument: bytes) -> Steps:
-        outcome = yield from dialogue.exchange(self, self.mechanisms, b"334 ", argument)
+        known = sasl.ANYBODY if self.offer.takes_any_login else sasl.MECHANISMS
+        outcome = yield from dialogue.exchange(self, self.mechanisms, b"334 ", argument, known)
         if outcome.is_client_fault:
             self._error(login.reply(outcome))
             return
@@ -249,6 +251,8 @@ class SmtpServerEngine(Conversation):
         if self._reverse_path is not None:
             raise SyntaxProblemError(503, "5.5.1", "Nested MAIL command")
         reverse_path, given = grammar.parse_path_command(argument, "FROM")
+        if reverse_path and "@" not in reverse_path:
+            reverse_path = f"{reverse_path}@{self.offer.host}"  # a DSN has to find its way
         parameters = self._mail_parameters(given) if given else NO_MAIL_PARAMETERS
         self._check_ascii(reverse_path, parameters.smtputf8)
         reply = yield from self.ask(MailFrom(reverse_path, parameters.size))
@@ -302,7 +306,7 @@ class SmtpServerEngine(Conversation):
         if self._is_refused((yield from self.ask(MessageStart(self._envelope())))):
             return
         self._send(Reply(354, "", "End data with <CR><LF>.<CR><LF>"))
-        body = self._body = BodyReader(self.offer.max_size, self.offer.max_line)
+        body = self._body = self._new_body()
         for block in dots.read_dotted(self._reader, self.offer.max_line):
             if block is None:
                 yield
@@ -310,11 +314,15 @@ class SmtpServerEngine(Conversation):
             if self.heard is not None:
                 self._hear(block)
             if body.problem is None:
-                self._pass_on(dots.unstuff(block) if body.take_lines(block) else b"")
+                lines = body.lines(block)
+                self._pass_on(dots.unstuff(lines) if body.take_lines(lines) else b"")
                 yield
         if self.heard is not None:
             self._hear(b".\r\n")
         yield from self._end_message(body)
+
+    def _new_body(self) -> BodyReader:
+        return BodyReader(self.offer.max_size, self.offer.max_line, self.offer.takes_lf)
 
     def _check_recipients(self, verb: str) -> None:
         if self._reverse_path is None:
@@ -373,7 +381,7 @@ class SmtpServerEngine(Conversation):
                 if self._is_refused((yield from self.ask(MessageStart(self._envelope())))):
                     self._recipients = []  # so the next chunks are refused as well
                 else:
-                    self._body = BodyReader(self.offer.max_size, self.offer.max_line)
+                    self._body = self._new_body()
             elif self._body.problem is not None and not (self.offer.lmtp and is_last):
                 raise SyntaxProblemError(503, "5.5.1", "The message was refused; say RSET")
         except SyntaxProblemError:

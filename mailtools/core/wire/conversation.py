@@ -260,7 +260,7 @@ class Conversation:
 
         CVE-2011-0411).
         """
-        self._reader = Reader()
+        self._reader = Reader(self._reader.takes_lf)
         self.wants_tls = True
 
     def _close(self) -> None:

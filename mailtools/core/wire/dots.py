@@ -37,10 +37,12 @@ def unstuff(octets: bytes) -> bytes:
 def read_dotted(reader: Reader, limit: int) -> Generator[bytes | None, None, None]:
     """Read a message up to the line "." that ends it; yield blocks of whole lines, dots still stuffed.
 
-    Yields None if more octets are needed. A block that does not end with CRLF is a piece of a line of more
-    than *limit* octets: so memory stays bounded.
+    Yields None if more octets are needed. A block that does not end with a line end is a piece of a line of
+    more than *limit* octets: so memory stays bounded. If *reader* takes lines that end with LF, so do the
+    blocks; but the message ends with CRLF "." CRLF in any case.
     """
-    at_line_start = True
+    line_end = b"\n" if reader.takes_lf else b"\r\n"
+    at_line_start = True  # after CRLF
     searched = 0
     while True:
         octets = reader.octets
@@ -52,12 +54,14 @@ def read_dotted(reader: Reader, limit: int) -> Generator[bytes | None, None, Non
             reader.octets = octets[end + 5 :]
             yield octets[: end + 2]
             return
-        cut = octets.rfind(b"\r\n") + 2
-        at_line_start = cut >= 2 or at_line_start
-        if cut < 2 and len(octets) > limit:
+        at = octets.rfind(line_end)
+        cut = at + len(line_end) if at >= 0 else 0
+        if cut:
+            at_line_start = octets.endswith(b"\r\n", 0, cut)
+        elif len(octets) > limit:
             cut = len(octets) - octets.endswith(b"\r")
             at_line_start = False
-        if cut >= 2:
+        if cut:
             reader.octets = octets[cut:]
             yield octets[:cut]
         searched = max(0, len(reader.octets) - 4)

@@ -24,6 +24,11 @@ def to_crlf(octets: bytes) -> bytes:
     return octets.replace(b"\n", b"\r\n")
 
 
+def normalized(octets: bytes) -> bytes:
+    """Convert each bare LF to CRLF."""
+    return octets.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
 class ToCrlf:
     """Converts LF to CRLF in octets that come in blocks; a CRLF stays one, also if it is cut in two."""
 
@@ -34,7 +39,7 @@ class ToCrlf:
 
     def __call__(self, octets: bytes) -> bytes:
         """Return *octets* with each bare LF converted."""
-        lines = octets.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        lines = normalized(octets)
         if self._has_cr and octets.startswith(b"\n"):
             lines = lines[1:]
         if octets:

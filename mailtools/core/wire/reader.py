@@ -22,11 +22,12 @@ class BareNewlineError(Exception):
 
 
 class Reader:
-    """A buffer with generators that read from it."""
+    """A buffer with generators that read from it. *takes_lf*: LF alone ends a line too."""
 
-    __slots__ = ("_at", "_octets", "_skipping", "was_bare")
+    __slots__ = ("_at", "_octets", "_skipping", "takes_lf", "was_bare")
 
-    def __init__(self) -> None:
+    def __init__(self, takes_lf: bool = False) -> None:
+        self.takes_lf = takes_lf
         self._octets = b""
         self._at = 0  # octets before it are read; removing them for each line would take quadratic time
         self._skipping = False
@@ -95,10 +96,11 @@ class Reader:
         if end - self._at > limit:
             self._drop_bad_line(end)
             raise LineTooLongError
-        if end == self._at or self._octets[end - 1] != 13:
+        has_cr = end > self._at and self._octets[end - 1] == 13
+        if not has_cr and not self.takes_lf:
             self._drop_bad_line(end)
             raise BareNewlineError
-        line = self._octets[self._at : end - 1]
+        line = self._octets[self._at : end - has_cr]
         self._at = end + 1
         return line
 
@@ -123,12 +125,14 @@ class Reader:
 
     def _drop_bad_line(self, newline: int) -> None:
         """Drop the octets up to *newline*. If it is a bare LF the line continues behind it."""
-        self._skipping = newline == self._at or self._octets[newline - 1] != 13
+        has_cr = newline > self._at and self._octets[newline - 1] == 13
+        self._skipping = not has_cr and not self.takes_lf
         self._at = newline + 1
 
     def _skip_line(self) -> Generator[None, None, None]:
-        while (end := self._octets.find(b"\r\n", self._at)) < 0:
+        line_end = b"\n" if self.takes_lf else b"\r\n"
+        while (end := self._octets.find(line_end, self._at)) < 0:
             self.octets = b"\r" if self._octets.endswith(b"\r") and self.size else b""
             yield
-        self._at = end + 2
+        self._at = end + len(line_end)
         self._skipping = False

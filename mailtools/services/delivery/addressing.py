@@ -109,6 +109,12 @@ class Addressing(NamedTuple):
         self._expand(local, domain, (), found)
         return tuple(found.places)
 
+    def knows_name(self, name: str) -> bool:
+        """Return True if *name*, without a domain, may be a user or an alias of this server."""
+        if self.users is not None or name.lower() in (POSTMASTER, "root"):
+            return True
+        return self.aliases is not None and name.lower() in self.aliases.value()
+
     def is_ours(self, domain: str) -> bool:
         """Return True if *domain* is one of this server's."""
         return not self.domains or not domain or domain in self.domains

@@ -118,7 +118,7 @@ def entries(
     count = 0
     for source in sources:
         try:
-            with Source(source, progress) as opened:
+            with Source(source, progress, may_be_cut=True) as opened:
                 for entry in of_stream(opened.read, names, count):
                     count = entry.number
                     yield entry

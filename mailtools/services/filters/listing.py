@@ -218,7 +218,7 @@ def _counts(source: str, counted: Callable[[scan.Read], int], progress: Progress
     """Yield the counts of the shares of *source*."""
     shares = parallel.map_shares(source, lambda read: b"%d" % counted(read))
     if shares is None:
-        with Source(source, progress) as opened:
+        with Source(source, progress, may_be_cut=True) as opened:
             yield counted(opened.read)
         return
     for octets, result in shares:

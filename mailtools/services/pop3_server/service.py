@@ -17,7 +17,7 @@ from mailtools.system.net import listeners
 from mailtools.system.net.server import Server, ServerSettings, serve
 from mailtools.system.net.server_connection import NewConnection, OpenSession, ServerSession
 from mailtools.system.process.loop import Loop
-from mailtools.system.process.pool import WorkerPool
+from mailtools.system.process.pool import POOL_THREADS, WorkerPool
 from mailtools.system.users.checker import Checker
 from mailtools.system.users.users_file import Users
 
@@ -78,8 +78,8 @@ def _sessions(service: Pop3Service, server: Server, loop: Loop, workers: ExitSta
     Leaving *workers* stops the threads.
     """
     # Two groups of threads: so a maildrop that takes seconds to open does not delay the check of a
-    # password.
-    checker, openers = Checker(loop.post), WorkerPool("maildrop", loop.post)
+    # password. One user's maildrops never take all threads.
+    checker, openers = Checker(loop.post), WorkerPool("maildrop", loop.post, of_one=POOL_THREADS - 1)
     for worker in (checker, openers):
         workers.callback(worker.stop)
     logins = Logins(service.login_rules, checker, loop.later)

@@ -37,9 +37,12 @@ _END = Block(b"", True)
 
 
 class Run(Protocol):
-    """Gives a task to a worker; calls *done* in the loop with its result, or None if it could not be done."""
+    """Gives a task to a worker; calls *done* in the loop with its result, or None if it could not be done.
 
-    def __call__(self, task: Callable[[], T], done: Callable[[T | None], None]) -> None: ...
+    *owner*: the user whose maildrop it is; users take turns.
+    """
+
+    def __call__(self, task: Callable[[], T], done: Callable[[T | None], None], owner: str) -> object: ...
 
 
 def _at_once(_: float, callback: Callable[[], None]) -> None:
@@ -62,8 +65,8 @@ class MaildropSession:
     """The decisions of one session. *resume* is called after a question was answered later."""
 
     __slots__ = (
-        "_blocks", "_box", "_ended", "_engine", "_is_searching", "_logins", "_marked", "_peer", "_ports",
-        "_resume", "_user",
+        "_blocks", "_box", "_ended", "_engine", "_is_lost", "_is_searching", "_login", "_logins",
+        "_marked", "_peer", "_ports", "_resume", "_user",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +79,7 @@ class MaildropSession:
     ) -> None:
         self._engine = engine
         self._logins = logins
+        self._login = logins.client(peer)
         self._peer = peer
         self._ports = ports
         self._resume = resume
@@ -84,12 +88,18 @@ class MaildropSession:
         self._blocks: Iterator[bytes] = iter(())  # the rest of the message that is being sent
         self._ended = False
         self._is_searching = False  # a worker uses the snapshot
+        self._is_lost = False
         self._user = ""
         engine.mechanisms = self._mechanisms
 
     def handle(self, event: Event) -> None:
         """Handle *event*. A question is answered now, or later if that takes time."""
         _HANDLERS[type(event)](self, event)
+
+    def lost(self) -> None:
+        """Give up what waits for the client alone: its login, a maildrop that is locked."""
+        self._is_lost = True
+        self._login.leave()
 
     def _mechanisms(self) -> tuple[str, ...]:
         engine = self._engine
@@ -119,6 +129,8 @@ class MaildropSession:
         def came(outcome: T | LockTimeoutError | None) -> None:
             if not isinstance(outcome, LockTimeoutError):
                 done(outcome)
+            elif self._is_lost and patience == _READING:  # QUIT is carried out for a client that is gone, too
+                done(_LOCKED)
             elif clock.monotonic() > deadline + _LOOK_AGAIN:
                 self._ports.warn(str(outcome))
                 done(_LOCKED)
@@ -126,7 +138,7 @@ class MaildropSession:
                 self._ports.later(_LOOK_AGAIN, begin)
 
         def begin() -> None:
-            self._ports.run(attempt, came)
+            self._ports.run(attempt, came, self._user)
 
         begin()
 
@@ -141,18 +153,19 @@ class MaildropSession:
         def answer(is_right: bool | None) -> None:
             self._answer_later(question, is_right)
 
-        self._logins.check(question, self._peer, answer)
+        self._login.check(question, answer)
 
     def _find_keys(self, question: FindKeys) -> None:
-        self._logins.find_keys(question, self._peer, lambda found: self._answer_later(question, found))
+        self._login.find_keys(question, lambda found: self._answer_later(question, found))
 
     def _login_failed(self, event: LoginFailed) -> None:
+        self._login.failed()
         who = self._peer or "a local client"
         self._ports.warn(f"login of {event.user!r} from {who} failed: {event.reason}")
 
     def _logged_in(self, question: events.MaildropWanted) -> None:
-        self._logins.succeeded(self._peer)
-        user, ports, now = question.user, self._ports, clock.monotonic()
+        self._login.succeeded()
+        user, ports, now = self._logins.user_of(question.user), self._ports, clock.monotonic()
         if ports.login_delay:
             if now < ports.last_logins.get(user, -ports.login_delay) + ports.login_delay:
                 self._engine.answer(question, Refusal("wait before you log in again", "LOGIN-DELAY"))

@@ -17,9 +17,13 @@ from mailtools.services.smtp_client.sender import Sender
 from mailtools.services.smtp_client.transaction import Need
 from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
+from mailtools.system import clock
 from mailtools.system.net.poller import Poller
 
 _LINGER = 0.5  # seconds that an idle connection stays open: so fewer connections are made
+_SLOW = 2.0  # seconds that a connection may take before it counts as slow
+_STALLED = 5.0  # seconds without progress after which a connection that delivers counts as slow
+_LATE = 20.0  # seconds for one message, after which it counts as slow too: some servers reply, but late
 
 
 class Office(Protocol):
@@ -28,8 +32,8 @@ class Office(Protocol):
     sites: Sites
     poller: Poller
 
-    def open_link(self, target: SiteTarget) -> Link:
-        """Connect. Blocks; raises MailError."""
+    def open_link(self, target: SiteTarget, patience: float) -> Link:
+        """Connect within *patience* seconds. Blocks; raises MailError."""
 
     def next_message(self, site: Site) -> tuple[Task, Outgoing] | None:
         """Return the message to send next, or None if there is none now."""
@@ -71,6 +75,9 @@ class Courier:
         self._link: Link | None = None  # the link that is watched
         self._waits = _Wait.DIAL
         self._is_delivering = False  # counts as one of the connections that deliver
+        self._is_slow = False  # waits for a silent server, and `sites` knows it
+        self._dialled = 0.0  # monotonic seconds
+        self._settled = 0.0  # monotonic seconds: the last message was, or the first one could begin
         self._patience = Patience()
 
     def start(self) -> None:
@@ -81,10 +88,12 @@ class Courier:
 
     def _connect(self, then: Callable[["Link | MailError"], None]) -> None:
         self._waits = _Wait.DIAL
+        self._dialled = clock.monotonic()
+        patience = self._office.sites.patience
 
         def work() -> None:
             try:
-                found: Link | MailError = self._office.open_link(self.site.target)
+                found: Link | MailError = self._office.open_link(self.site.target, patience)
             except MailError as error:
                 found = error
             except Exception as error:
@@ -94,6 +103,7 @@ class Courier:
         threading.Thread(target=work, name=str(self.site.target), daemon=True).start()
 
     def _begin(self, found: "Link | MailError") -> None:
+        self._speed_up()
         if isinstance(found, MailError):
             self._office.site_failed(self.site, found)
             self._leave()
@@ -103,6 +113,7 @@ class Courier:
 
     def _deliver(self, link: Link) -> None:
         self._is_delivering = True
+        self._settled = clock.monotonic()
         self._sender.use(link)
         if self.site.has_work:
             self._go_on()
@@ -110,6 +121,7 @@ class Courier:
             self._say_goodbye()
 
     def _reconnected(self, found: "Link | MailError") -> None:
+        self._speed_up()
         if isinstance(found, MailError):
             self._sender.fail(found)
         else:
@@ -162,6 +174,7 @@ class Courier:
 
     def _settle(self, outcomes: list[Outcome]) -> None:
         message = outcomes[0].message
+        self._settled = clock.monotonic()
         task = self._under_way.pop(message.name)
         message.body.close()
         self._office.tried(task, outcomes)
@@ -178,13 +191,31 @@ class Courier:
             self._go_on()
 
     def look_at_clock(self) -> None:
-        """Give up a server that makes no progress."""
+        """Give up a server that makes no progress; before that, let others have our place."""
         if self._waits is _Wait.LINK and self._link is not None:
             try:
-                self._patience.left(self._link)
+                silent = self._link.timeout - self._patience.left(self._link)
             except MailError as error:
+                self._speed_up()
                 self._sender.fail(error)
                 self._go_on()
+                return
+            if silent < _STALLED and clock.monotonic() - self._settled < _LATE:
+                self._speed_up()
+            else:
+                self._slow_down()
+        elif self._waits is _Wait.DIAL and clock.monotonic() - self._dialled >= _SLOW:
+            self._slow_down()
+
+    def _slow_down(self) -> None:
+        if not self._is_slow:
+            self._is_slow = True
+            self._office.sites.slow_down(self.site, self._is_delivering)
+
+    def _speed_up(self) -> None:
+        if self._is_slow:
+            self._is_slow = False
+            self._office.sites.speed_up(self.site, self._is_delivering)
 
     def _forget(self) -> None:
         if self._link is not None:
@@ -199,6 +230,7 @@ class Courier:
             self._say_goodbye()
             return
         self._waits = _Wait.TASK
+        self._speed_up()
         self._office.sites.rest(self.site, self._wake)
         self._office.poller.later(_LINGER, self._rested)
 
@@ -207,6 +239,7 @@ class Courier:
 
     def _awake(self) -> None:
         if self._waits is _Wait.TASK:
+            self._settled = clock.monotonic()
             self._go_on()
 
     def _rested(self) -> None:
@@ -223,6 +256,7 @@ class Courier:
         if self._waits is _Wait.NOTHING:
             return
         self._waits = _Wait.NOTHING
+        self._speed_up()
         self._forget()
         self._sender.close()
         for task in self._under_way.values():  # only after a bug

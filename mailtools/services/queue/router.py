@@ -1,8 +1,10 @@
 """How the queue reaches a recipient: our mailboxes, a route for its domain, or its MX hosts.
 
-The threads of a run share one `Router`, which does not change.
+The threads of a run share one `Router`, which does not change. `local` and `close` belong to the loop's
+thread.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -11,23 +13,35 @@ from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.smtp import route
 from mailtools.core.smtp.route import Route
 from mailtools.services.access import IMPLICIT, OPPORTUNISTIC, Access
-from mailtools.services.delivery.blocking import LocalMail
+from mailtools.services.delivery.background import BackgroundMail, Done
 from mailtools.services.queue.sites import SiteTarget
 from mailtools.services.smtp_client.connect import open_link
 from mailtools.services.smtp_client.connection import Link, SmtpTarget
-from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
+from mailtools.system import clock
 from mailtools.system.dns.resolver import MxHost, Resolver
 
 
-def first_host(hosts: Iterable[MxHost], dial: Callable[[str, tuple[str, ...]], Link]) -> Link:
-    """Return a link to the first of *hosts* that accepts one. Raises MailError."""
+def first_host(
+    hosts: Iterable[MxHost], dial: Callable[[MxHost, float], Link], patience: float = math.inf
+) -> Link:
+    """Return a link to the first of *hosts* that accepts one. Raises MailError.
+
+    *dial* gets the monotonic time when it has to give up: if *patience* (seconds) is finite, each host gets
+    half of the time that is left, and the last host all of it.
+    """
     problem: MailError = TemporaryError("no host answered")
-    for host in hosts:
+    until = clock.monotonic() + patience
+    walk = iter(hosts)
+    host = next(walk, None)
+    while host is not None and clock.monotonic() < until:
+        following = next(walk, None) if patience < math.inf else None
+        now = clock.monotonic()
         try:
-            return dial(host.name, host.addresses)
+            return dial(host, now + (until - now) / 2 if following is not None else until)
         except MailError as error:
             problem = error
+        host = following if patience < math.inf else next(walk, None)
     raise problem
 
 
@@ -45,7 +59,7 @@ class Router(NamedTuple):
     resolver: Resolver
     timeout: float
     helo: str
-    mailboxes: LocalMail | None = None
+    mailboxes: BackgroundMail | None = None
 
     def target(self, envelope: QueueEnvelope, address: str) -> SiteTarget | None:
         """Return the site of a recipient; None for our own mailboxes.
@@ -74,13 +88,18 @@ class Router(NamedTuple):
             names.append(f".{rest}")
         return next((self.routes[name] for name in names if name in self.routes), self.default)
 
-    def link(self, target: SiteTarget) -> Link:
-        """Return a link to the first host of the site that accepts one. Raises MailError."""
+    def link(self, target: SiteTarget, patience: float = math.inf) -> Link:
+        """Return a link to the first host of the site that accepts one within *patience* seconds.
+
+        Raises MailError.
+        """
         server = self._server(target)
         if server.route.scheme != "mx":
-            return open_link(server)
-        hosts = self.resolver.hosts(target.domain, is_own_network(server.route))
-        return first_host(hosts, lambda name, its: open_link(server, name, its))
+            until = clock.monotonic() + patience
+            host = server.route.host
+            return open_link(server, host, self.resolver.addresses(host), until)
+        hosts = self.resolver.hosts(target.domain, server.route.port)
+        return first_host(hosts, lambda host, until: open_link(server, *host, until), patience)
 
     def _server(self, target: SiteTarget) -> SmtpTarget:
         """Return how the servers of a site are reached. Raises TemporaryError."""
@@ -94,7 +113,12 @@ class Router(NamedTuple):
             raise TemporaryError(f"account '{target.account}' names no server; give it a host or a route")
         return server._replace(helo=self.helo)
 
-    def local(self, message: Outgoing) -> list[Outcome]:
-        """Deliver to our own mailboxes."""
+    def local(self, read: Callable[[], Outgoing], done: Done) -> None:
+        """Deliver the message of *read* to our own mailboxes, then call *done*."""
         assert self.mailboxes is not None
-        return self.mailboxes.deliver(message)
+        self.mailboxes.deliver(read, done)
+
+    def close(self) -> None:
+        """End the deliveries to our own mailboxes."""
+        if self.mailboxes is not None:
+            self.mailboxes.stop()

@@ -2,22 +2,21 @@
 
 The runner looks through the spool, leases due messages and sorts their recipients by site. A courier has
 one connection and sends what waits for its site. One thread does everything (system/net/poller), except
-what waits for disks and names: connecting, our own mailboxes, DSNs. The memory needed does not depend on
-the size of the queue, and delivery begins with the first message found.
+what waits for disks and names: connecting, reading mail for our own mailboxes, DSNs. The memory needed does
+not depend on the size of the queue, and delivery begins with the first message found.
 """
 
 import math
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
-from mailtools.core.errors import BadDataError, CannotWriteError, MailError, TemporaryError
+from mailtools.core.errors import BadDataError, CannotWriteError, MailError
 from mailtools.core.queue import decision
 from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.journal import Result
 from mailtools.core.queue.schedule import Schedule
+from mailtools.services.delivery.background import Done
 from mailtools.services.queue import bad
 from mailtools.services.queue.courier import Courier
 from mailtools.services.queue.job import After, Job, Settlement, log_result, results, settle
@@ -29,6 +28,7 @@ from mailtools.services.transit.outcome import Outcome
 from mailtools.services.transit.outgoing import Outgoing
 from mailtools.system import clock
 from mailtools.system.net.poller import Poller
+from mailtools.system.process.worker import Worker
 from mailtools.system.spool.spool import Spool, SpoolLease
 
 _WINDOW = 2000  # messages leased at a time
@@ -48,11 +48,14 @@ class Reach(Protocol):
     def target(self, envelope: QueueEnvelope, address: str) -> SiteTarget | None:
         """Return the site of a recipient; None for our own mailboxes."""
 
-    def link(self, target: SiteTarget) -> Link:
-        """Connect. Blocks; raises MailError."""
+    def link(self, target: SiteTarget, patience: float) -> Link:
+        """Connect within *patience* seconds. Blocks; raises MailError."""
 
-    def local(self, message: Outgoing) -> list[Outcome]:
-        """Deliver to our own mailboxes. Blocks."""
+    def local(self, read: Callable[[], Outgoing], done: Done) -> None:
+        """Deliver the message of *read* to our own mailboxes, then call *done*."""
+
+    def close(self) -> None:
+        """End the deliveries to our own mailboxes."""
 
 
 class Orders(NamedTuple):
@@ -75,15 +78,16 @@ class Runner:
         tell: Callable[[SpoolLease, str, Sequence[int]], str],
         log: Callable[[str], None],
         warn: Callable[[str], None],
+        poller: Poller,
     ) -> None:
-        self.poller = Poller()
+        self.poller = poller
         self.sites = Sites(
             orders.concurrency, orders.per_site, lambda n: orders.schedule.wait(n, 0.5), clock.monotonic
         )
         self._spool = spool
         self._reach = reach
         self._orders = orders
-        self._worker, self._closer = _Worker(warn), _Worker(warn)
+        self._settler, self._closer = Worker("queue settler"), Worker("queue closer")
         self._settlement = Settlement(orders.schedule, tell, log, warn)
         self._couriers: set[Courier] = set()
         self._jobs = 0
@@ -142,7 +146,8 @@ class Runner:
         deadline = clock.monotonic() + _PARTING
         while (self.sites.links or self._jobs) and clock.monotonic() < deadline:
             self.poller.poll(_LOOK)
-        self._worker.stop()
+        self._reach.close()
+        self._settler.stop()
         self._closer.stop()
         self.poller.close()
 
@@ -198,7 +203,7 @@ class Runner:
         if parts is None:
             lease.close()
             return
-        full = [target for target in parts if target is not None and self.sites.is_full(target)]
+        full = [target for target in parts if target is not None and self.sites.is_full(target, self._jobs)]
         if full and (to is None or to.target not in full):
             self._pass_over(full[0], identity)
             lease.close()
@@ -235,27 +240,24 @@ class Runner:
 
     def _hand_out(self, target: SiteTarget | None, task: Task) -> None:
         if target is None:
-            self._worker.do(lambda: self._deliver(task))
+            self._deliver(task)
         elif (problem := self.sites.dead(target)) and not task.job.lease.entry.is_hurried:
             self._part(task.job, _all(task, problem))
         else:
             self.sites.push(target, task)
 
     def _deliver(self, task: Task) -> None:
-        """Deliver a message to our own mailboxes; in the worker's thread."""
-        try:
-            message = as_outgoing(task.job.lease, task.numbers)
-        except BadDataError as error:
-            problem = error
-            self.poller.post(lambda: self._unusable(task, problem))
-            return
-        try:
-            outcomes = self._reach.local(message)
-        except Exception as error:  # whoever waits gets an answer
-            why = f"{type(error).__name__}: {error}"
-            outcomes = failed_outcomes(message, TemporaryError(f"not delivered: {why}"))
-        message.body.close()
-        self.poller.post(lambda: self.tried(task, outcomes))
+        """Deliver a message to our own mailboxes."""
+
+        def done(result: list[Outcome] | MailError) -> None:
+            if isinstance(result, list):
+                self.tried(task, result)
+            elif isinstance(result, BadDataError):
+                self._unusable(task, result)
+            else:
+                self.untried(task)
+
+        self._reach.local(lambda: as_outgoing(task.job.lease, task.numbers), done)
 
     def _unusable(self, task: Task, error: BadDataError) -> None:
         task.job.lease.set_aside(str(error))
@@ -290,13 +292,13 @@ class Runner:
         elif after is After.SETTLE:
             schedule = self._settlement.schedule
             if decision.takes_time(job.lease.entry, schedule, clock.now()):
-                self._worker.do(lambda: self._settle_elsewhere(job))
+                self._settler.do(lambda: self._settle_elsewhere(job))
             else:
                 settle(job.lease, self._settlement)
                 self._close(job)
 
     def _settle_elsewhere(self, job: Job) -> None:
-        """Settle a message; in the worker's thread."""
+        """Settle a message; in the settler's thread."""
         try:
             settle(job.lease, self._settlement)
         finally:
@@ -320,9 +322,9 @@ class Runner:
             self._couriers.add(courier)
             courier.start()
 
-    def open_link(self, target: SiteTarget) -> Link:
+    def open_link(self, target: SiteTarget, patience: float) -> Link:
         """Connect; in the courier's thread."""
-        return self._reach.link(target)
+        return self._reach.link(target, patience)
 
     def next_message(self, site: Site) -> tuple[Task, Outgoing] | None:
         """Return the message to send next, and its task."""
@@ -365,36 +367,8 @@ class Runner:
         """Check all connections with one timer. A timer for each would keep closed connections in memory."""
         for courier in list(self._couriers):
             courier.look_at_clock()
+        self._hire()
         self.poller.later(_LOOK_AT_CLOCK, self._look_at_clock)
-
-
-class _Worker:
-    """A thread that does work which waits for the disk; started when there is some."""
-
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        self._warn = warn
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-
-    def do(self, work: Callable[[], None]) -> None:
-        """Do *work* after the work given before."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="queue worker", daemon=True)
-            self._thread.start()
-        self._work.put(work)
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            try:
-                work()
-            except Exception as error:  # the work behind it is done nevertheless
-                self._warn(f"the queue worker: {type(error).__name__}: {error}")
-
-    def stop(self) -> None:
-        """End after the work given before."""
-        if self._thread is not None:
-            self._work.put(None)
-            self._thread.join()
 
 
 def _all(task: Task, problem: MailError) -> list[Result]:

@@ -9,15 +9,18 @@ from typing import NamedTuple
 
 from mailtools.core.errors import ConfigurationError
 from mailtools.core.smtp import route as routes
+from mailtools.core.smtp.mx import Network
 from mailtools.services.delivery.addressing import Addressing
-from mailtools.services.delivery.blocking import LocalMail
+from mailtools.services.delivery.background import BackgroundMail
 from mailtools.services.queue.dsn import Notices
 from mailtools.services.queue.router import Router
 from mailtools.services.queue.runner import Orders, Runner
 from mailtools.services.queue.sites import SiteTarget
 from mailtools.services.smtp_client.connection import SmtpTarget
 from mailtools.system import clock
-from mailtools.system.dns.resolver import Resolver, own_addresses
+from mailtools.system.dns.resolver import Resolver, surroundings
+from mailtools.system.net.poller import Poller
+from mailtools.system.process.loop import Loop
 from mailtools.system.spool.spool import Spool
 
 _FILES = 8192  # file descriptors; each leased message holds one open
@@ -32,6 +35,8 @@ class Leaving(NamedTuple):
     timeout: float = 300.0  # seconds
     orders: Orders = Orders()
     accounts: Mapping[str, Callable[[], SmtpTarget]] = {}
+    networks: Sequence[Network] = ()  # not public, but MX records may lead there
+    listeners: Sequence[tuple[str, int]] = ()  # addresses and ports of our own server
 
 
 def parse_routes(
@@ -80,18 +85,20 @@ def make_runner(
     """
     host = leaving.helo or clock.host_name()
     default, by_domain = parse_routes(leaving.routes, leaving.accounts)
+    poller = Poller()
+    loop = Loop(poller.post, poller.later, poller.watch)
     notices = Notices(spool.add, host, leaving.orders.schedule)
     router = Router(
         default,
         by_domain,
         leaving.accounts,
-        Resolver(leaving.resolver, own_names=[host], own_addresses=own_addresses()),
+        Resolver(leaving.resolver, surroundings=surroundings(host, leaving.networks, leaving.listeners)),
         leaving.timeout,
         host,
-        LocalMail(addressing, spool.add, warn) if addressing is not None else None,
+        BackgroundMail(addressing, loop, spool.add, warn) if addressing is not None else None,
     )
     _raise_file_limit()
-    return Runner(spool, router, leaving.orders, notices.tell, log, warn)
+    return Runner(spool, router, leaving.orders, notices.tell, log, warn, poller)
 
 
 def _raise_file_limit() -> None:

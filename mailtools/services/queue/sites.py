@@ -3,12 +3,17 @@
 A site is what one kind of connection reaches: a domain, a smarthost, a socket. Everything here belongs to
 the runner's thread.
 
-No site keeps the others waiting. A site has few tasks in memory at a time; the rest of its mail waits in
-the spool by its ids. A site that cannot be reached rests for a while, and its mail is put off untried. A
-connection ends after some messages if others wait for a place. A connection that is still being made takes
-no place from those that deliver.
+No site keeps the others waiting:
+* A site has few tasks in memory at a time; the rest of its mail waits in the spool by its ids.
+* A site that cannot be reached rests for a while, and its mail is put off untried.
+* A connection ends after some messages if others wait for a place.
+* A connection that is still being made takes no place from those that deliver. One that waits for a silent
+  server, before it delivers or later, is slow: it gives its place to another one.
+* Half of the places are only for sites whose last connection did not fail.
+* The more connections are in the making, the shorter the new ones may take.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -21,7 +26,12 @@ _TASKS = 20  # tasks of one site in memory at a time, for each of its connection
 _BACKLOG = 20_000  # ids for all sites, so that memory does not grow with the queue
 _EACH = 3  # tasks that wait for each connection before one more is made
 _TURN = 100  # messages over one connection while other sites wait
-_OPENING = 5  # connections that may be in the making for each that may deliver
+_OPENING = 5  # connections that may be in the making for each that may deliver, without the slow ones
+_MOST = 20  # with the slow ones; each has a thread while it is made
+_STALLED = 50  # connections that deliver, but slowly, for each that may deliver
+_LONGEST = 300.0  # seconds that connecting may take when many connections are in the making ...
+_SHORTEST = 15.0  # ... and when there are as many as may be: postscreen(8) answers after 6 seconds
+_IN_MEMORY = ((500, 1000), (1500, 3))  # tasks in memory; up to which a site not reached yet may have so many
 _LONGEST_REST = 900.0  # seconds that a dead site rests
 _SITES = 10_000  # sites that are remembered
 
@@ -57,6 +67,7 @@ class Site:
         self.is_listed = False  # it is among the sites that may have one more connection
         self.couriers = 0  # connections, with those in the making
         self.links = 0  # connections that deliver
+        self.stalled = 0  # those of them that wait for a silent server
         self.allowed = 1  # connections that may be made; more once one succeeded
         self.turn = 0  # messages since the last check for others that wait
         self.failures = 0
@@ -84,13 +95,17 @@ class Sites:
         self._per_site = per_site
         self._monotonic = monotonic
         self._sites: dict[SiteTarget, Site] = {}
-        self._wanting: deque[Site] = deque()  # sites that have work and may have one more courier
+        # sites that have work and may have one more courier: those whose last connection did not fail, others
+        self._wanting: deque[Site] = deque()
+        self._doubtful: deque[Site] = deque()
         self._waiting: deque[Callable[[], None]] = (
             deque()
         )  # connected couriers that wait for a place among those that deliver
         self._backlogged: set[str] = set()
         self.couriers = 0
-        self.links = 0
+        self.slow = 0  # couriers that wait for a silent server
+        self.stalled = 0  # those of them that deliver
+        self.links = 0  # connections that deliver, without the slow ones
         self.stopped = False
 
     # -- work comes ----------------------------------------------------------------------------------------
@@ -100,10 +115,18 @@ class Sites:
         site = self._sites.get(target)
         return site.problem if site is not None and site.dead_until > self._monotonic() else None
 
-    def is_full(self, target: SiteTarget) -> bool:
-        """Return True if *target* has enough tasks."""
+    def is_full(self, target: SiteTarget, in_memory: int = 0) -> bool:
+        """Return True if *target* has enough tasks; *in_memory*: the tasks of all sites.
+
+        Sites that do not answer must not fill the memory.
+        """
         site = self._sites.get(target)
-        return site is not None and len(site.tasks) >= _TASKS * self._per_site
+        if site is None:
+            return False
+        most = _TASKS * self._per_site
+        if site.links <= site.stalled:
+            most = min(most, next((its for limit, its in _IN_MEMORY if in_memory < limit), 1))
+        return len(site.tasks) >= most
 
     def is_put_off(self, identity: str) -> bool:
         """Return True if *identity* is put off until there is room."""
@@ -147,10 +170,10 @@ class Sites:
     def _list(self, site: Site) -> None:
         if not site.is_listed and self._may_hire(site):
             site.is_listed = True
-            self._wanting.append(site)
+            (self._doubtful if site.failures else self._wanting).append(site)
 
     def _may_hire(self, site: Site) -> bool:
-        if site.couriers and self.couriers >= self._concurrency:
+        if site.couriers and self.couriers - self.slow >= self._concurrency:
             # a second connection to the same site would wait for a place for which others make room
             return False
         waiting = len(site.tasks) + len(site.backlog)
@@ -158,8 +181,8 @@ class Sites:
 
     def hire(self) -> Site | None:
         """Return a site that shall have one more courier, and count the courier; None if no site shall."""
-        while self._wanting and self.couriers < _OPENING * self._concurrency and not self.stopped:
-            site = self._wanting.popleft()
+        while (wanting := self._next_listed()) and not self.stopped:
+            site = wanting.popleft()
             site.is_listed = False
             if self._may_hire(site):
                 site.couriers += 1
@@ -167,6 +190,28 @@ class Sites:
                 self._list(site)
                 return site
         return None
+
+    def _next_listed(self) -> deque[Site] | None:
+        """Return the list of the site that is next, None if no site waits for a courier, or none is free."""
+        if self._wanting and self._has_places(1.0):
+            return self._wanting
+        return self._doubtful if self._doubtful and self._has_places(0.5) else None
+
+    def _has_places(self, share: float) -> bool:
+        """Return True if less than *share* of the places for connections in the making are taken."""
+        quick = self.couriers - self.slow
+        in_threads = self.couriers - min(self.stalled, _STALLED * self._concurrency)
+        most = share * self._concurrency
+        return quick < _OPENING * most and in_threads < _MOST * most
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a connection may take that is begun now; infinite while there are few."""
+        few, most = _OPENING * self._concurrency, _MOST * self._concurrency
+        crowd = (self.couriers - self.stalled - few) / (most - few)
+        if crowd <= 0:
+            return math.inf
+        return float(_LONGEST * (_SHORTEST / _LONGEST) ** min(1.0, crowd))
 
     def leave(self, site: Site) -> None:
         """Note that a courier has ended."""
@@ -208,7 +253,7 @@ class Sites:
     @property
     def others_wait(self) -> bool:
         """True if another site waits for a place."""
-        return bool(self._waiting) or (bool(self._wanting) and self.couriers >= _OPENING * self._concurrency)
+        return bool(self._waiting) or (bool(self._wanting) and not self._has_places(1.0))
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -235,6 +280,23 @@ class Sites:
         site.links -= 1
         self.links -= 1
         self._admit()
+
+    def slow_down(self, site: Site, is_delivering: bool) -> None:
+        """Note that a courier waits for a silent server: another one gets its place."""
+        self.slow += 1
+        if is_delivering:
+            self.stalled += 1
+            site.stalled += 1
+            self.links -= 1
+            self._admit()
+
+    def speed_up(self, site: Site, is_delivering: bool) -> None:
+        """Note that the server of a slow courier went on, or that it was given up."""
+        self.slow -= 1
+        if is_delivering:
+            self.stalled -= 1
+            site.stalled -= 1
+            self.links += 1  # perhaps one more than usual, for a while
 
     def failed(self, site: Site, problem: MailError) -> bool:
         """Note that no connection could be made.

@@ -8,6 +8,7 @@ there is no second connection. Unix sockets use TLS only if it is required; they
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from mailtools.core.errors import ConfigurationError
 from mailtools.core.smtp.client import SmtpClient
 from mailtools.services.access import IMPLICIT, OFF, OPPORTUNISTIC, STARTTLS, tls_layer
 from mailtools.services.smtp_client.connection import Link, OpportunityLostError, SmtpTarget, Tls
+from mailtools.system import clock
 from mailtools.system.net import client_connection
 
 if TYPE_CHECKING:
@@ -23,26 +25,32 @@ if TYPE_CHECKING:
 _begun: dict[str, object] = {}  # the transcripts of this process: later sessions are appended to them
 
 
-def open_link(target: SmtpTarget, name: str = "", addresses: Sequence[str] = ()) -> Link:
-    """Return a link to the target's host, or to *addresses* of the host *name*. Raises MailError."""
+def open_link(
+    target: SmtpTarget, name: str = "", addresses: Sequence[str] = (), until: float = math.inf
+) -> Link:
+    """Return a link to the target's host, or to *addresses* of the host *name*. Raises MailError.
+
+    *until*: monotonic seconds, when a link that is not open yet is given up.
+    """
     access = target.access
     if target.logs_in and access.secret is None:
         raise ConfigurationError(f"no password for {access.user}; give --password-command or --password-file")
     tls = _tls(target, name or target.route.host)
     try:
-        return _linked(target, name, addresses, tls)
+        return _linked(target, name, addresses, tls, until)
     except OpportunityLostError:
-        return _linked(target, name, addresses, None)
+        return _linked(target, name, addresses, None, until)
 
 
-def _linked(target: SmtpTarget, name: str, addresses: Sequence[str], tls: Tls | None) -> Link:
+def _linked(target: SmtpTarget, name: str, addresses: Sequence[str], tls: Tls | None, until: float) -> Link:
     route, timeout = target.route, target.access.timeout
+    patience = max(0.001, min(timeout, until - clock.monotonic()))
     transcript = _transcript(target.transcript)
     try:
         if route.path:
-            sock = client_connection.connect_unix(route.path, timeout)
+            sock = client_connection.connect_unix(route.path, patience)
         else:
-            sock = client_connection.connect(name or route.host, route.port, timeout, addresses)
+            sock = client_connection.connect(name or route.host, route.port, patience, addresses)
     except BaseException:
         if transcript is not None:
             transcript.close()
@@ -50,7 +58,7 @@ def _linked(target: SmtpTarget, name: str, addresses: Sequence[str], tls: Tls | 
     engine = SmtpClient()
     pump = client_connection.Pump(engine, sock, timeout, transcript)
     try:
-        return Link(pump, engine, target, name or route.host or route.path, tls)
+        return Link(pump, engine, target, name or route.host or route.path, tls, until)
     except BaseException:
         pump.close()
         raise

@@ -10,6 +10,7 @@ connection ends, however slowly a server sends its octets: after twice the time-
 `LEAST_PATIENCE` if that is more.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -70,9 +71,18 @@ class Link:
     """One open connection. *remote*: the server's name, for people and DSNs."""
 
     def __init__(
-        self, pump: Pump, engine: SmtpClient, target: SmtpTarget, remote: str, tls: Tls | None = None
+        self,
+        pump: Pump,
+        engine: SmtpClient,
+        target: SmtpTarget,
+        remote: str,
+        tls: Tls | None = None,
+        until: float = math.inf,
     ) -> None:
-        """Raises MailError if the server refuses us, or does not offer what is required."""
+        """Raises MailError if the server refuses us, or does not offer what is required.
+
+        *until*: monotonic seconds, when the connection is given up if it is not ready.
+        """
         self._pump = pump
         self._engine = engine
         self._helo = target.helo or clock.host_name()
@@ -81,7 +91,7 @@ class Link:
         self.answered = 0  # messages
         self._heard = 0  # replies
         self.broken: MailError | None = None
-        pump.deadline = clock.monotonic() + max(2 * pump.timeout, LEAST_PATIENCE)
+        pump.deadline = min(until, clock.monotonic() + max(2 * pump.timeout, LEAST_PATIENCE))
         self._open(target, tls)
         pump.deadline = None
 

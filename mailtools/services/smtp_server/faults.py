@@ -162,6 +162,10 @@ class FaultySession:
         else:
             self._act(fault, event)
 
+    def lost(self) -> None:
+        """Pass on that the client is gone."""
+        self._session.lost()
+
     def _act(self, fault: Fault, event: Event) -> None:
         if fault.action == "delay":
             self._world.later(fault.delay, lambda: self._go_on(event))

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from mailtools.core.errors import ConfigurationError
+from mailtools.core.smtp.mx import Network
 from mailtools.services.delivery.addressing import Addressing
 from mailtools.services.delivery.dispatch import Queue
 from mailtools.services.queue.service import Leaving, make_runner
@@ -22,7 +23,6 @@ from mailtools.system.spool.writers import Spooler
 log = logging.getLogger("mailtools")
 
 UNIX = "unix"  # the network of all clients of unix sockets
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Relaying(NamedTuple):

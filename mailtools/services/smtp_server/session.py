@@ -8,7 +8,7 @@ durable (RFC 5321 §6.1). Failures become replies here, not before.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from mailtools.core.auth.sasl import CheckPassword, FindKeys, LoginFailed
+from mailtools.core.auth.sasl import ANYBODY, CheckPassword, FindKeys, LoginFailed
 from mailtools.core.engine import Question
 from mailtools.core.errors import MailError
 from mailtools.core.message.trace import Stamp, delivery_fields, received
@@ -31,7 +31,7 @@ from mailtools.services.delivery.failures import (
 )
 from mailtools.services.transit.mbox_form import message_blocks, new_record
 from mailtools.services.transit.received import FROM_SMTP, Received, ReceivedIntake
-from mailtools.services.users.login import Logins
+from mailtools.services.users.login import LoginClient, Logins
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
 from mailtools.system.process.programs import ProgramJob, Ran
@@ -43,6 +43,7 @@ A = TypeVar("A")
 
 _ACCEPTED = Reply(250, "2.1.0", "Ok")
 _RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
+_NO_DOMAIN = Reply(553, "5.1.3", "Bad address syntax: it has no domain, and is no name of this server")
 _DROPPED = Reply(250, "2.0.0", "Ok")
 
 
@@ -73,7 +74,7 @@ class ReceiveSession:
     """The decisions of one session. *resume* is called after a question was answered later."""
 
     __slots__ = (
-        "_addressing", "_engine", "_envelope", "_intake", "_logins", "_peer", "_ports", "_problem",
+        "_addressing", "_engine", "_envelope", "_intake", "_login", "_logins", "_peer", "_ports", "_problem",
         "_recipients", "_resume",
     )  # fmt: skip
 
@@ -89,6 +90,7 @@ class ReceiveSession:
         self._engine = engine
         self._addressing = addressing
         self._logins = logins
+        self._login: LoginClient | None = None
         self._peer = peer
         self._ports = ports
         self._resume = resume
@@ -103,6 +105,11 @@ class ReceiveSession:
         if handler is not None:
             handler(self, event)
 
+    def lost(self) -> None:
+        """Give up what waits for the client alone: its login. A message that is complete is stored."""
+        if self._login is not None:
+            self._login.leave()
+
     # -- the session ---------------------------------------------------------------------------------------
 
     def _connected(self, question: events.Connected) -> None:
@@ -112,7 +119,8 @@ class ReceiveSession:
 
     def _hello(self, question: events.Hello) -> None:
         engine = self._engine
-        engine.mechanisms = self._logins.mechanisms(self._peer, engine.is_secure, bool(engine.bindings))
+        offered = self._logins.mechanisms(self._peer, engine.is_secure, bool(engine.bindings))
+        engine.mechanisms = tuple(ANYBODY) if offered and engine.offer.takes_any_login else offered
         engine.answer(question, None)
 
     def _quit(self, question: events.Quit) -> None:
@@ -126,16 +134,24 @@ class ReceiveSession:
         def answer(is_right: bool | None) -> None:
             self._answer_later(question, is_right)
 
-        self._logins.check(question, self._peer, answer)
+        self._login_client.check(question, answer)
 
     def _find_keys(self, question: FindKeys) -> None:
-        self._logins.find_keys(question, self._peer, lambda found: self._answer_later(question, found))
+        self._login_client.find_keys(question, lambda found: self._answer_later(question, found))
+
+    @property
+    def _login_client(self) -> LoginClient:
+        if self._login is None:
+            self._login = self._logins.client(self._peer)
+        return self._login
 
     def _logged_in(self, event: events.LoggedIn) -> None:
-        self._logins.succeeded(self._peer)
+        self._login_client.succeeded()
+        self._engine.user = self._logins.user_of(event.user)
         self._ports.log(f"login of {event.user} from {self._peer or 'a local client'}")
 
     def _login_failed(self, event: LoginFailed) -> None:
+        self._login_client.failed()
         self._ports.warn(
             f"login of {event.user!r} from {self._peer or 'a local client'} failed: {event.reason}"
         )
@@ -148,6 +164,9 @@ class ReceiveSession:
 
     def _rcpt_to(self, question: events.RcptTo) -> None:
         recipient = question.recipient
+        if "@" not in recipient and not self._addressing.knows_name(recipient):
+            self._engine.answer(question, _NO_DOMAIN)
+            return
         try:
             places = self._places(recipient)
         except (MailError, OSError) as error:

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from mailtools.core.auth import passwd
 from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, Found
-from mailtools.services.users.throttle import Throttle
+from mailtools.services.users.throttle import Attempt, Throttle, network
 from mailtools.system import clock
 from mailtools.system.net.listeners import is_local
+from mailtools.system.process.pool import Cancel
 from mailtools.system.users.checker import Checker
 from mailtools.system.users.users_file import Users
 
@@ -26,6 +27,7 @@ class LoginRules(NamedTuple):
     users: Users | None = None
     anybody: bool = False  # any name and password, for development
     in_the_clear: bool = False  # without TLS beyond loopback
+    without_domain: bool = False  # bob@example.org is bob, unless there is a user bob@example.org
 
 
 class Logins:
@@ -59,54 +61,168 @@ class Logins:
         users = self._rules.users
         return not self._rules.anybody and users is not None and users.have_plain
 
-    def check(
-        self, question: CheckPassword | CheckDigest, peer: str, answer: Callable[[bool | None], None]
-    ) -> None:
-        """Call *answer*, now or later, with whether the password or digest is right."""
-        if self._rules.anybody:
-            answer(True)
-        elif isinstance(question, CheckDigest):
-            self._in_turn(peer, lambda: self._check_digest(question, answer))
-        else:
-            self._in_turn(peer, lambda: self._check_password(question, answer))
+    def client(self, peer: str) -> "LoginClient":
+        """Return the logins of one connection; *peer*: its address."""
+        return LoginClient(self, peer)
 
-    def find_keys(self, question: FindKeys, peer: str, answer: Callable[[Found | None], None]) -> None:
-        """Call *answer* later with SCRAM keys and a nonce."""
-        self._in_turn(peer, lambda: self._find_keys(question, answer))
+    def attempt(self, peer: str, begin: Callable[[float], None]) -> Attempt:
+        """Return an attempt of *peer*; *begin* gets the seconds to wait."""
+        return self._throttle.attempt(peer, clock.monotonic(), begin)
 
-    def _in_turn(self, peer: str, begin: Callable[[], None]) -> None:
-        """Call *begin* now, or later if too many logins of *peer* failed."""
-        wait = self._throttle.attempt(peer, clock.monotonic())
-        if wait:
-            self._later(wait, begin)
-        else:
-            begin()
+    def start(self, attempt: Attempt) -> None:
+        """Begin an attempt, now or later."""
+        self._throttle.start(attempt)
+
+    def ended(self, attempt: Attempt, is_right: bool | None) -> None:
+        """Note the end of an attempt."""
+        self._throttle.ended(attempt, is_right)
+
+    def wait(self, seconds: float, then: Callable[[], None]) -> Any:
+        """Call *then* after *seconds*; return the loop's handle."""
+        return self._later(seconds, then)
+
+    @property
+    def lets_anybody(self) -> bool:
+        """True if any name and password is right."""
+        return self._rules.anybody
+
+    def user_of(self, name: str) -> str:
+        """Return the user, in lower case, whom a client means that logs in as *name*."""
+        name = name.lower()
+        rules = self._rules
+        if not rules.without_domain or "@" not in name:
+            return name
+        if rules.users is not None and rules.users.find(name) is not None:
+            return name
+        return name.rpartition("@")[0]
 
     @property
     def _users(self) -> Users:
         assert self._rules.users is not None  # no mechanism is offered otherwise
         return self._rules.users
 
-    def _find_keys(self, question: FindKeys, answer: Callable[[Found | None], None]) -> None:
-        users = self._users
+    def find_keys(self, question: FindKeys, owner: str, answer: Callable[[Found | None], None]) -> Cancel:
+        """Call *answer* later with SCRAM keys and a nonce."""
+        users, name = self._users, self.user_of(question.name)
         # Making keys of a password in the clear takes 2 ms, which is too long for the loop.
-        self._checker.run(lambda: Found(users.scram_keys(question.name), os.urandom(18).hex()), answer)
+        return self._checker.run(lambda: Found(users.scram_keys(name), os.urandom(18).hex()), answer, owner)
 
-    def _check_digest(self, question: CheckDigest, answer: Callable[[bool | None], None]) -> None:
-        users = self._users
-        entry = users.find(question.name)
+    def check_digest(self, question: CheckDigest) -> bool:
+        """Return whether the digest of APOP is right."""
+        users, name = self._users, self.user_of(question.name)
+        entry = users.find(name)
         known = entry if entry is not None and entry.scheme == "PLAIN" else None
-        expected = passwd.apop_digest(known or users.decoy(question.name), question.banner)
-        answer(hmac.compare_digest(expected, question.digest) and known is not None)
+        expected = passwd.apop_digest(known or users.decoy(name), question.banner)
+        return hmac.compare_digest(expected, question.digest) and known is not None
 
-    def _check_password(self, question: CheckPassword, answer: Callable[[bool | None], None]) -> None:
-        users = self._users
-        entry = users.find(question.name)
+    def check_password(
+        self, question: CheckPassword, owner: str, answer: Callable[[bool | None], None]
+    ) -> Cancel:
+        """Call *answer*, now or later, with whether the password is right; None if nobody can tell."""
+        users, name = self._users, self.user_of(question.name)
+        entry = users.find(name)
         is_known = entry is not None and bool(entry.scheme)
-        checked = entry if entry is not None and is_known else users.decoy(question.name)
-        # A name that does not exist is checked as well: it must take the same time (promise R7).
-        self._checker.check(checked, question.password, lambda is_right: answer(is_right and is_known))
+        checked = entry if entry is not None and is_known else users.decoy(name)
 
-    def succeeded(self, peer: str) -> None:
-        """Note that a login of *peer* succeeded."""
-        self._throttle.succeeded(peer)
+        def done(is_right: bool | None) -> None:
+            answer(is_right and is_known)
+
+        # A name that does not exist is checked as well: it must take the same time (promise R7).
+        return self._checker.check(checked, question.password, done, owner)
+
+
+class LoginClient:
+    """The logins of one connection, one after another. What waits for them ends with `leave`."""
+
+    __slots__ = ("_answer", "_attempt", "_cancel", "_logins", "_owner", "_peer", "_timer")
+
+    def __init__(self, logins: Logins, peer: str) -> None:
+        self._logins = logins
+        self._peer = peer
+        self._owner = network(peer)
+        self._attempt: Attempt | None = None  # until it is known whether it was right
+        self._answer: Callable[[Any], None] | None = None  # of the question that waits
+        self._timer: Any = None
+        self._cancel: Cancel | None = None
+
+    def check(self, question: CheckPassword | CheckDigest, answer: Callable[[bool | None], None]) -> None:
+        """Call *answer*, now or later, with whether the password or digest is right.
+
+        None: nobody can tell now.
+        """
+        if self._logins.lets_anybody:
+            answer(True)
+            return
+
+        def checked(is_right: bool | None) -> None:
+            self._end(is_right)
+            self._reply(is_right)
+
+        def begin() -> None:
+            if isinstance(question, CheckDigest):
+                checked(self._logins.check_digest(question))
+            else:
+                self._cancel = self._logins.check_password(question, self._owner, checked)
+
+        self._begin(begin, answer)
+
+    def find_keys(self, question: FindKeys, answer: Callable[[Found | None], None]) -> None:
+        """Call *answer*, now or later, with SCRAM keys and a nonce. The attempt ends with `succeeded`,
+        `failed`, or the next one.
+        """
+
+        def found(keys: Found | None) -> None:
+            if keys is None:
+                self._end(None)
+            self._reply(keys)
+
+        def begin() -> None:
+            self._cancel = self._logins.find_keys(question, self._owner, found)
+
+        self._begin(begin, answer)
+
+    def _begin(self, begin: Callable[[], None], answer: Callable[[Any], None]) -> None:
+        self._end(False)  # the client gave up an exchange of SCRAM
+        self._answer = answer
+
+        def go_on() -> None:
+            self._timer = None
+            if self._answer is answer:
+                begin()
+
+        def in_turn(seconds: float) -> None:
+            if seconds:
+                self._timer = self._logins.wait(seconds, go_on)
+            else:
+                go_on()
+
+        self._attempt = self._logins.attempt(self._peer, in_turn)
+        self._logins.start(self._attempt)
+
+    def _reply(self, value: Any) -> None:
+        answer, self._answer, self._cancel = self._answer, None, None
+        if answer is not None:
+            answer(value)
+
+    def _end(self, is_right: bool | None) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            self._logins.ended(attempt, is_right)
+
+    def succeeded(self) -> None:
+        """Note that the login succeeded."""
+        self._end(True)
+
+    def failed(self) -> None:
+        """Note that the login failed."""
+        self._end(False)
+
+    def leave(self) -> None:
+        """End what waits, because the client is gone; the question that waits is answered with None."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._cancel is not None:
+            self._cancel()
+        self._end(False)
+        self._reply(None)

@@ -9,15 +9,16 @@ list is bounded.
 
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain, groupby, zip_longest
 from typing import Any, NamedTuple
 
+from mailtools.core.errors import UnknownHostError
 from mailtools.core.smtp import mx
-from mailtools.core.smtp.mx import Mx, ResolutionError
+from mailtools.core.smtp.mx import Mx, Network, ResolutionError, Surroundings
 from mailtools.system.dns.lookup import Answer, Lookup, family, system_lines
 
-__all__ = ["MxHost", "ResolutionError", "Resolver", "own_addresses"]
+__all__ = ["MxHost", "ResolutionError", "Resolver", "own_addresses", "surroundings"]
 
 MAX_HOSTS = 10  # hosts tried for a domain
 MAX_ADDRESSES = 8  # addresses tried for a host
@@ -36,11 +37,23 @@ class MxHost(NamedTuple):
     addresses: tuple[str, ...]  # IPv4 and IPv6, best first; one at least
 
 
+_NOWHERE = Surroundings()
+
+
+class _Addresses(NamedTuple):
+    """The addresses of a host. *why*: the first one that mail may not go to, and its kind."""
+
+    host: str
+    usable: list[str]
+    are_ours: bool  # one of them at least is this host's
+    why: str
+
+
 class Resolver:
     """Asks *nameserver* ("ADDRESS[:PORT]"), or those of /etc/resolv.conf.
 
-    *timeout*: seconds for one question, all tries together. *own_names*, *own_addresses*: this host, to which
-    mail must not be sent. Raises ConfigurationError if *nameserver* is no address.
+    *timeout*: seconds for one question, all tries together. *surroundings*: this host, to which mail must not
+    be sent, and the networks that are permitted. Raises ConfigurationError if *nameserver* is no address.
     """
 
     def __init__(
@@ -48,48 +61,61 @@ class Resolver:
         nameserver: str = "",
         *,
         timeout: float = 10.0,
-        own_names: Collection[str] = (),
-        own_addresses: Collection[str] = (),
+        surroundings: Surroundings = _NOWHERE,
         shuffle: Callable[[list[Any]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lookup = Lookup(nameserver, timeout, clock)
         self._has_machine = not nameserver
         self._timeout = timeout
-        self._own_names = frozenset(mx.normalized(name) for name in own_names)
-        self._own_addresses = frozenset(mx.plain_address(address) for address in own_addresses)
+        self._here = surroundings
         self._shuffle = shuffle or _shuffle
         self._clock = clock
 
-    def hosts(self, domain: str, anywhere: bool = False) -> Iterator[MxHost]:
+    def hosts(self, domain: str, port: int = mx.SMTP_PORT) -> Iterator[MxHost]:
         """The hosts for mail to *domain* (a name in any script, or an address literal), best first.
 
-        *anywhere*: also with addresses that are not public, which a stranger's DNS must not make us connect
-        to. Names without dots are of this network, and have any address. Addresses are looked up when a
-        host is requested. Yields at least one or raises a ResolutionError: LookupAgainError (a
-        TemporaryError), UnknownDomainError (an UnknownHostError) or NoMailError (a RefusedError).
+        *port*: where they are to be called. Addresses are looked up when a host is requested. Yields at least
+        one or raises a ResolutionError: LookupAgainError (a TemporaryError), UnknownDomainError (an
+        UnknownHostError) or NoMailError (a RefusedError).
         """
         if mx.is_literal(domain):
             address = mx.literal(domain)
-            if not mx.is_connectable(address):
-                raise mx.no_address(domain)
-            if not self._foreign([address]):
-                raise mx.loop(domain)
-            if not anywhere and not mx.is_public(address):
-                raise mx.not_public(domain)
+            found = self._sorted(domain, (address,), port)
+            if not found.usable:
+                raise _no_host(domain, [found])
             yield MxHost(address, (address,))
             return
         name = _a_labels(domain)
         answer = self._lookup.ask(name, "MX")
-        anywhere = anywhere or "." not in name
         if answer.records:
-            yield from self._of_records(name, answer.records, anywhere)
+            yield from self._of_records(name, answer.records, port)
         else:
-            yield self._implicit(name, answer, anywhere)
+            yield self._implicit(name, answer, port)
 
-    def _implicit(self, name: str, answer: Answer, anywhere: bool) -> MxHost:
+    def addresses(self, host: str) -> tuple[str, ...]:
+        """The addresses of a host that an operator named; () if the system's own lookup has to find them.
+
+        A name is looked up here only if a nameserver was given. Raises LookupAgainError, UnknownHostError.
+        """
+        if self._has_machine or not host or family(host):
+            return ()
+        if mx.normalized(host).rpartition(".")[2] == "localhost":  # RFC 6761 §6.3: no nameserver is asked
+            return ("127.0.0.1", "::1")
+        try:
+            name = _a_labels(host)
+            found = self._addresses(name)
+        except mx.UnknownDomainError:
+            found = Answer()
+        if found.why:
+            raise mx.lookup_again(host, found.why)
+        if not found.records:
+            raise UnknownHostError(f"{mx.shown(host)}: unknown host; check --host or --route")
+        return self._in_order(list(found.records))
+
+    def _implicit(self, name: str, answer: Answer, port: int) -> MxHost:
         """The domain itself as the host, if it has no MX (RFC 5321 §5.1)."""
-        if name in self._own_names:
+        if name in self._here.names:
             raise mx.loop(name)
         found = answer if answer.why or not answer.exists else self._addresses(name)
         records = found.records
@@ -100,46 +126,62 @@ class Resolver:
             if found.why:
                 raise mx.lookup_again(name, found.why)
             raise mx.no_address(name) if answer.exists else mx.unknown(name)
-        usable = [address for address in records if mx.is_connectable(address)]
-        foreign = self._foreign(usable)
-        if not foreign:
-            raise mx.loop(name) if usable else mx.no_address(name)
-        reachable = _reachable(foreign, anywhere)
-        if not reachable:
-            raise mx.not_public(name)
-        return MxHost(name, self._in_order(reachable))
+        its = self._sorted(name, records, port)
+        if not its.usable:
+            raise _no_host(name, [its])
+        return MxHost(name, self._in_order(its.usable))
 
-    def _of_records(self, domain: str, records: tuple[Mx, ...], anywhere: bool) -> Iterator[MxHost]:
+    def _of_records(self, domain: str, records: tuple[Mx, ...], port: int) -> Iterator[MxHost]:
         """The hosts of MX records. If one is this host, only better ones are used (RFC 5321 §5.1)."""
-        best = mx.order(domain, records, self._shuffle, self._own_names)[:MAX_HOSTS]
+        best = mx.order(domain, records, self._shuffle, self._here.names)[:MAX_HOSTS]
         why = ""
-        is_given = is_closed = False
+        is_given = False
+        refused: list[_Addresses] = []
         deadline = self._clock() + _PATIENCE * self._timeout
         for _, group in groupby(best, key=lambda record: record.preference):
-            lookups: Iterator[tuple[str, Answer]] = (
-                (record.exchange, self._addresses_until(deadline, record.exchange)) for record in group
+            lookups: Iterator[tuple[_Addresses, str]] = (
+                self._sorted_until(deadline, record.exchange, port) for record in group
             )
-            if self._own_addresses:  # look up all hosts of one preference first: one may be this host
+            if self._knows_itself:  # look up all hosts of one preference first: one may be this host
                 known = list(lookups)
-                if any(self._is_ourselves(answer) for _, answer in known):
+                if any(its.are_ours and not its.usable for its, _ in known):
                     if not is_given and not why:
                         raise mx.loop(domain)
                     break
                 lookups = iter(known)
-            for name, answer in lookups:
-                why = why or answer.why
-                foreign = self._foreign([each for each in answer.records if mx.is_connectable(each)])
-                reachable = _reachable(foreign, anywhere)
-                is_closed = is_closed or len(reachable) < len(foreign)
-                if reachable:
+            for its, problem in lookups:
+                why = why or problem
+                refused.append(its)
+                if its.usable:
                     is_given = True
                     used = self._clock()
-                    yield MxHost(name, self._in_order(reachable))
+                    yield MxHost(its.host, self._in_order(its.usable))
                     deadline += self._clock() - used  # do not count the time the caller used
         if not is_given:
-            if why:
-                raise mx.lookup_again(domain, why)
-            raise mx.not_public(domain) if is_closed else mx.no_address(domain)
+            raise mx.lookup_again(domain, why) if why else _no_host(domain, refused)
+
+    @property
+    def _knows_itself(self) -> bool:
+        return bool(self._here.addresses or self._here.listeners)
+
+    def _sorted_until(self, deadline: float, host: str, port: int) -> tuple["_Addresses", str]:
+        """The addresses of an MX host, and why they cannot be looked up, or ""."""
+        answer = self._addresses_until(deadline, host)
+        return self._sorted(host, answer.records, port), answer.why
+
+    def _sorted(self, host: str, addresses: Sequence[str], port: int) -> "_Addresses":
+        """Decide to which of *addresses* mail may go."""
+        usable: list[str] = []
+        are_ours, why = False, ""
+        for address in addresses:
+            if self._here.is_ours(address, port):
+                are_ours = True
+            elif problem := self._here.why_not(address, port):
+                shown = address if host == address else f"{host} has {address}"
+                why = why or f"{shown} ({problem})"
+            else:
+                usable.append(address)
+        return _Addresses(host, usable, are_ours, why)
 
     def _addresses_until(self, deadline: float, name: str) -> Answer:
         if self._clock() >= deadline:
@@ -157,13 +199,6 @@ class Resolver:
         six = self._lookup.ask(name, "AAAA")
         records = four.records + six.records
         return Answer(records, why="" if records else four.why or six.why)
-
-    def _foreign(self, addresses: list[str]) -> list[str]:
-        """The addresses that do not belong to this host."""
-        return [each for each in addresses if mx.plain_address(each) not in self._own_addresses]
-
-    def _is_ourselves(self, answer: Answer) -> bool:
-        return bool(answer.records) and not self._foreign(list(answer.records))
 
     def _in_order(self, addresses: list[str]) -> tuple[str, ...]:
         """IPv6 and IPv4 alternately, if the machine has an IPv6 route; else IPv4 first."""
@@ -183,11 +218,15 @@ class Resolver:
         return Answer(tuple(_by_hosts_file(name) if "." in name else _by_getaddrinfo(name)))
 
 
+def _no_host(domain: str, found: Sequence[_Addresses]) -> ResolutionError:
+    """The error of a domain none of whose hosts may be connected to."""
+    if any(its.are_ours for its in found):
+        return mx.loop(domain)
+    why = next((its.why for its in found if its.why), "")
+    return mx.not_public(domain, why) if why else mx.no_address(domain)
+
+
 # -- names and addresses ------------------------------------------------------------------------------------
-
-
-def _reachable(addresses: list[str], anywhere: bool) -> list[str]:
-    return addresses if anywhere else list(filter(mx.is_public, addresses))
 
 
 def _a_labels(domain: str) -> str:
@@ -250,6 +289,18 @@ def own_addresses() -> frozenset[str]:
     for line in system_lines(_IPV6_ADDRESSES):
         found.add(str(ipaddress.IPv6Address(bytes.fromhex(line.split()[0]))))
     return frozenset(address for address in found if family(address) and not _is_loopback(address))
+
+
+def surroundings(
+    name: str, permitted: Sequence[Network] = (), listeners: Collection[tuple[str, int]] = ()
+) -> Surroundings:
+    """The surroundings of this machine, whose host name is *name*."""
+    return Surroundings(
+        frozenset([mx.normalized(name)]),
+        own_addresses(),
+        frozenset([(mx.plain_address(address.partition("%")[0]), port) for address, port in listeners]),
+        tuple(permitted),
+    )
 
 
 def _is_loopback(address: str) -> bool:

@@ -9,8 +9,8 @@ import ctypes
 import os
 import platform
 
-# System call numbers of io_setup, io_submit and io_getevents, by machine.
-_CALLS = {"x86_64": (206, 209, 208), "aarch64": (0, 2, 4)}
+# System call numbers of io_setup, io_submit, io_getevents and io_destroy, by machine.
+_CALLS = {"x86_64": (206, 209, 208, 207), "aarch64": (0, 2, 4, 1)}
 _FDSYNC = 3  # IOCB_CMD_FDSYNC: fdatasync
 _RESFD = 1  # IOCB_FLAG_RESFD: count the completion in an eventfd
 _AT_ONCE = 64
@@ -53,7 +53,7 @@ class Syncer:
         numbers = _CALLS.get(platform.machine())
         if numbers is None:
             raise OSError(38, "no asynchronous sync on this machine")
-        setup, self._submit, self._getevents = numbers
+        setup, self._submit, self._getevents, self._destroy = numbers
         self._call = ctypes.CDLL(None, use_errno=True).syscall
         self._context = ctypes.c_ulong(0)
         if self._call(setup, _AT_ONCE, ctypes.byref(self._context)) != 0:
@@ -81,3 +81,8 @@ class Syncer:
             found = self._completions[: max(count, 0)]
             ended += [(int(done.data), max(0, -int(done.result))) for done in found]
         return ended
+
+    def close(self) -> None:
+        """Wait for the syncs that were started, and give the context back."""
+        self._call(self._destroy, self._context)
+        os.close(self.eventfd)

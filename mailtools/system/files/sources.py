@@ -28,14 +28,18 @@ class Source:
     """An open source: ``read(size)`` returns at most *size* octets, b"" at the end. A context manager.
 
     Raises MissingInputError if there is no such file, BadDataError if its compression is broken,
-    ConfigurationError if a format needs an extra, OSError from the disk; and when it is left OSError, if the
-    compressed data was cut off.
+    ConfigurationError if a format needs an extra, OSError from the disk. Compressed data that is cut off is
+    broken; for a source that *may_be_cut*, its end is the end of the octets, and leaving raises OSError.
     """
 
-    def __init__(self, name: str, progress: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, name: str, progress: Callable[[int], None] | None = None, may_be_cut: bool = False
+    ) -> None:
         self.name = "standard input" if name == STDIN else name
         self._file: Any = None
         self._progress = progress
+        self._broken: BadDataError | None = None
+        self._may_be_cut = may_be_cut
         self._cut = ""  # why the octets end too early; told when all that came before is read
         raw = self._open(name)
         self.read: Callable[[int], bytes] = raw
@@ -98,25 +102,31 @@ class Source:
         from lzma import LZMAError
 
         def guarded(size: int) -> bytes:
-            if self._cut:
-                return b""
+            if self._broken:
+                raise self._broken  # again: the decompressor would say that the data has ended
             try:
-                return read(size)
+                return b"" if self._cut else read(size)
             except EOFError as error:
-                self._cut = f"the compressed data is cut off: {error}; what came before it was read"
-                return b""
+                if self._may_be_cut:
+                    self._cut = f"the compressed data is cut off: {error}; what came before it was read"
+                    return b""
+                raise self._as_broken("cut off or damaged", error) from error
             except (zlib.error, LZMAError) as error:
-                raise BadDataError(f"the compressed data is cut off or damaged ({error})") from error
+                raise self._as_broken("cut off or damaged", error) from error
             except OSError as error:
                 if error.errno is None:  # raised by bz2 and gzip for damaged data
-                    raise BadDataError(f"the compressed data is damaged ({error})") from error
+                    raise self._as_broken("damaged", error) from error
                 raise
             except Exception as error:
                 if type(error).__name__ == "ZstdError":
-                    raise BadDataError(f"the compressed data is damaged ({error})") from error
+                    raise self._as_broken("damaged", error) from error
                 raise
 
         return guarded
+
+    def _as_broken(self, how: str, error: Exception) -> BadDataError:
+        self._broken = BadDataError(f"the compressed data is {how} ({error})")
+        return self._broken
 
 
 def size_of(names: list[str]) -> int | None:

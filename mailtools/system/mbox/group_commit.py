@@ -92,6 +92,9 @@ class Committer:
             self._work.put(None)
         for thread in self._threads:
             thread.join()
+        if self._syncer is not None:
+            self._syncer.close()
+            self._syncer = None
 
     def _start(self, path: str) -> None:
         batch = self._waiting.pop(path, None)

@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 
 from mailtools.core.errors import ConfigurationError
@@ -76,6 +77,11 @@ def shown_address(sock: socket.socket) -> str:
         return f"unix:{sock.getsockname()}"
     host, port = sock.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def addresses(sockets: Sequence[socket.socket]) -> list[tuple[str, int]]:
+    """Return address and port of each of *sockets* that is no unix socket."""
+    return [sock.getsockname()[:2] for sock in sockets if sock.family != socket.AF_UNIX]
 
 
 def is_loopback(sock: socket.socket) -> bool:

@@ -60,6 +60,9 @@ class ServerSession(Protocol):
     def handle(self, event: Any) -> None:
         """Handle one event."""
 
+    def lost(self) -> None:
+        """Note that the client is gone: give up what waits for it alone. May be called again."""
+
 
 class NewConnection(NamedTuple):
     """What a session is opened with."""
@@ -202,7 +205,12 @@ class ServerConnection(asyncio.Protocol):
         return data
 
     def eof_received(self) -> bool:
-        """Note that the client sends nothing more. It may still read, so its replies are sent."""
+        """Note that the client sends nothing more. It may still read, so its replies are sent.
+
+        A client with no command left is gone: it can do nothing with a login that it still waits for.
+        """
+        if not self._engine.buffered:
+            self._session.lost()
         self._engine.receive_eof()
         self.advance()
         return self._is_heard and not self._engine.is_closed
@@ -216,8 +224,11 @@ class ServerConnection(asyncio.Protocol):
         self._engine.receive_eof()
         self._writable = True  # nobody reads any more: let the engine run to its end
         self._tls = None
-        self.advance()
-        self._host.dismiss(self)
+        try:
+            self._session.lost()
+            self.advance()
+        finally:
+            self._host.dismiss(self)
         if self._transcript is not None:
             with suppress(OSError):
                 self._transcript.close()

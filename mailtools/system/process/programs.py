@@ -3,10 +3,12 @@
 The program's stdin is a file with the message, so the program need not read it; its output is limited. Data
 from a peer is never part of a command: it is passed in environment variables (promise R17). Only the program
 itself is waited for, not its background processes. A program that exceeds its time is killed, and so are all
-running programs when the server stops.
+running programs when the server stops. A command that hangs does not keep other commands waiting: each has
+only some of the threads.
 """
 
 import errno
+import logging
 import os
 import pwd
 import select
@@ -15,16 +17,19 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from queue import SimpleQueue
 from typing import IO, Any, Generic, NamedTuple, TypeVar
 
 from mailtools.system.files.buffer import Buffer
 
 T = TypeVar("T")
 
-_THREADS = 4
+log = logging.getLogger("mailtools")
+
+_THREADS = 32
+_OF_ONE_COMMAND = 4  # threads that may run the same command
 _BLOCK = 256 << 10
 _LOOK = 50  # milliseconds between checks whether a silent program has ended
 _MOST_SAID = 2000  # octets of stderr for the log
@@ -63,37 +68,68 @@ class Programs:
         self._post = post
         self._timeout = timeout
         self._max_output = max_output
-        self._jobs: SimpleQueue[ProgramJob[Any] | None] = SimpleQueue()
+        self._change = threading.Condition()
+        self._waiting: dict[str, deque[ProgramJob[Any]]] = {}  # by command; the next one is first
+        self._busy: Counter[str] = Counter()  # threads by command
+        self._idle = 0  # threads that nobody has woken
         self._threads: list[threading.Thread] = []
         self._running: set[int] = set()  # process groups
         self._is_stopped = False
 
     def run(self, job: ProgramJob[Any]) -> None:
         """Run *job*; its `done` is called once."""
-        if not self._threads:
-            self._threads = [
-                threading.Thread(target=self._work, name=f"program-{n}", daemon=True) for n in range(_THREADS)
-            ]
-            for thread in self._threads:
-                thread.start()
-        self._jobs.put(job)
+        with self._change:
+            waiting = self._waiting.setdefault(job.command, deque())
+            waiting.append(job)
+            if self._busy[job.command] + len(waiting) > _OF_ONE_COMMAND:
+                return  # a thread that runs this command takes it next
+            if self._idle:
+                self._idle -= 1
+                self._change.notify()
+            elif len(self._threads) < _THREADS:
+                name = f"program-{len(self._threads)}"
+                self._threads.append(threading.Thread(target=self._work, name=name, daemon=True))
+                self._threads[-1].start()
 
     def stop(self) -> None:
         """End the threads and the programs that still run."""
-        self._is_stopped = True
-        for _ in self._threads:
-            self._jobs.put(None)
+        with self._change:
+            self._is_stopped = True
+            self._change.notify_all()
         for group in list(self._running):
             _end(group)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            ran = self.ran(job)
-            try:
-                outcome = job.judge(ran)
-            except Exception as error:  # the thread goes on, and who waits gets an answer
-                outcome = job.judge(Ran(-1, Buffer(), f"{type(error).__name__}: {error}"))
+        while (job := self._next()) is not None:
+            outcome = self._outcome(job)
+            with self._change:
+                self._busy[job.command] -= 1
             self._post(lambda j=job, o=outcome: j.done(o))  # type: ignore[misc]
+
+    def _next(self) -> ProgramJob[Any] | None:
+        """Wait for a job that may run; None at the end."""
+        with self._change:
+            while True:
+                for command, jobs in self._waiting.items():
+                    if self._busy[command] < _OF_ONE_COMMAND:
+                        del self._waiting[command]
+                        job = jobs.popleft()
+                        if jobs:
+                            self._waiting[command] = jobs  # last: other commands are next
+                        self._busy[command] += 1
+                        return job
+                if self._is_stopped:
+                    return None
+                self._idle += 1
+                self._change.wait()
+
+    def _outcome(self, job: ProgramJob[T]) -> T:
+        """Return the result of *job*; after a bug, that of a program that was ended."""
+        try:
+            return job.judge(self.ran(job))
+        except Exception as error:
+            log.exception("a bug in a program thread")
+            return job.judge(Ran(-1, Buffer(), f"a bug: {type(error).__name__}"))
 
     def ran(self, job: ProgramJob[Any]) -> Ran:
         """Run the program of *job* in this thread, and wait for its end. Raises nothing."""

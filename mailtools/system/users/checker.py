@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mailtools.core.auth.passwd import UserEntry
-from mailtools.system.process.pool import WorkerPool
+from mailtools.system.process.pool import Cancel, WorkerPool
 from mailtools.system.users import passwords
 
 _REMEMBERED = 300.0  # seconds
@@ -27,22 +27,25 @@ class Checker(WorkerPool):
         self._right: OrderedDict[bytes, float] = OrderedDict()
         self._key = os.urandom(32)
 
-    def check(self, entry: UserEntry, password: str, done: Callable[[bool | None], None]) -> None:
+    def check(
+        self, entry: UserEntry, password: str, done: Callable[[bool | None], None], owner: str = ""
+    ) -> Cancel:
         """Check *password* and call *done* in the loop's thread, at once or later.
 
-        *done* gets whether the password is right, or None if it cannot be checked now.
+        *done* gets whether the password is right, or None if it cannot be checked now. *owner*: whose work
+        it is. Returns a function that cancels the check.
         """
         digest = self._digest(entry, password)
         if self._right.get(digest, 0.0) > time.monotonic():
             done(True)
-            return
+            return _is_done
 
         def checked(is_right: bool | None) -> None:
             if is_right:
                 self._remember(digest)
             done(is_right)
 
-        self.run(lambda: passwords.check(entry, password), checked)
+        return self.run(lambda: passwords.check(entry, password), checked, owner)
 
     def _remember(self, digest: bytes) -> None:
         self._right[digest] = time.monotonic() + _REMEMBERED
@@ -53,3 +56,8 @@ class Checker(WorkerPool):
         """A digest of the password and the user's entry: a change of either gives another digest."""
         whole = "\0".join((entry.name, entry.scheme, entry.secret, password))
         return hashlib.blake2b(whole.encode(errors="surrogateescape"), key=self._key).digest()
+
+
+def _is_done() -> bool:
+    """Cancel nothing: the check is done."""
+    return False

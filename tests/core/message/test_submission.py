@@ -109,6 +109,26 @@ def test_the_fields_of_addresses() -> None:
     assert submission.qualify(fields, "x") == fields.replace(b"root", b"root@x")
 
 
+@pytest.mark.parametrize("separator", [b", ", b",", b" , "])
+def test_a_list_that_grows_too_long_is_folded_between_addresses(separator: bytes) -> None:
+    names = [b"user%02d" % number for number in range(90)]
+    names[40] = b'"a, b" <user40> (x, y)'
+    value = separator.join(names)
+    assert len(value) < 998
+    found = submission.qualify(b"To: %s\nSubject: x\n" % value, "host.example.org")
+    assert max(map(len, found.split(b"\n"))) <= 998
+    qualified = re.sub(rb"(user[0-9]{2})", rb"\1@host.example.org", value)
+    unfolded = found.replace(b"\n ", b" ")
+    assert unfolded.replace(b", ", b",") == (b"To: %s\nSubject: x\n" % qualified).replace(b", ", b",")
+
+
+def test_a_list_that_stays_short_is_not_folded() -> None:
+    fields = b"To: one, two,\n\tthree\nSubject: x\n"
+    assert (
+        submission.qualify(fields, "h.test") == b"To: one@h.test, two@h.test,\n\tthree@h.test\nSubject: x\n"
+    )
+
+
 def test_hops() -> None:
     assert submission.hops(b"Received: x\n" * 101) == 101
     assert submission.hops(b"X: y\n" * 100 + b"received: x\n" * 3) == 3

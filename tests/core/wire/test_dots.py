@@ -38,6 +38,18 @@ def test_only_crlf_dot_crlf_ends_a_message(end: bytes) -> None:
     assert reader.octets == b"NOOP\r\n"
 
 
+@pytest.mark.parametrize("end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r"])
+def test_only_crlf_dot_crlf_ends_a_message_of_bare_lfs_too(end: bytes) -> None:
+    reader = Reader(takes_lf=True)
+    found = []
+    steps = dots.read_dotted(reader, 1000)
+    for octet in b"text" + end + b"QUIT\r\n.\r\nNOOP\r\n":
+        reader.feed(bytes([octet]))
+        found += [block for block in [next(steps, b"")] if block]
+    assert b"".join(found) == b"text" + end + b"QUIT\r\n"
+    assert reader.octets == b"NOOP\r\n"
+
+
 def test_a_line_without_end_comes_in_pieces() -> None:
     reader = Reader()
     steps = dots.read_dotted(reader, 10)

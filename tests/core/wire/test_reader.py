@@ -39,6 +39,15 @@ def test_a_bare_lf_is_told_once_and_its_line_is_skipped() -> None:
     assert read(reader) == b"four"
 
 
+def test_a_bare_lf_ends_a_line_if_the_reader_takes_it() -> None:
+    reader = Reader(takes_lf=True)
+    reader.feed(b"one\n\ntwo\r\nx\rx\n" + b"y" * 2000 + b"\nthree\n")
+    assert [read(reader) for _ in range(4)] == [b"one", b"", b"two", b"x\rx"]
+    with pytest.raises(LineTooLongError):
+        read(reader)
+    assert read(reader) == b"three"
+
+
 @pytest.mark.parametrize("piece", [1, 7, 1000])
 def test_a_line_without_end_is_not_held(piece: int) -> None:
     reader = Reader()

@@ -17,7 +17,7 @@ from mailtools.core.queue.envelope import QueueEnvelope
 from mailtools.core.queue.schedule import DAY, Schedule
 from mailtools.core.queue.store import BAD
 from mailtools.services.delivery.addressing import AddressingSettings, open_addressing
-from mailtools.services.queue import service
+from mailtools.services.queue import courier, service
 from mailtools.services.queue.courier import Courier
 from mailtools.services.queue.runner import Orders, Runner
 from mailtools.services.queue.service import Leaving
@@ -149,6 +149,26 @@ def test_our_own_mailboxes_are_found_without_a_server(queue: Queue) -> None:
         (message,) = queue.inbox(user)
         assert message["Return-Path"] == "<alice@here.test>"
         assert message["Delivered-To"] == f"{user}@here.test"
+    assert queue.left() == []
+
+
+def test_a_locked_mailbox_keeps_no_other_mail_waiting(queue: Queue) -> None:
+    (queue.root / "bob").mkdir()
+    dotlock = queue.root / "bob/INBOX.mbox.lock"
+    dotlock.write_text(f"{os.getppid()}\n")
+    for number in range(3):
+        queue.add("bob@here.test", subject=str(number))
+    queue.add("no@b.test", sender="alice@here.test")
+    queue.add("carol@here.test")
+    with Sink(refusing("no@", b"550 5.1.1 no\r\n")) as sink:
+        runner = queue.runner(sink.route)
+        thread = threading.Thread(target=runner.run, args=(True,))
+        thread.start()
+        eventually(lambda: queue.inbox("carol") and queue.inbox("alice"), "other mail, and a DSN")
+        assert queue.inbox("bob") == []
+        dotlock.unlink()
+        thread.join()
+    assert len(queue.inbox("bob")) == 3
     assert queue.left() == []
 
 
@@ -289,6 +309,30 @@ def test_dead_and_silent_sites_starve_nobody(queue: Queue) -> None:
         thread.join()
     assert silent.connections <= 6
     assert len(queue.left()) == 2 * 30 * 7
+
+
+@pytest.mark.parametrize("stage", ["greeting", "MAIL"])
+def test_silent_servers_give_their_places_to_others(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr(courier, "_SLOW", 0.02)
+    monkeypatch.setattr(courier, "_STALLED", 0.02)
+    for number in range(6):
+        queue.add(f"bob@silent{number}.test", subject="silent")
+    queue.add("bob@live.test", subject="live")
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(Sink(but(**{stage: b""}))) for _ in range(6)]
+        sink = stack.enter_context(Sink())
+        routes = [f"silent{number}.test={one.route}" for number, one in enumerate(silent)]
+        runner = queue.runner(f"live.test={sink.route}", *routes, concurrency=1, timeout=300.0)
+        thread = threading.Thread(target=runner.run)
+        thread.start()
+        eventually(lambda: sink.subjects() == ["live"], "the mail for the server that answers")
+        runner.stop()
+        for sock in [sock for one in silent for sock in one._socks]:
+            with contextlib.suppress(OSError):
+                sock.shutdown(2)
+        thread.join()
 
 
 def test_a_site_that_lets_few_of_us_in_gets_its_mail_all_the_same(queue: Queue) -> None:
@@ -603,7 +647,7 @@ def test_an_error_that_nobody_expects_in_local_delivery_ends_no_run(
         raise RuntimeError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr("mailtools.services.delivery.blocking.LocalMail.deliver", broken)
+        patch.setattr("mailtools.services.delivery.local.received_of", broken)
         assert queue.run() is True
     assert queue.state(identity) == ["due"]
     eventually(lambda: queue.run() is False, "the delivery")

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, Found
-from mailtools.services.users.login import LoginRules, Logins
+from mailtools.services.users.login import LoginClient, LoginRules, Logins
 from mailtools.system import clock
+from mailtools.system.process.pool import Cancel
 from mailtools.system.users import passwords
 from mailtools.system.users.checker import Checker
 from mailtools.system.users.users_file import Users
@@ -26,25 +27,61 @@ class AtOnce(Checker):
         super().__init__(lambda task: task())
         self.is_busy = False
 
-    def run(self, task: Callable[[], Any], done: Callable[[Any], None]) -> None:
+    def run(self, task: Callable[[], Any], done: Callable[[Any], None], owner: str = "") -> Cancel:
         done(None if self.is_busy else task())
+        return lambda: False
+
+
+class OnRequest(Checker):
+    """A checker that does its work when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda task: task())
+        self.waiting: list[Callable[[], None]] = []
+
+    def run(self, task: Callable[[], Any], done: Callable[[Any], None], owner: str = "") -> Cancel:
+        def work() -> None:
+            done(task())
+
+        self.waiting.append(work)
+        return lambda: work in self.waiting and not self.waiting.remove(work)
+
+
+class Timer:
+    """The handle of a call that comes later."""
+
+    def __init__(self, seconds: float, call: Callable[[], None]) -> None:
+        self.seconds, self.call = seconds, call
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
 
 
 class Server:
     """The logins of a server with *lines* in its users file."""
 
-    def __init__(self, folder: Path, lines: str = "", **rules: Any) -> None:
+    def __init__(self, folder: Path, lines: str = "", checker: Checker | None = None, **rules: Any) -> None:
         (folder / "users").write_text(lines)
         self.checker = AtOnce()
-        self.later: list[tuple[float, Callable[[], None]]] = []
+        self.later: list[Timer] = []
         users = Users(str(folder / "users")) if lines else None
-        self.logins = Logins(LoginRules(users, **rules), self.checker, lambda *call: self.later.append(call))
+        self.logins = Logins(LoginRules(users, **rules), checker or self.checker, self._later)
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        self.later.append(Timer(seconds, call))
+        return self.later[-1]
+
+    def ask(self, question: Any, peer: str = HERE) -> tuple[LoginClient, list[Any]]:
+        """A new connection asks *question*; the list gets the answer."""
+        answers: list[Any] = []
+        client = self.logins.client(peer)
+        (client.find_keys if isinstance(question, FindKeys) else client.check)(question, answers.append)
+        return client, answers
 
     def answer(self, question: Any, peer: str = HERE) -> Any:
         """The answer to *question*; "waits" if there is none yet."""
-        answers: list[Any] = []
-        ask = self.logins.find_keys if isinstance(question, FindKeys) else self.logins.check
-        ask(question, peer, answers.append)
+        answers = self.ask(question, peer)[1]
         return answers[0] if answers else "waits"
 
 
@@ -173,14 +210,15 @@ def test_after_a_failure_the_next_login_of_that_address_waits(
 ) -> None:
     monkeypatch.setattr(clock, "monotonic", lambda: 1000.0)
     server = Server(tmp_path, "bob:{PLAIN}secret\n")
-    assert server.answer(question, FAR) != "waits"
-    answers: list[Any] = []
-    server.logins.check(CheckPassword("bob", "secret"), FAR, answers.append)
+    client, answers = server.ask(question, FAR)
+    assert answers
+    client.failed()
+    _, answers = server.ask(CheckPassword("bob", "secret"), FAR)
     assert answers == []
-    ((seconds, begin),) = server.later
-    assert seconds > 0
+    (timer,) = server.later
+    assert timer.seconds > 0
     assert server.answer(CheckPassword("bob", "secret"), "198.51.100.1") is True  # others do not wait
-    begin()
+    timer.call()
     assert answers == [True]
 
 
@@ -189,5 +227,87 @@ def test_after_a_success_nobody_waits(tmp_path: Path, monkeypatch: pytest.Monkey
     server = Server(tmp_path, "bob:{PLAIN}secret\n")
     for _ in range(3):
         assert server.answer(CheckPassword("bob", "secret"), FAR) is True
-        server.logins.succeeded(FAR)
+        client, _ = server.ask(FindKeys("bob"), FAR)
+        client.succeeded()
     assert server.later == []
+
+
+def test_right_logins_at_the_same_time_are_not_slowed(tmp_path: Path) -> None:
+    checker = OnRequest()
+    server = Server(tmp_path, "bob:{PLAIN}secret\n", checker)
+    asked = [server.ask(CheckPassword("bob", "secret"), FAR)[1] for _ in range(50)]
+    assert len(checker.waiting) == 8
+    while checker.waiting:
+        checker.waiting.pop(0)()
+    assert asked == [[True]] * 50
+    assert server.later == []
+
+
+def test_guesses_at_the_same_time_are_slowed(tmp_path: Path) -> None:
+    checker = OnRequest()
+    server = Server(tmp_path, "bob:{PLAIN}secret\n", checker)
+    for _ in range(50):
+        server.ask(CheckPassword("bob", "guess"), FAR)
+    while checker.waiting:
+        checker.waiting.pop(0)()
+    assert len(server.later) == 42
+    assert [timer.seconds for timer in server.later].count(15.0) > 35
+
+
+def test_an_attempt_ends_with_its_connection(tmp_path: Path) -> None:
+    """Nothing is left of it: no timer, no work for the checker; and its question has an answer."""
+    checker = OnRequest()
+    server = Server(tmp_path, "bob:{PLAIN}secret\n", checker)
+    clients = [server.ask(CheckPassword("bob", "guess"), FAR) for _ in range(20)]
+    checker.waiting.pop(0)()
+    for client, _ in clients:
+        client.leave()
+    assert checker.waiting == []
+    assert len(server.later) == 19 - 7
+    assert all(timer.is_cancelled for timer in server.later)
+    assert [answers for _, answers in clients] == [[False], *([[None]] * 19)]
+
+
+@pytest.mark.parametrize("question", [CheckPassword("bob", "secret"), FindKeys("bob")])
+def test_the_result_of_a_client_that_left_is_nobodys(tmp_path: Path, question: Any) -> None:
+    checker = OnRequest()
+    server = Server(tmp_path, "bob:{PLAIN}secret\n", checker)
+    client, answers = server.ask(question, FAR)
+    begun = checker.waiting.pop()
+    client.leave()
+    begun()
+    client.leave()
+    assert answers == [None]
+
+
+def test_an_exchange_that_is_given_up_counts_as_a_guess(tmp_path: Path) -> None:
+    server = Server(tmp_path, "bob:{PLAIN}secret\n")
+    client, _ = server.ask(FindKeys("bob"), FAR)
+    client.find_keys(FindKeys("bob"), lambda _: None)
+    assert len(server.later) == 1
+
+
+def test_a_login_that_nobody_could_check_is_no_guess(tmp_path: Path) -> None:
+    server = Server(tmp_path, "bob:{PLAIN}secret\n")
+    server.checker.is_busy = True
+    for _ in range(3):
+        assert server.answer(CheckPassword("bob", "secret"), FAR) is None
+    assert server.later == []
+
+
+@pytest.mark.parametrize(
+    ("name", "user"),
+    [("bob@example.org", "bob"), ("BOB@x", "bob"), ("bob", "bob"), ("ann@here.test", "ann@here.test"),
+     ("a@b@c", "a@b")],
+)  # fmt: skip
+def test_names_with_a_domain(tmp_path: Path, name: str, user: str) -> None:
+    lines = "bob:{PLAIN}secret\nann@here.test:{PLAIN}secret\na@b:{PLAIN}secret\n"
+    server = Server(tmp_path, lines, without_domain=True)
+    assert server.logins.user_of(name) == user
+    assert server.answer(CheckPassword(name, "secret")) is True
+    digest = hashlib.md5(f"{BANNER}secret".encode(), usedforsecurity=False).hexdigest()
+    assert server.answer(CheckDigest(name, BANNER, digest), FAR) is True
+    strict = Server(tmp_path, lines)
+    assert strict.answer(CheckPassword(name, "secret")) is (name in ("bob", "ann@here.test"))
+    found, its = (server.answer(FindKeys(one), "198.51.100.1") for one in (name, user))
+    assert found.keys == its.keys

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mailtools.core.errors import ConfigurationError
-from mailtools.core.smtp.mx import is_host_name
+from mailtools.core.smtp.mx import Surroundings, is_host_name
 from mailtools.system.dns import lookup
 from mailtools.system.dns.resolver import MxHost, ResolutionError, Resolver
 from tests.nameserver import Nameserver
 from tests.servers import DEADLINE, eventually
 
+NEAR = Surroundings(permitted=(ip_network("127.0.0.0/8"), ip_network("::1")))
 TABLE: dict[str, Any] = {
     "b.test": {"MX": [(10, "mx.b.test")]},
     "mx.b.test": {"A": ["127.0.0.2"]},
@@ -62,12 +64,12 @@ def test_answers_are_kept_as_long_as_they_hold(
 ) -> None:
     nameserver.table[domain] = entry
     clock = Clock()
-    asked = Resolver(nameserver.address, clock=clock)
+    asked = Resolver(nameserver.address, clock=clock, surroundings=NEAR)
     kind = "MX" if entry == "nxdomain" else "A"
 
     def times() -> int:
         with suppress(ResolutionError):
-            list(asked.hosts(domain, anywhere=True))
+            list(asked.hosts(domain))
         return len(nameserver.questions(kind))
 
     assert times() == 1
@@ -78,30 +80,30 @@ def test_answers_are_kept_as_long_as_they_hold(
 
 
 def test_what_failed_is_asked_again(nameserver: Nameserver) -> None:
-    asked = Resolver(nameserver.address)
+    asked = Resolver(nameserver.address, surroundings=NEAR)
     with pytest.raises(ResolutionError):
-        list(asked.hosts("servfail.test", anywhere=True))
+        list(asked.hosts("servfail.test"))
     nameserver.table["servfail.test"] = {"A": ["127.0.0.1"]}
-    assert list(asked.hosts("servfail.test", anywhere=True))
+    assert list(asked.hosts("servfail.test"))
 
 
 def test_no_time_to_live_is_not_kept(nameserver: Nameserver) -> None:
     nameserver.table["fleeting.test"] = {"A": ["127.0.0.1"], "ttl": 0}
-    asked = Resolver(nameserver.address)
+    asked = Resolver(nameserver.address, surroundings=NEAR)
     for _ in range(2):
-        list(asked.hosts("fleeting.test", anywhere=True))
+        list(asked.hosts("fleeting.test"))
     assert nameserver.questions("A") == ["fleeting.test"] * 2
 
 
 def test_the_cache_is_bounded(nameserver: Nameserver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookup, "_MAX_ENTRIES", 10)
-    asked = Resolver(nameserver.address)
+    asked = Resolver(nameserver.address, surroundings=NEAR)
     for number in range(30):
         with pytest.raises(ResolutionError):
-            list(asked.hosts(f"n{number}.test", anywhere=True))
+            list(asked.hosts(f"n{number}.test"))
     assert len(asked._lookup._cache) == 10
     with pytest.raises(ResolutionError):
-        list(asked.hosts("n29.test", anywhere=True))  # the latest are kept
+        list(asked.hosts("n29.test"))  # the latest are kept
     assert len(nameserver.asked) == 30
 
 
@@ -116,12 +118,10 @@ def test_threads_with_one_question_ask_once(nameserver: Nameserver) -> None:
         return reply.to_wire()
 
     nameserver.table["held.test"] = held
-    asked = Resolver(nameserver.address, timeout=4 * DEADLINE)
+    asked = Resolver(nameserver.address, timeout=4 * DEADLINE, surroundings=NEAR)
     found: list[list[MxHost]] = []
     threads = [
-        threading.Thread(
-            target=lambda: found.append(list(asked.hosts("held.test", anywhere=True))), daemon=True
-        )
+        threading.Thread(target=lambda: found.append(list(asked.hosts("held.test"))), daemon=True)
         for _ in range(8)
     ]
     threads[0].start()
@@ -137,14 +137,14 @@ def test_threads_with_one_question_ask_once(nameserver: Nameserver) -> None:
 
 def test_threads_share_a_failure_too(nameserver: Nameserver, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even one that is a bug: nobody waits for ever."""
-    asked = Resolver(nameserver.address)
+    asked = Resolver(nameserver.address, surroundings=NEAR)
 
     def broken(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(asked._lookup, "_from_nameservers", broken)
     with pytest.raises(KeyboardInterrupt):
-        list(asked.hosts("b.test", anywhere=True))
+        list(asked.hosts("b.test"))
     assert not asked._lookup._flights
     assert not asked._lookup._cache
 
@@ -190,7 +190,7 @@ def hostile() -> Iterator[tuple[Nameserver, list[Callable[[bytes], bytes]]]]:
 
 def _ask_hostile(server: Nameserver) -> None:
     with suppress(ResolutionError):
-        for host in Resolver(server.address, timeout=0.02).hosts("h.test", anywhere=True):
+        for host in Resolver(server.address, timeout=0.02, surroundings=NEAR).hosts("h.test"):
             assert is_host_name(host.name)
             assert host.addresses
 
@@ -223,7 +223,7 @@ def test_nonsense_over_tcp(nameserver: Nameserver, octets: bytes) -> None:
 
     nameserver.table["tcp.test"] = nonsense
     with pytest.raises(ResolutionError) as caught:
-        list(Resolver(nameserver.address).hosts("tcp.test", anywhere=True))
+        list(Resolver(nameserver.address, surroundings=NEAR).hosts("tcp.test"))
     assert caught.value.reply.is_transient
 
 
@@ -247,9 +247,9 @@ def test_forged_datagrams_are_passed_over(nameserver: Nameserver) -> None:
         ]
 
     nameserver.table["mixed.test"] = mixed
-    assert list(Resolver(nameserver.address, timeout=2 * DEADLINE).hosts("mixed.test", anywhere=True)) == [
-        MxHost("mx.b.test", ("127.0.0.2",))
-    ]
+    assert list(
+        Resolver(nameserver.address, timeout=2 * DEADLINE, surroundings=NEAR).hosts("mixed.test")
+    ) == [MxHost("mx.b.test", ("127.0.0.2",))]
     assert nameserver.questions("MX") == ["mixed.test"]
 
 
@@ -258,7 +258,7 @@ def test_cut_short_even_over_tcp(nameserver: Nameserver) -> None:
         octets, b"", dns.flags.TC | dns.flags.RA, [1, 0, 0, 0]
     )
     with pytest.raises(ResolutionError) as caught:
-        list(Resolver(nameserver.address).hosts("cut.test", anywhere=True))
+        list(Resolver(nameserver.address, surroundings=NEAR).hosts("cut.test"))
     assert caught.value.reply.is_transient
 
 
@@ -336,7 +336,7 @@ def test_the_nameserver_as_a_program(tmp_path: Path) -> None:
     try:
         eventually(lambda: port_file.exists() or program.poll() is not None, "the port file")
         address = f"127.0.0.1:{int(port_file.read_text())}"
-        assert next(Resolver(address).hosts("b.test", anywhere=True)).name == "mx.b.test"
+        assert next(Resolver(address, surroundings=NEAR).hosts("b.test")).name == "mx.b.test"
         program.send_signal(signal.SIGTERM)
         assert program.wait(DEADLINE) == 0
     finally:

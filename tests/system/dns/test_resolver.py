@@ -4,8 +4,9 @@ import random
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailtools.core.errors import RefusedError, TemporaryError, UnknownHostError
-from mailtools.core.smtp.mx import is_host_name
+from mailtools.core.smtp.mx import Surroundings, is_host_name, normalized, plain_address
 from mailtools.system.dns import lookup, resolver
 from mailtools.system.dns.resolver import MxHost, ResolutionError, Resolver
 from tests.nameserver import Nameserver
@@ -67,9 +68,22 @@ def nameserver() -> Iterator[Nameserver]:
         yield server
 
 
-def hosts(nameserver: Nameserver, domain: str, **options: Any) -> list[MxHost]:
+def near(*networks: str, names: Sequence[str] = (), addresses: Sequence[str] = (),
+         listeners: Sequence[tuple[str, int]] = ()) -> Surroundings:  # fmt: skip
+    """Surroundings in which *networks*, or those of this file, are permitted."""
+    permitted = networks or ("127.0.0.0/8", "::1")
+    return Surroundings(
+        frozenset(normalized(name) for name in names),
+        frozenset(plain_address(address) for address in addresses),
+        frozenset(listeners),
+        tuple(ip_network(network) for network in permitted),
+    )
+
+
+def hosts(nameserver: Nameserver, domain: str, port: int = 25, **options: Any) -> list[MxHost]:
     options.setdefault("timeout", DEADLINE)
-    return list(Resolver(nameserver.address, **options).hosts(domain, anywhere=True))
+    options.setdefault("surroundings", near())
+    return list(Resolver(nameserver.address, **options).hosts(domain, port))
 
 
 def refusal(nameserver: Nameserver, domain: str, **options: Any) -> ResolutionError:
@@ -89,7 +103,7 @@ def test_mx_by_preference(nameserver: Nameserver) -> None:
 
 
 def test_addresses_are_asked_for_when_they_are_wanted(nameserver: Nameserver) -> None:
-    walk = Resolver(nameserver.address).hosts("long.test", anywhere=True)
+    walk = Resolver(nameserver.address, surroundings=near()).hosts("long.test")
     assert [next(walk).name for _ in range(3)] == ["mx0.long.test", "mx1.long.test", "mx2.long.test"]
     assert nameserver.questions("A") == ["mx0.long.test", "mx1.long.test", "mx2.long.test"]
 
@@ -109,8 +123,8 @@ def test_no_more_addresses_than_eight(nameserver: Nameserver) -> None:
 
 def test_equal_preferences_are_shuffled(nameserver: Nameserver) -> None:
     nameserver.table["equal.test"] = {"MX": [(5, "mx.b.test"), (5, "plain.test"), (5, "six.test")]}
-    asked = Resolver(nameserver.address, shuffle=random.Random(0).shuffle)
-    firsts = {next(asked.hosts("equal.test", anywhere=True)).name for _ in range(50)}
+    asked = Resolver(nameserver.address, surroundings=near(), shuffle=random.Random(0).shuffle)
+    firsts = {next(asked.hosts("equal.test")).name for _ in range(50)}
     assert firsts == {"mx.b.test", "plain.test", "six.test"}
 
 
@@ -144,7 +158,7 @@ def test_not_transitional(nameserver: Nameserver) -> None:
 
 
 @pytest.mark.parametrize(
-    ("domain", "address"), [("[192.0.2.1]", "192.0.2.1"), ("[IPv6:::1]", "::1"), ("[127.0.0.2]", "127.0.0.2")]
+    ("domain", "address"), [("[8.8.8.8]", "8.8.8.8"), ("[IPv6:::1]", "::1"), ("[127.0.0.2]", "127.0.0.2")]
 )
 def test_address_literals_ask_nobody(nameserver: Nameserver, domain: str, address: str) -> None:
     assert hosts(nameserver, domain) == [MxHost(address, (address,))]
@@ -178,7 +192,7 @@ FOR_GOOD = [
     ("empty.test", 550, "5.4.4", UnknownHostError),
     ("dead.test", 550, "5.4.4", UnknownHostError),
     ("nocut.test", 550, "5.4.4", UnknownHostError),
-    ("unspecified.test", 550, "5.4.4", UnknownHostError),
+    ("unspecified.test", 550, "5.4.4", RefusedError),
     ("odd.test", 550, "5.4.4", UnknownHostError),
     ("null.test", 556, "5.1.10", RefusedError),
     ("", 550, "5.1.2", UnknownHostError),
@@ -194,7 +208,7 @@ FOR_GOOD = [
     ("\udcff.test", 550, "5.1.2", UnknownHostError),
     ("☃\u200d.test", 550, "5.1.2", UnknownHostError),
     ("[192.0.2.256]", 550, "5.1.3", UnknownHostError),
-    ("[0.0.0.0]", 550, "5.4.4", UnknownHostError),
+    ("[0.0.0.0]", 550, "5.4.4", RefusedError),
 ]
 
 
@@ -236,7 +250,7 @@ def test_a_nameserver_that_is_down() -> None:
         sock.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{sock.getsockname()[1]}"
     with pytest.raises(ResolutionError, match="cannot be asked") as caught:
-        list(Resolver(address, timeout=DEADLINE).hosts("b.test", anywhere=True))
+        list(Resolver(address, timeout=DEADLINE, surroundings=near()).hosts("b.test"))
     assert caught.value.reply[:2] == (451, "4.4.3")
 
 
@@ -280,43 +294,126 @@ def test_dead_hosts_do_not_take_forever(nameserver: Nameserver) -> None:
 
 @pytest.mark.parametrize("domain", ["b.test", "plain.test", "[127.0.0.2]", "mx.b.test"])
 def test_a_loop_by_address(nameserver: Nameserver, domain: str) -> None:
-    error = refusal(nameserver, domain, own_addresses={"127.0.0.2", "127.0.0.4"})
+    error = refusal(nameserver, domain, surroundings=near(addresses=["127.0.0.2", "127.0.0.4"]))
     assert error.reply[:2] == (550, "5.4.6")
     assert isinstance(error, RefusedError)
 
 
 @pytest.mark.parametrize(("domain", "own"), [("b.test", "MX.b.test."), ("plain.test", "plain.test")])
 def test_a_loop_by_name(nameserver: Nameserver, domain: str, own: str) -> None:
-    assert refusal(nameserver, domain, own_names=[own]).reply[:2] == (550, "5.4.6")
+    assert refusal(nameserver, domain, surroundings=near(names=[own])).reply[:2] == (550, "5.4.6")
 
 
 def test_from_ourselves_on_nobody_is_left(nameserver: Nameserver) -> None:
-    assert len(hosts(nameserver, "b.test", own_names=["mx2.b.test"])) == 1
-    assert len(hosts(nameserver, "b.test", own_addresses=["127.0.0.3", "::1"])) == 1
+    assert len(hosts(nameserver, "b.test", surroundings=near(names=["mx2.b.test"]))) == 1
+    assert len(hosts(nameserver, "b.test", surroundings=near(addresses=["127.0.0.3", "::1"]))) == 1
 
 
 def test_not_even_who_is_as_good_as_we_are(nameserver: Nameserver) -> None:
     nameserver.table["equal.test"] = {"MX": [(1, "mx.b.test"), (5, "plain.test"), (5, "six.test")]}
     for seed in range(10):
-        found = hosts(nameserver, "equal.test", own_addresses=["::1"], shuffle=random.Random(seed).shuffle)
+        here = near(addresses=["::1"])
+        found = hosts(nameserver, "equal.test", surroundings=here, shuffle=random.Random(seed).shuffle)
         assert [host.name for host in found] == ["mx.b.test"]
 
 
 def test_a_better_host_that_cannot_be_looked_up_is_waited_for(nameserver: Nameserver) -> None:
     nameserver.table["later.test"] = {"MX": [(1, "servfail.test"), (5, "plain.test")]}
-    assert refusal(nameserver, "later.test", own_addresses=["127.0.0.4"]).reply.is_transient
+    assert refusal(nameserver, "later.test", surroundings=near(addresses=["127.0.0.4"])).reply.is_transient
 
 
 def test_an_address_of_ours_among_others_is_left_out(nameserver: Nameserver) -> None:
-    (host,) = hosts(nameserver, "mx2.b.test", own_addresses=["0:0:0:0:0:0:0:1"])
+    (host,) = hosts(nameserver, "mx2.b.test", surroundings=near(addresses=["0:0:0:0:0:0:0:1"]))
     assert host.addresses == ("127.0.0.3",)
+
+
+# -- addresses that are not public ---------------------------------------------------------------------------
+
+NOT_PUBLIC = ["127.0.0.1", "10.1.2.3", "192.168.1.1", "172.16.0.1", "169.254.1.1", "100.64.0.1", "0.1.2.3",
+              "0.0.0.0", "::", "::1", "fe80::1", "fd00::1", "fec0::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
+              "64:ff9b::7f00:1", "2002:7f00:1::1", "::127.0.0.1", "224.0.0.1", "240.0.0.1", "192.0.2.1"]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", NOT_PUBLIC)
+def test_mail_goes_to_public_addresses_only(nameserver: Nameserver, address: str) -> None:
+    kind = "AAAA" if ":" in address else "A"
+    nameserver.table["near.test"] = {kind: [address]}
+    nameserver.table["mx.test"] = {"MX": [(10, "near.test")]}
+    literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+    for domain in ("near.test", "mx.test", literal):
+        error = refusal(nameserver, domain, surroundings=Surroundings())
+        assert error.reply[:2] == (550, "5.4.4")
+        assert "not public" in str(error)
+        assert isinstance(error, RefusedError)
+
+
+def test_the_reason_names_host_address_and_kind(nameserver: Nameserver) -> None:
+    error = refusal(nameserver, "b.test", surroundings=Surroundings())
+    expected = (
+        "mail for b.test is not sent to an address that is not public: mx.b.test has 127.0.0.2 (loopback)"
+    )
+    assert str(error) == expected
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2600::1", "64:ff9b::808:808", "2002:808:808::1"])
+def test_public_addresses(nameserver: Nameserver, address: str) -> None:
+    nameserver.table["far.test"] = {"AAAA" if ":" in address else "A": [address]}
+    assert hosts(nameserver, "far.test", surroundings=Surroundings()) == [MxHost("far.test", (address,))]
+
+
+def test_public_hosts_and_addresses_beside_others_are_used(nameserver: Nameserver) -> None:
+    nameserver.table |= {
+        "mixed.test": {"MX": [(5, "mx.b.test"), (10, "both.test"), (20, "plain.test")]},
+        "both.test": {"A": ["10.0.0.1", "8.8.8.8"], "AAAA": ["::1"]},
+    }
+    assert hosts(nameserver, "mixed.test", surroundings=Surroundings()) == [MxHost("both.test", ("8.8.8.8",))]
+
+
+def test_networks_that_the_operator_permits(nameserver: Nameserver) -> None:
+    nameserver.table["inside.test"] = {"A": ["10.1.2.3", "10.2.2.3"], "AAAA": ["::ffff:10.1.2.4"]}
+    (host,) = hosts(nameserver, "inside.test", surroundings=near("10.1.0.0/16"))
+    assert sorted(host.addresses) == ["10.1.2.3", "::ffff:10.1.2.4"]
+
+
+@pytest.mark.parametrize("domain", ["b.test", "plain.test", "[127.0.0.2]"])
+def test_another_port_is_for_networks_of_ones_own(nameserver: Nameserver, domain: str) -> None:
+    assert hosts(nameserver, domain, port=2525, surroundings=Surroundings())
+    assert refusal(nameserver, "unspecified.test", port=2525, surroundings=Surroundings())
+
+
+@pytest.mark.parametrize("listener", ["127.0.0.2", "0.0.0.0", "::"])
+@pytest.mark.parametrize("domain", ["b.test", "[127.0.0.2]", "[IPv6:::ffff:127.0.0.2]"])
+def test_our_own_server_is_never_called(nameserver: Nameserver, listener: str, domain: str) -> None:
+    here = near(listeners=[(listener, 2525)])
+    assert refusal(nameserver, domain, port=2525, surroundings=here).reply[:2] == (550, "5.4.6")
+    assert hosts(nameserver, domain, port=2526, surroundings=here)
+
+
+# -- hosts that the operator names ---------------------------------------------------------------------------
+
+
+def test_a_named_host_is_looked_up_where_a_nameserver_is_given(nameserver: Nameserver) -> None:
+    asked = Resolver(nameserver.address, timeout=DEADLINE)
+    assert asked.addresses("mx.B.test.") == ("127.0.0.2",)
+    assert set(asked.addresses("mx2.b.test")) == {"127.0.0.3", "::1"}
+    assert asked.addresses("localhost") == ("127.0.0.1", "::1")
+    assert asked.addresses("127.0.0.9") == asked.addresses("::1") == asked.addresses("") == ()
+    assert Resolver(timeout=DEADLINE).addresses("mx.b.test") == ()
+    for name in ("nowhere.test", "nothing.test", "a b"):
+        with pytest.raises(UnknownHostError):
+            asked.addresses(name)
+    with pytest.raises(TemporaryError):
+        asked.addresses("servfail.test")
+
+
+# -- the addresses of this machine ---------------------------------------------------------------------------
 
 
 def test_own_addresses_are_addresses_and_not_loopback() -> None:
     for address in resolver.own_addresses():
         assert not address.startswith("127.")
         assert address != "::1"
-        Resolver("127.0.0.1", own_addresses=[address])
+        assert plain_address(address) == address
 
 
 def test_own_addresses_of_a_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -355,7 +452,9 @@ def test_families(
     file.write_text(routes)
     monkeypatch.setattr(resolver, "_IPV6_ROUTES", str(file))
     nameserver.table["both.test"] = {"A": ["127.0.0.1", "127.0.0.2", "127.0.0.3"], "AAAA": ["::1", "::2"]}
-    assert hosts(nameserver, "both.test", shuffle=list.sort) == [MxHost("both.test", tuple(expected))]
+    assert hosts(nameserver, "both.test", port=26, shuffle=list.sort) == [
+        MxHost("both.test", tuple(expected))
+    ]
 
 
 # -- the machine's own configuration ------------------------------------------------------------------------
@@ -373,7 +472,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nameserver: Nameser
 
 
 def machine_hosts(domain: str) -> list[MxHost]:
-    return list(Resolver(timeout=DEADLINE).hosts(domain, anywhere=True))
+    return list(Resolver(timeout=DEADLINE, surroundings=near()).hosts(domain))
 
 
 def test_the_nameservers_of_the_machine(machine: Path) -> None:
@@ -419,7 +518,7 @@ def test_the_next_nameserver_is_asked(nameserver: Nameserver, monkeypatch: pytes
     with Nameserver({"*": "refused"}) as refusing, Nameserver({"*": "timeout"}) as silent:
         ports = (refusing.port, silent.port, nameserver.port)
         monkeypatch.setattr(lookup, "system_servers", lambda: [("127.0.0.1", port) for port in ports])
-        assert list(Resolver(timeout=1.0).hosts("plain.test", anywhere=True)) == [
+        assert list(Resolver(timeout=1.0, surroundings=near()).hosts("plain.test")) == [
             MxHost("plain.test", ("127.0.0.4",))
         ]
 
@@ -437,34 +536,3 @@ def test_nothing_is_imported_before_it_is_needed() -> None:
         [sys.executable, "-c", code], env=unmeasured(), capture_output=True, text=True, timeout=60, check=True
     )
     assert found.stdout == "set()\n"
-
-
-PUBLIC = {
-    "b.test": {"MX": [(10, "in.b.test"), (20, "out.b.test")]},
-    "in.b.test": {"A": ["127.0.0.1", "10.0.0.1"], "AAAA": ["::1", "fe80::1", "fd00::1"]},
-    "out.b.test": {"A": ["192.168.1.1", "8.8.8.8"], "AAAA": ["2001:4860:4860::8888", "::ffff:127.0.0.1"]},
-    "private.test": {"MX": [(10, "in.b.test")]},
-    "implicit.test": {"A": ["169.254.1.1"]},
-    "shared.test": {"A": ["100.64.0.1"]},
-    "mixed.test": {"A": ["10.1.1.1", "9.9.9.9"]},
-}
-
-
-def test_a_stranger_s_dns_leads_to_public_addresses_only() -> None:
-    with Nameserver(PUBLIC) as server:
-        its = Resolver(server.address, timeout=DEADLINE)
-        (host,) = its.hosts("b.test")
-        assert host.name == "out.b.test"
-        assert set(host.addresses) == {"8.8.8.8", "2001:4860:4860::8888"}
-        assert [each.addresses for each in its.hosts("mixed.test")] == [("9.9.9.9",)]
-        for domain in (
-            "private.test",
-            "implicit.test",
-            "shared.test",
-            "[127.0.0.1]",
-            "[IPv6:::1]",
-            "[10.0.0.1]",
-        ):
-            with pytest.raises(ResolutionError, match="not public; if it is yours, give it a route"):
-                list(its.hosts(domain))
-        assert list(its.hosts("implicit.test", anywhere=True))

@@ -77,6 +77,6 @@ def test_an_unknown_machine_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_kernel_that_refuses_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(kernel_sync._CALLS, platform.machine(), (100_000, 100_000, 100_000))
+    monkeypatch.setitem(kernel_sync._CALLS, platform.machine(), (100_000,) * 4)
     with pytest.raises(OSError, match="no asynchronous sync"):
         Syncer()

@@ -26,8 +26,8 @@ FORMATS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def everything(name: str, size: int = 1000) -> bytes:
-    with sources.Source(name) as source:
+def everything(name: str, size: int = 1000, may_be_cut: bool = False) -> bytes:
+    with sources.Source(name, may_be_cut=may_be_cut) as source:
         return b"".join(iter(lambda: source.read(size), b""))
 
 
@@ -57,7 +57,13 @@ def test_cut_off_and_damaged(tmp_path: Path, kind: str) -> None:
     whole = FORMATS[kind](OCTETS)
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(OSError, match="cut off"):
-        everything(str(path))
+        everything(str(path), may_be_cut=True)
+    with sources.Source(str(path)) as source:
+        with pytest.raises(BadDataError, match="cut off"):
+            while source.read(1000):
+                pass
+        with pytest.raises(BadDataError, match="cut off"):
+            source.read(1000)
     path.write_bytes(whole[:40] + b"\xff" * 40 + whole[80:])
     with pytest.raises(BadDataError, match="damaged"):
         everything(str(path))
@@ -108,7 +114,8 @@ def test_what_comes_before_the_cut_is_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "cut"
     path.write_bytes(whole[:-1000])
     found = b""
-    with pytest.raises(OSError, match="cut off") as raised, sources.Source(str(path)) as source:
+    source = sources.Source(str(path), may_be_cut=True)
+    with pytest.raises(OSError, match="cut off") as raised, source:
         while piece := source.read(1 << 16):
             found += piece
     assert raised.value.errno == errno.EIO

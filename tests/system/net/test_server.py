@@ -30,6 +30,7 @@ class Session:
         self.opening = opening
         self.events: list[Any] = []
         self.holds = False  # whether the answer to a message waits
+        self.is_lost = False
 
     def handle(self, event: Any) -> None:
         self.events.append(event)
@@ -43,6 +44,9 @@ class Session:
             self.engine.answer(event, Reply(250, "2.0.0", "Ok"))
         elif isinstance(event, events.MessageEnd) and not self.holds:
             self.answer_last("Ok")
+
+    def lost(self) -> None:
+        self.is_lost = True
 
     def answer_last(self, text: str) -> None:
         """Answer the MessageEnd that came last."""
@@ -179,6 +183,7 @@ def test_an_answer_that_comes_when_the_client_is_gone_hurts_nobody() -> None:
         client.writer.transport.abort()
         await until(lambda: not room.server.connections)
         session = room.sessions[0]
+        assert session.is_lost
         session.answer_last("late")
         session.opening.resume()
         room.holds = False

@@ -1,5 +1,6 @@
 """Transcripts: whole lines of both sides, in the order they went."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,29 @@ def test_a_file_is_written_anew_or_gone_on_with(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(CannotWriteError, match="no transcript"):
         open_transcript(str(tmp_path / "no" / "t"), "send")
+
+
+class Stdout:
+    """Standard output that is a terminal, or not."""
+
+    def __init__(self, is_terminal: bool) -> None:
+        self.buffer = io.BytesIO()
+        self.isatty = lambda: is_terminal
+
+
+def test_a_terminal_is_not_controlled_by_what_a_peer_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "220 \x1b]0;evil\x07 \u202e\x9b2J schön\r\n".encode() + b"250 \xff\r\n"
+    for is_terminal in (True, False):
+        stdout = Stdout(is_terminal)
+        monkeypatch.setattr("sys.stdout", stdout)
+        one = open_transcript("-", "send")
+        one.server(said)
+        one.client(b"\x1b[c\r\n")
+        one.close()
+        whole = stdout.buffer.getvalue()
+        if is_terminal:
+            assert whole.decode() == "S: 220 ␛]0;evil␇ <U+202E><U+009B>2J schön\nS: 250 \\xff\nC: ␛[c\n"
+        else:
+            assert (
+                whole == b"S: " + said.replace(b"\r\n250", b"\nS: 250").replace(b"\r", b"") + b"C: \x1b[c\n"
+            )

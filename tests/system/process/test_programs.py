@@ -133,3 +133,51 @@ def test_programs_of_recipients_never_run_as_root(
 ) -> None:
     monkeypatch.setattr(programs.os, "geteuid", lambda: uid)
     assert programs.unprivileged() == user
+
+
+class Jobs:
+    """Programs whose results are kept in the order in which they end."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+        self.programs = Programs(lambda call: call())
+
+    def run(self, command: str, name: str) -> None:
+        self.programs.run(ProgramJob(command, {}, iter([b""]), lambda ran: name, self.ended.append))
+
+
+def test_a_command_that_hangs_keeps_no_other_command_waiting(tmp_path: Path) -> None:
+    jobs = Jobs()
+    for number in range(40):
+        jobs.run("sleep 1000", f"hangs {number}")
+    for number in range(10):
+        jobs.run("true", f"ends {number}")
+    eventually(lambda: len(jobs.ended) == 10, "the other command")
+    assert set(jobs.ended) == {f"ends {number}" for number in range(10)}
+    jobs.programs.stop()
+    eventually(lambda: len(jobs.ended) == 50, "an end of all")
+
+
+def test_jobs_of_one_command_run_in_turn_and_all_of_them_end() -> None:
+    jobs = Jobs()
+    for number in range(100):
+        jobs.run("true", str(number))
+    eventually(lambda: len(jobs.ended) == 100, "all of them")
+    jobs.run("true", "again")
+    eventually(lambda: jobs.ended[-1] == "again", "one more")
+    assert len(jobs.programs._threads) <= 5
+    jobs.programs.stop()
+
+
+def test_a_bug_of_the_judge_is_a_program_that_failed() -> None:
+    ended: list[int] = []
+    programs = Programs(lambda call: call())
+
+    def judge(ran: Ran) -> int:
+        if ran.code == 0:
+            raise RuntimeError
+        return ran.code
+
+    programs.run(ProgramJob("true", {}, iter([b""]), judge, ended.append))
+    eventually(lambda: ended == [-1], "an answer")
+    programs.stop()
