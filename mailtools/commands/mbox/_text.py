@@ -4,6 +4,7 @@
 50 ms to import. Here rows are written as they come, cut and padded by the cells that a terminal uses.
 """
 
+import re
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -13,6 +14,7 @@ from types import ModuleType
 from mailtools.core.wire.visible import visible
 
 _BATCH = 256  # lines in one write
+_MARKS = re.compile(r"[> ]*(?:\* |[0-9]{1,4}\. )?")  # of quotes and list items, at the beginning of a line
 
 
 def write_lines(lines: Iterable[str]) -> bool:
@@ -65,3 +67,30 @@ def _cut(text: str, width: int) -> tuple[str, int]:
         return text[: width - 1] + "…", width
     cut: str = wcwidth().clip(text, 0, width - 1, fillchar="")
     return cut + "…", cells(cut) + 1
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return *text* with lines of at most *width* cells, broken at spaces; words stay whole."""
+    return "\n".join(
+        [_wrapped_line(line, width) if cells(line) > width else line for line in text.split("\n")]
+    )
+
+
+def _wrapped_line(line: str, width: int) -> str:
+    """Break *line*: the lines after the first have its quote marks, and are indented as far."""
+    marks = _MARKS.match(line)
+    assert marks
+    following = re.sub("[^> ]", " ", marks[0])
+    if len(following) > width // 2:
+        return line
+    lines, pieces, taken = [], [marks[0]], len(marks[0])
+    room = taken
+    for word in line[marks.end() :].split(" "):
+        size = cells(word)
+        if taken + size > width and taken > room:
+            lines.append("".join(pieces).rstrip())
+            pieces, taken = [following], room
+        pieces += (word, " ")
+        taken += size + 1
+    lines.append("".join(pieces).rstrip())
+    return "\n".join(lines)

@@ -19,6 +19,7 @@ from mailtools.services.filters.listing import ListRow
 
 _LETTERS = (("answered", "A"), ("flagged", "F"), ("deleted", "D"), ("draft", "T"))
 _FIXED = (6, 16, 5, 6)  # cells of number, date, flags, size
+_NARROW = 64  # cells of a terminal
 _RIGHT = (True, False, False, False, False, True)
 _WRITTEN = "%04d-%02d-%02d %02d:%02d"  # twice as fast as str.format
 TAB = "\t"
@@ -120,16 +121,22 @@ def _tabbed(row: ListRow) -> str:
 
 
 def _table(rows: Iterable[ListRow], width: int) -> Iterator[str]:
-    """Yield lines that fit a terminal of *width* cells, with a headline."""
-    room = max(width - sum(_FIXED) - 2 * 5, 16)
+    """Yield lines that fit a terminal of *width* cells, with a headline.
+
+    A narrow one has no room for the time, the flags and the size.
+    """
+    is_narrow = width < _NARROW
+    number, date, flags, size = (_FIXED[0], 10, 0, 0) if is_narrow else _FIXED
+    columns = (0, 1, 3, 4) if is_narrow else range(6)
+    room = max(width - (number + date + flags + size) - 2 * (len(columns) - 1), 16)
     senders = min(max(room // 3, 8), 24)
-    widths = (*_FIXED[:3], senders, room - senders, _FIXED[3])
+    widths = (number, date, flags, senders, room - senders, size)
     head = ("number", "date", "flags", "from", "subject", "size")
     first = True
     for row in rows:
         values = (
             str(row.number),
-            _date(row.clock),
+            _date(row.clock)[:date],
             _flags(row.flags),
             clean(row.sender),
             row.subject,
@@ -140,7 +147,7 @@ def _table(rows: Iterable[ListRow], width: int) -> Iterator[str]:
             if line is values and row.depth:
                 subject = "  " * min(row.depth - 1, _MAX_INDENT) + "└ " + subject
             cells = (*line[:4], subject, line[5])
-            yield "  ".join([fit(*cell) for cell in zip(cells, widths, _RIGHT, strict=True)])
+            yield "  ".join([fit(cells[i], widths[i], _RIGHT[i]) for i in columns])
         first = False
 
 

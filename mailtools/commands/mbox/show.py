@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 from mailtools.commands.mbox import _select
+from mailtools.commands.mbox._text import wrapped
 from mailtools.commands.options.common import json_option
 from mailtools.commands.output.print import json_line
 from mailtools.core.errors import BadDataError
@@ -137,10 +139,12 @@ def _write_octets(found: Iterable[MboxEntry], octets_of: Callable[[MboxEntry], I
 def _texts(found: Iterable[MboxEntry], headers: bool) -> Iterator[str]:
     from mailtools.services.filters import render
 
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     first = True
     for entry in found:
-        text = (render.all_headers if headers else render.rendered)(entry.message())
-        yield visible_lines(text if first else "\n" + text)
+        text = visible_lines((render.all_headers if headers else render.rendered)(entry.message()))
+        text = wrapped(text, width) if width else text
+        yield text if first else "\n" + text
         first = False
 
 

@@ -1,34 +1,29 @@
 """Converts HTML to text that reads well on a terminal.
 
-Knows the elements used in mail, not the standard's parsing rules: it reads tags with one pattern and keeps no
-tree. It shows nothing that a browser would hide and fetches nothing. It does not escape control characters:
-the code that writes to the terminal does.
+Knows the elements used in mail. It shows nothing that a browser would hide and fetches nothing. It does not
+escape control characters: the code that writes to the terminal does.
 
-Invariants: nothing raises on any text; time is linear, nesting costs nothing. (`html.parser` takes quadratic
-time on comments and tags that are never closed, and `html.unescape` raises on a number of 5,000 digits.)
+Invariants: nothing raises on any text; time is linear, nesting costs nothing.
 """
 
 import re
-from html import unescape
 
-_TOKEN = re.compile(
-    r"<!--(?P<comment>)|<(?P<end>/?)(?P<name>[A-Za-z][A-Za-z0-9]{0,30})(?P<attributes>(?:[^<>\"']|\"[^\"<>]{0,4096}+\"|'[^'<>]{0,4096}+')*+)>"
-    r"|<[!?/][^<>]*+>|(?P<text>[^<]++|<)"
-)
-_HREF = re.compile(r"""\bhref\s{0,9}=\s{0,9}(?:"([^"]*+)"|'([^']*+)'|([^\s>]++))""", re.IGNORECASE)
-_ALT = re.compile(r"""\balt\s{0,9}=\s{0,9}(?:"([^"]*+)"|'([^']*+)'|([^\s>]++))""", re.IGNORECASE)
-_BIG_NUMBER = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9A-Fa-f]{7,});?")
-_SPACES = re.compile(r"[ \t\r\n\f\u200b\u200c\ufeff\u00ad]+")
+from mailtools.core.message.html_tokens import Tag, tokens
+
+_SPACES = re.compile(r"[ \t\r\n\f]+")
+# Marks of where a word may be broken, and joiners that stand beside no letter: fillers of hidden previews.
+_INVISIBLE = re.compile(r"[\u00ad\u200b\u034f\u2060\ufeff]++|(?<![^\W\d_])\u200c|\u200c(?![^\W\d_])")
 _BLANK = re.compile(r"\n{3,}")
 
-_HIDDEN = {"script", "style", "head", "title", "template", "noscript", "svg", "math", "object", "iframe"}
 _BLOCKS = {
     "p", "div", "table", "tr", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "section", "article", "header",
     "footer", "center", "form", "address", "dl", "dt", "dd", "pre", "blockquote", "li", "hr", "caption",
-    "body",
+    "body", "nav", "main", "aside", "figure", "figcaption", "fieldset", "legend", "details", "summary",
+    "menu", "option", "textarea",
 }  # fmt: skip
 _SPACED = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "pre", "blockquote", "table", "dl"}
 _MAX_INDENT = 8
+_GAP = "  "  # between two cells
 
 
 def to_text(html: str) -> str:
@@ -52,43 +47,17 @@ class _Page:
         self.href: list[tuple[int, int]] = []
 
     def render(self, html: str) -> str:
-        at = 0
-        end = len(html)
-        hidden_end: set[str] = set()
-        while at < end and (match := _TOKEN.match(html, at)):
-            at = match.end()
-            if match["comment"] is not None:
-                close = -1 if "-->" in hidden_end else html.find("-->", at)
-                if close < 0:
-                    hidden_end.add("-->")
-                else:
-                    at = close + 3
-            elif match["name"]:
-                name = match["name"].lower()
-                if name in _HIDDEN and not match["end"]:
-                    at = self._behind(html, name, at, hidden_end)
-                else:
-                    self._tag(name, bool(match["end"]), match["attributes"])
-            elif match["text"]:
-                self._text(match["text"])
+        for token in tokens(html):
+            if isinstance(token, str):
+                self._text(token)
+            else:
+                self._tag(token)
         self._line()
         notes = [f"[{number}] {link}" for number, link in enumerate(self.links, 1)]
         text = "\n".join([*self.lines, "", *notes] if notes else self.lines)
         return _BLANK.sub("\n\n", text).strip("\n") + "\n"
 
-    def _behind(self, html: str, name: str, at: int, unclosed: set[str]) -> int:
-        """The offset behind the end tag of the hidden element *name*; *at* if it is never closed."""
-        if name in unclosed:
-            return at
-        match = _END_TAGS[name].search(html, at)
-        if match:
-            return match.end()
-        unclosed.add(name)
-        return at
-
     def _text(self, raw: str) -> None:
-        if "&" in raw:
-            raw = unescape(_BIG_NUMBER.sub("\ufffd", raw))
         if self.pre:
             first, *rest = raw.replace("\r\n", "\n").split("\n")
             self.pieces.append(first)
@@ -96,13 +65,14 @@ class _Page:
                 self._line(keep=True)
                 self.pieces.append(line)
             return
-        text = _SPACES.sub(" ", raw)
-        if text == " " and (not self.pieces or self.pieces[-1].endswith(" ")):
-            return
+        text = _SPACES.sub(" ", raw if raw.isascii() else _INVISIBLE.sub("", raw))
+        if self.pieces and self.pieces[-1].endswith(" "):
+            text = text.removeprefix(" ")
         if text:
             self.pieces.append(text)
 
-    def _tag(self, name: str, ends: bool, attributes: str) -> None:
+    def _tag(self, tag: Tag) -> None:
+        name, ends = tag.name, tag.is_end
         if name in _BLOCKS:
             self._line()
             if name in _SPACED:
@@ -110,11 +80,11 @@ class _Page:
         if name == "br":
             self._line(keep=True)
         elif name == "a":
-            self._link(ends, attributes)
-        elif name == "img" and (alt := _attribute(_ALT, attributes)):
+            self._link(ends, tag.attributes.get("href", ""))
+        elif name == "img" and (alt := tag.attributes.get("alt", "").strip()):
             self._text(f"[{alt}]")
-        elif name in ("td", "th") and ends:
-            self.pieces.append("  ")
+        elif name in ("td", "th"):
+            self._cell()
         elif name == "hr":
             self.lines.append("-" * 40)
         elif name == "pre":
@@ -125,6 +95,11 @@ class _Page:
             self._list(name, ends)
         elif name == "li" and not ends:
             self._item()
+
+    def _cell(self) -> None:
+        """Part the cells of a row, whose end tags may be missing."""
+        if self.pieces and self.pieces[-1] != _GAP:
+            self.pieces.append(_GAP)
 
     def _list(self, name: str, ends: bool) -> None:
         if not ends:
@@ -138,9 +113,9 @@ class _Page:
             self.lists[-1] = number = number + 1
         self.mark = f"{number}. " if number > 0 else "* "
 
-    def _link(self, ends: bool, attributes: str) -> None:
+    def _link(self, ends: bool, href: str) -> None:
         if not ends:
-            link = _SPACES.sub("", _attribute(_HREF, attributes))
+            link = "".join(href.split())
             if link.lower().startswith(("http:", "https:", "mailto:", "ftp:")):
                 number = self.numbers.setdefault(link, len(self.links) + 1)
                 if number > len(self.links):
@@ -171,13 +146,3 @@ class _Page:
     def _gap(self) -> None:
         if self.lines and self.lines[-1]:
             self.lines.append("")
-
-
-_END_TAGS = {name: re.compile(rf"</{name}\s*+>", re.IGNORECASE) for name in _HIDDEN}
-
-
-def _attribute(pattern: re.Pattern[str], attributes: str) -> str:
-    match = pattern.search(attributes)
-    if not match:
-        return ""
-    return unescape(_BIG_NUMBER.sub("\ufffd", match[1] or match[2] or match[3] or "")).strip()

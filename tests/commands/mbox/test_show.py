@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from mailtools.commands.mbox._text import wrapped
 from mailtools.commands.mbox.show import command
 
 
@@ -76,3 +77,21 @@ def test_a_part_of_a_message_that_is_too_large_is_refused(
     path.write_bytes(b"From a@b Thu Aug 22 12:00:00 2002\nSubject: x\n\n" + b"y" * 99 * (1 << 16) + b"\n\n")
     code, out = run(path, 1, "--part", "1")
     assert (code, out) == (1, b"")  # the command line turns BadDataError into 65
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("short", "short"),
+        ("one two three four", "one two\nthree four"),
+        ("> > one two three", "> > one two\n> > three"),
+        ("* one two three", "* one two\n  three"),
+        ("10. one two three", "10. one two\n    three"),
+        ("an-url-that-is-long and more", "an-url-that-is-long\nand more"),
+        ("会议 通知 会议", "会议 通知\n会议"),
+        ("> > > > > > deep", "> > > > > > deep"),
+        ("a\n\nb", "a\n\nb"),
+    ],
+)
+def test_long_lines_are_wrapped_at_spaces(line: str, shown: str) -> None:
+    assert wrapped(line, 11) == shown

@@ -25,6 +25,31 @@ from mailtools.core.message.html import to_text
         ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>", "a  b\nc\n"),
         ("1 < 2 <3 > 1", "1 < 2 <3 > 1\n"),
         ("<img alt='Logo' src=x>", "[Logo]\n"),
+        ('<a title="a > b" href="http://x">t</a>', "t [1]\n\n[1] http://x\n"),
+        (f'<p style="x:{"y" * 9000}" title="<b>">t</p>', "t\n"),
+        ("<a href=http://x/'y>t</a> it's <b title='x>y", "t [1] it's y\n\n[1] http://x/'y\n"),
+        (
+            'a<div style="color:red; DISPLAY : none!important">no<div>no</div>no</div>b',
+            "a\nb\n".replace("\n", "", 1),
+        ),
+        ("a<span hidden>no</span>b<span style='visibility:hidden'>no</span>c", "abc\n"),
+        ("a<p hidden>no<p>b</p>c</p>", "a\n\nb\n\nc\n"),
+        ("a<div hidden>never closed", "a\nnever closed\n"),
+        ("<blockquote>x<blockquote hidden>no</blockquote>y</blockquote>z", "> xy\n\nz\n"),
+        ("<p style='display:none-such'>a</p><p data-display='display:none'>b", "a\n\nb\n"),
+        ("<STYLE type='a>b'>p > a {}</Style >a<script src=x>if (a<b) '</scripty>'</script\n>b", "ab\n"),
+        ("<style>never closed", "never closed\n"),
+        (
+            "a<!-->b<!--->c<!-- x --!>d<!--[if mso]>no<![endif]-->e<!--[if !mso]><!-->f<!--<![endif]-->",
+            "abcdef\n",
+        ),
+        ("<noscript>a</noscript><object>b</object>", "ab\n"),
+        ("<table><tr><td>a<td>b<tr><th>c<td><td>d</table>", "a  b\nc  d\n"),
+        (
+            "so\u00adft wo\u200brd \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 &zwnj; &#8203;x",
+            "soft word \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 x\n",
+        ),
+        ("<p>cut <a href='http", "cut <a href='http\n"),
         ("", "\n"),
     ],
 )
@@ -37,7 +62,8 @@ def test_to_text(html: str, text: str) -> None:
     [
         "<!--", "<", "<a ", '<a "', "<a b='", "<script>", "<blockquote>x", "<ul><li>x", "&", "&#99999999;",
         "<br>", "<a href=http://x>", "</a>", "<a href=", "\n", "<p", "</", "<!", '<a href="http://x">y</a>',
-        "<pre>\n", "a ",
+        "<pre>\n", "a ", "<div>", "<p hidden>", "<p hidden>x</p>", "<b style=display:none>", "<a b=\"'>", "<a b='\">",
+        "<template>", "<!-->", "<td>", "<td>x", "<a=", "<table><tr><td hidden><table>",
     ],
 )  # fmt: skip
 def test_floods_take_linear_time(piece: str) -> None:
