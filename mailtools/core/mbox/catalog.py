@@ -8,6 +8,9 @@ On the wire a message is what its sender sent: without postmark, unquoted, witho
 CRLF, and with a line end after its last line. The digest covers this form without ``Lines`` (mutt adds it),
 so it stays the same when other programs change flags or quoting or move the record.
 
+Identical messages are told apart by copy numbers, which stay with their records: if the first copy is
+removed, the second is still the second.
+
 Speed, 10,000 messages of 81 MB, warm: 0.25 s, of which scan 0.05, digests 0.09 and CRLF sizes 0.03.
 """
 
@@ -25,7 +28,7 @@ DIGEST = 16  # octets
 PLAIN = 1  # LF to CRLF is the only conversion needed
 OTHER = 0  # the message must be unquoted, stripped or completed
 
-_MAGIC = b"mailtools index 1\n"
+_MAGIC = b"mailtools index 2\n"
 _LINES = re.compile(rb"(?im)^Lines:[^\n]*\n")
 
 
@@ -42,13 +45,15 @@ class CatalogRow(NamedTuple):
 class Catalog:
     """The rows of an mbox, up to the offset *end*."""
 
-    __slots__ = ("digests", "end", "kinds", "sizes", "starts")
+    __slots__ = ("copies", "digests", "end", "former", "kinds", "sizes", "starts")
 
     def __init__(self) -> None:
         self.starts = array("Q")
         self.sizes = array("Q")
         self.kinds = bytearray()
         self.digests = bytearray()
+        self.copies: dict[int, int] = {}  # by record number: its copy number, if that is not 1
+        self.former: dict[bytes, list[int]] = {}  # by digest: copy numbers of records to be read again
         self.end = 0  # octets of the mbox that the rows cover
 
     def __len__(self) -> int:
@@ -74,40 +79,67 @@ class Catalog:
         self.digests += digest
 
     def cut(self, count: int) -> None:
-        """Keep the first *count* rows and set `end` to the end of the last of them."""
+        """Keep the first *count* rows and set `end` to the end of the last of them.
+
+        If the records of the others are read again, they get the copy numbers that they had.
+        """
         if count < len(self.starts):
-            self.end = self.starts[count]
+            self.end = self.starts[count] if count else 0
+        several = {self.digest(number) for number in self.copies}
+        if several:
+            for number in range(count, len(self)):
+                if (digest := self.digest(number)) in several:
+                    self.former.setdefault(digest, []).append(self.copies.pop(number, 1))
         del self.starts[count:], self.sizes[count:], self.kinds[count:], self.digests[count * DIGEST :]
 
     def read_on(self, read: Read, end: int) -> None:
         """Add the records that *read* gives from `self.end` on, up to *end*. Raises BadDataError."""
-        base = self.end
+        base, known = self.end, len(self)
         for offset, record in scan.located(read):
             self.add(base + offset, *measured(record))
         self.end = end
+        self._number_copies(known)
+
+    def _number_copies(self, first: int) -> None:
+        """Give the rows from *first* on their copy numbers."""
+        octets = bytes(self.digests)
+        digests = [octets[at : at + DIGEST] for at in range(0, len(octets), DIGEST)]
+        if len(set(digests)) == len(digests) and not self.former:
+            return
+        taken: dict[bytes, set[int]] = {}
+        last: dict[bytes, int] = {}
+        for number, digest in enumerate(digests):
+            former = self.former.get(digest)
+            copy = self.copies.get(number, 1) if number < first else former.pop(0) if former else 0
+            numbers = taken.setdefault(digest, set())
+            if not copy or copy in numbers:
+                copy = last.get(digest, 0) + 1
+            numbers.add(copy)
+            last[digest] = max(copy, last.get(digest, 0))
+            if copy > 1:
+                self.copies[number] = copy
+        self.former = {}
 
     def names(self) -> list[str]:
         """A unique, permanent name for each message: its digest in hexadecimal.
 
-        Further copies of the same message get ``.2``, ``.3``; their order does not matter.
+        Further copies of the same message get ``.2``, ``.3``.
         """
         text = self.digests.hex()
         width = 2 * DIGEST
         names = [text[at : at + width] for at in range(0, len(text), width)]
-        if len(set(names)) < len(names):
-            seen: dict[str, int] = {}
-            for number, name in enumerate(names):
-                seen[name] = count = seen.get(name, 0) + 1
-                if count > 1:
-                    names[number] = f"{name}.{count}"
+        for number, copy in self.copies.items():
+            names[number] += f".{copy}"
         return names
 
     # -- octets ---------------------------------------------------------------------------------------------
 
     def octets(self, stamp: bytes) -> bytes:
         """The catalog as the octets of a file. *stamp*: one line that identifies the mbox it belongs to."""
-        columns = b"".join((self.starts.tobytes(), self.sizes.tobytes(), self.kinds, self.digests))
-        head = b"%b%b\n%d %d %d\n" % (_MAGIC, stamp, len(self), self.end, zlib.crc32(columns))
+        copies = array("Q", [value for pair in self.copies.items() for value in pair]).tobytes()
+        columns = b"".join((self.starts.tobytes(), self.sizes.tobytes(), self.kinds, self.digests, copies))
+        numbers = (len(self), len(self.copies), self.end, zlib.crc32(columns))
+        head = b"%b%b\n%d %d %d %d\n" % (_MAGIC, stamp, *numbers)
         return head + columns
 
 
@@ -118,17 +150,20 @@ def from_octets(octets: bytes) -> tuple[bytes, Catalog] | None:
     stamp, _, rest = octets[len(_MAGIC) :].partition(b"\n")
     numbers, _, columns = rest.partition(b"\n")
     try:
-        count, end, checksum = map(int, numbers.split(b" "))
+        count, copies, end, checksum = map(int, numbers.split(b" "))
     except ValueError:
         return None
     catalog = Catalog()
     words = catalog.starts.itemsize * count
-    if len(columns) != 2 * words + (1 + DIGEST) * count or zlib.crc32(columns) != checksum:
+    behind = 2 * words + (1 + DIGEST) * count
+    if len(columns) != behind + 2 * catalog.starts.itemsize * copies or zlib.crc32(columns) != checksum:
         return None
     catalog.starts.frombytes(columns[:words])
     catalog.sizes.frombytes(columns[words : 2 * words])
     catalog.kinds += columns[2 * words : 2 * words + count]
-    catalog.digests += columns[2 * words + count :]
+    catalog.digests += columns[2 * words + count : behind]
+    pairs = array("Q", columns[behind:])
+    catalog.copies = dict(zip(pairs[::2], pairs[1::2], strict=True))
     catalog.end = end
     return stamp, catalog
 

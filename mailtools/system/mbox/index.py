@@ -216,17 +216,23 @@ def _stamp(status: os.stat_result) -> bytes:
 
 def _still_fitting(descriptor: int, stamp: bytes, known: Catalog | None) -> Catalog:
     """The part of *known* that still fits the mbox, without its last record, which may have grown."""
-    status = os.fstat(descriptor)
-    if known is None or not len(known) or stamp.split(b" ")[:2] != _stamp(status).split(b" ")[:2]:
+    if known is None or not len(known):
         return Catalog()
+    known.cut(len(known) - 1 if _has_grown(descriptor, stamp, known) else 0)
+    return known
+
+
+def _has_grown(descriptor: int, stamp: bytes, known: Catalog) -> bool:
+    """Tell whether the mbox was appended to, and no more, since *known* was made. Raises OSError."""
+    status = os.fstat(descriptor)
+    device_inode_size = stamp.split(b" ")[:3]
+    if device_inode_size[:2] != _stamp(status).split(b" ")[:2]:
+        return False
+    if device_inode_size[2] == b"%d" % status.st_size or status.st_size < known.end:
+        return False  # same length but changed: not an append
     count = len(known)
     samples = {count * step // _SAMPLES for step in range(_SAMPLES)} | {count - 1}
-    if status.st_size < known.end or not all(stands(descriptor, known[n]) for n in samples):
-        return Catalog()
-    if stamp.split(b" ")[2] == b"%d" % status.st_size:
-        return Catalog()  # same length but changed: not an append
-    known.cut(count - 1)
-    return known
+    return all(stands(descriptor, known[number]) for number in samples)
 
 
 def stands(descriptor: int, row: CatalogRow) -> bool:
@@ -256,7 +262,7 @@ def _read(descriptor: int, known: Catalog, end: int) -> Catalog:
     except BadDataError:
         if not known.end:
             raise
-        known = Catalog()
+        known.cut(0)
         known.read_on(reader(descriptor, 0, end), end)
     return known
 

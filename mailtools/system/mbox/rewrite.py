@@ -70,8 +70,8 @@ def _removed(path: str, descriptor: int, seen: Catalog, numbers: Collection[int]
 
 def _found_again(there: Catalog, seen: Catalog, numbers: Collection[int]) -> set[int]:
     """The numbers in the catalog *there* of the records *numbers* of *seen*."""
-    count = len(seen)
-    if len(there) >= count and there.digests[: len(seen.digests)] == seen.digests:
+    known = {number: copy for number, copy in there.copies.items() if number < len(seen)}
+    if there.digests[: len(seen.digests)] == seen.digests and known == seen.copies:
         return set(numbers)  # only new mail was appended
     names = seen.names()
     wanted = {names[number] for number in numbers}
@@ -126,6 +126,7 @@ def _copy(old: int, new: int, there: Catalog, kept: Sequence[int], base: bytes) 
             found.kinds[0] = OTHER
             position += len(base)
     found.end = position
+    found.copies = {at: there.copies[number] for at, number in enumerate(kept) if number in there.copies}
     for start, end in _ranges(there, kept):
         at = start
         if base and start == there[kept[0]].start:

@@ -64,6 +64,47 @@ def test_one_of_two_copies(path: Path) -> None:
     assert subjects(path) == [TEN[0], TEN[3]]
 
 
+@pytest.mark.parametrize("gone", [[3], [10], [3, 10], [11]])
+def test_copies_keep_their_names_for_good(path: Path, gone: list[int]) -> None:
+    append(path, number(3), number(3))
+    before = seen(path)
+    names = before.names()
+    rewrite.remove(str(path), before, gone)
+    left = [name for at, name in enumerate(names) if at not in gone]
+    assert seen(path).names() == left
+    append(path, number(11))
+    assert seen(path).names()[:-1] == left
+    rewrite_in_place(path, [*range(len(left) + 1)], b"Status: RO\n")
+    assert seen(path).names()[:-1] == left
+
+
+def test_a_new_copy_gets_a_new_name(path: Path) -> None:
+    append(path, number(3))
+    before = seen(path)
+    rewrite.remove(str(path), before, [3])
+    append(path, number(3))
+    assert seen(path).names()[-2:] == [f"{before.names()[3]}.2", f"{before.names()[3]}.3"]
+
+
+def test_two_readers_that_remove_the_same_copy_leave_the_other(path: Path) -> None:
+    append(path, number(3))
+    one, other = seen(path), seen(path)
+    rewrite.remove(str(path), one, [3])
+    append(path, number(3))  # the digests of the first eleven are as they were, but for the order
+    rewrite.remove(str(path), other, [3])
+    assert subjects(path).count(TEN[3]) == 2
+
+
+def test_a_copy_at_the_same_place_is_not_mistaken_for_the_removed_one(tmp_path: Path) -> None:
+    path = tmp_path / "INBOX.mbox"
+    append(path, number(1), number(1))
+    one, other = seen(path), seen(path)
+    rewrite.remove(str(path), one, [0])
+    append(path, number(1))
+    rewrite.remove(str(path), other, [0])
+    assert seen(path).names() == [f"{one.names()[0]}.2", f"{one.names()[0]}.3"]
+
+
 def test_owner_mode_and_the_name_of_the_mbox_stay(path: Path) -> None:
     octets = path.read_bytes()
     line, _, rest = octets.partition(b"\n")
