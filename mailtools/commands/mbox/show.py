@@ -64,7 +64,8 @@ def command(
         from mailtools.services.filters import render
 
         for entry in found:
-            sys.stdout.write(json_line({"number": entry.number, **render.as_json(entry.message())}) + "\n")
+            row = listing.as_json(listing.full_row(entry))
+            sys.stdout.write(json_line({**row, **render.as_json(entry.message())}) + "\n")
     else:
         _write_text(_texts(found, headers))
     complaints.exit(found.count > 0)

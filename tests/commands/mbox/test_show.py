@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from mailtools.commands.mbox._text import wrapped
+from mailtools.commands.mbox.list import command as list_command
 from mailtools.commands.mbox.show import command
 
 
@@ -57,6 +58,10 @@ def test_headers_and_html(own: Path) -> None:
 
 def test_json(own: Path) -> None:
     found = json.loads(run("--json", own / "mixed.mbox", 3)[1])
+    listed = json.loads(
+        CliRunner().invoke(list_command, ["--json", str(own / "mixed.mbox")]).stdout.split("\n")[2]
+    )
+    assert listed.items() <= found.items()
     assert found["number"] == 3
     assert found["text"].startswith("Plain text.")
 
