@@ -57,7 +57,8 @@ def command(
     names = _select.source_names(tuple(argument for argument in arguments if not _is_number(argument)))
     predicate = _select.predicate_of(options)
     complaints = _select.Complaints()
-    found = _Counter(_numbered(listing.selected(names, predicate, ("from",), complaints), numbers))
+    fields = listing.JSON_FIELDS if as_json else ("from",)
+    found = _Counter(_numbered(listing.selected(names, predicate, fields, complaints), numbers))
     if raw or part is not None or html:
         _write_octets(found, _octets_of(raw, part))
     elif as_json:

@@ -47,6 +47,7 @@ _TOKEN = lazy(
     r'|(?P<atom>[^\s"(),.:;<>@\[\]\\\x00-\x1f\x7f]++)|(?P<open>["(])|(?P<special>.)'
 )
 _QUOTED = lazy(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_HIDDEN = lazy(rf"[ \t]*+({_DOTTED}++) at (?=[^\s.]++\.)({_DOTTED}++)[ \t]*+(\(|$)")
 _PAREN = lazy(r"\\.|[()]", re.DOTALL)
 _ESCAPED = lazy(r"\\(.)", re.DOTALL)
 _DOT_ATOM = lazy(r'[^\s"(),.:;<>@\[\]\\\x00-\x1f\x7f]++(?:\.[^\s"(),.:;<>@\[\]\\\x00-\x1f\x7f]++)*+')
@@ -96,8 +97,25 @@ def addr_specs(header_value: bytes | str) -> list[str]:
     return [address.spec for address in addresses(header_value) if address.spec]
 
 
+def author(header_value: bytes | str) -> Address:
+    """The mailbox that a reader is shown for From: the first with a domain, else the first.
+
+    The name is that of the same mailbox. Archives of mailing lists hide addresses: ``bob at x.org (Bob)`` is
+    read as bob@x.org, which `addresses` does not guess.
+    """
+    found = addresses(header_value)
+    shown = next(
+        (address for address in found if "@" in address.spec), found[0] if found else Address("", "")
+    )
+    if not shown.spec:
+        text = charsets.decode_raw(header_value) if isinstance(header_value, bytes) else header_value
+        if hidden := _HIDDEN.match(text):
+            return Address(shown.name if hidden[3] else "", f"{hidden[1]}@{hidden[2]}")
+    return shown
+
+
 def first_name(header_value: bytes) -> str:
-    """A label for the first mailbox of a list: its display name, else its addr-spec, else the raw text."""
+    """A label for the `author` of a list: its display name, else its addr-spec, else the raw text."""
     return _first_name(header_value) if len(header_value) < 200 else _first_name.__wrapped__(header_value)
 
 
@@ -108,8 +126,8 @@ def _first_name(header_value: bytes) -> str:
     if match:
         quoted, plain, spec, bare = match.groups()
         return _named(quoted or plain or "") or spec or bare
-    found = addresses(text)
-    return (found[0].name or found[0].spec) if found else words.decode(header_value[:2000]).strip()
+    name, spec = author(text)
+    return name or spec or words.decode(header_value[:2000]).strip()
 
 
 def _named(name: str) -> str:
@@ -229,7 +247,7 @@ def _add(before: list[_Token], angle: list[_Token] | None, comment: str, found: 
     elif len(specs) == 1:
         found.append(Address(comment, specs[0]))
     elif specs:
-        found.append(Address(_phrase(before), ""))
+        found.append(Address(comment or _phrase(before), ""))
 
 
 def _specs(tokens: list[_Token]) -> list[str]:

@@ -135,7 +135,7 @@ def full_row(entry: MboxEntry) -> ListRow:
     """The row of one entry with the additional values for JSON; requires the fields `JSON_FIELDS`."""
     more = {
         "from": entry.decoded("from"),
-        "from_address": next(iter(address.addr_specs(entry.value("from") or b"")), ""),
+        "from_address": address.author(entry.value("from") or b"").spec,
         "to": entry.decoded("to"),
         "to_addresses": _specs(entry, "to"),
         "cc": entry.decoded("cc"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailtools.core.message.address import addr_specs, addresses, faults, first_name
+from mailtools.core.message.address import addr_specs, addresses, author, faults, first_name
 
 CASES = [
     ("Bob <bob@x.org>, alice@y.org", [("Bob", "bob@x.org"), ("", "alice@y.org")]),
@@ -64,6 +64,24 @@ def test_addr_specs_leave_out_what_is_none() -> None:
 )
 def test_first_name(value: bytes, name: str) -> None:
     assert first_name(value) == name
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "spec"),
+    [
+        (b"bob at x.org (Bob)", "Bob", "bob@x.org"),
+        (b"bob at x.org", "", "bob@x.org"),
+        (b"bob at home (Bob)", "Bob", ""),
+        (b"Bob at x.org again", "Bob at x.org again", ""),
+        (b"Someone, Else <a@b>", "Else", "a@b"),
+        (b"root, Bob <b@c>, d@e", "Bob", "b@c"),
+        (b"root (Cron)", "Cron", "root"),
+        (b"undisclosed-recipients:;", "", ""),
+        (b"", "", ""),
+    ],
+)
+def test_the_name_and_the_address_are_of_one_mailbox(value: bytes, name: str, spec: str) -> None:
+    assert author(value) == (name, spec)
 
 
 @pytest.mark.parametrize(
