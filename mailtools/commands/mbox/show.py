@@ -65,8 +65,9 @@ def command(
         from mailtools.services.filters import render
 
         for entry in found:
-            row = listing.as_json(listing.full_row(entry))
-            sys.stdout.write(json_line({**row, **render.as_json(entry.message())}) + "\n")
+            row = listing.as_json(listing.full_row(entry.settled()))
+            shown = {**row, **render.as_json(entry.message()), "truncated": entry.is_cut}
+            sys.stdout.write(json_line(shown) + "\n")
     else:
         _write_text(_texts(found, headers))
     complaints.exit(found.count > 0)
@@ -110,19 +111,17 @@ def _octets_of(raw: bool, part: str | None) -> Callable[[MboxEntry], Iterable[by
     if raw:
         return lambda entry: entry.record.message_chunks()
     if part is not None:
-        return lambda entry: [_part(entry, part)]
-    return lambda entry: [render.html_of(entry.message()) or b""]
+        return lambda entry: [render.part_content(_whole(entry), part)]
+    return lambda entry: [render.html_of(_whole(entry)) or b""]
 
 
-def _part(entry: MboxEntry, number: str) -> bytes:
-    """Return the content of a part. Raises BadDataError."""
-    from mailtools.services.filters import render
-
+def _whole(entry: MboxEntry) -> bytes:
+    """Return the message. Raises BadDataError if it is too large."""
     message = entry.message(_MOST)
     if len(message) >= _MOST:
         limit = f"{_MOST >> 20} MiB"
         raise BadDataError(f"message {entry.number} is larger than {limit}: take it with --raw")
-    return render.part_content(message, number)
+    return message
 
 
 def _write_octets(found: Iterable[MboxEntry], octets_of: Callable[[MboxEntry], Iterable[bytes]]) -> None:
@@ -144,7 +143,10 @@ def _texts(found: Iterable[MboxEntry], headers: bool) -> Iterator[str]:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     first = True
     for entry in found:
-        text = visible_lines((render.all_headers if headers else render.rendered)(entry.message()))
+        message = entry.settled().message()
+        text = visible_lines((render.all_headers if headers else render.rendered)(message))
+        if entry.is_cut:
+            text += f"\n[only the first {len(message)} of {entry.size} octets; --raw prints all of them]\n"
         text = wrapped(text, width) if width else text
         yield text if first else "\n" + text
         first = False

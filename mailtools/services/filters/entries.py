@@ -83,6 +83,11 @@ class MboxEntry:
             self._file = spill(self._record.chunks())
         return self
 
+    @property
+    def is_cut(self) -> bool:
+        """True if `message` leaves out the end of this message. A large record must be `settled`."""
+        return not self._record.whole and self.size > TEXT_LIMIT
+
     def message(self, limit: int = TEXT_LIMIT) -> bytes:
         """The message, LF, unquoted. Of a large record at most about *limit* octets."""
         record = self.record

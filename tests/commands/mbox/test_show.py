@@ -100,3 +100,18 @@ def test_a_part_of_a_message_that_is_too_large_is_refused(
 )
 def test_long_lines_are_wrapped_at_spaces(line: str, shown: str) -> None:
     assert wrapped(line, 11) == shown
+
+
+@pytest.mark.parametrize(("lines", "is_cut"), [(30, False), (200_000, False), (3_000_000, True)])
+def test_what_is_left_out_is_said(tmp_path: Path, lines: int, is_cut: bool) -> None:
+    path = tmp_path / "m"
+    path.write_bytes(
+        b"From a@b Thu Aug 22 12:00:00 2002\nFrom: a@b\n\n" + b"hello world\n" * lines + b"last\n\n"
+    )
+    shown = run(path)[1]
+    assert (b"\nlast\n" in shown) is not is_cut
+    assert (f" of {12 * lines + 16} octets; --raw".encode() in shown[-200:]) is is_cut
+    found = json.loads(run("--json", path)[1])
+    assert found["truncated"] is is_cut
+    assert found["text"].endswith("last\n") is not is_cut
+    assert found["size"] == 12 * lines + 16
