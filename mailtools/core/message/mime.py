@@ -31,6 +31,7 @@ _DELIMITER = re.compile(rb"\n--([^\r\n]{1,4096})")
 _BOM = b"\xef\xbb\xbf"
 _MESSAGES = ("message/rfc822",)  # opened; others are content
 _SOFT_BREAK = re.compile(rb"=[ \t]+(?=\r?\n)")
+_TYPE = re.compile(r"[\w!#$%&'*+.^`{|}~-]+/[\w!#$%&'*+.^`{|}~-]+").fullmatch
 _META_CHARSET = re.compile(
     rb"<meta\s[^>]{0,200}charset\s{0,9}=\s{0,9}[\"']?([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE
 )
@@ -59,11 +60,11 @@ class Part:
         values, self.body = _picked(octets, start, limit)
         kind, disposition, encoding = values
         self.type, self.params = parameters.parse(kind) if kind else (default, {})
-        if not re.fullmatch(r"[^\s/]+/[^\s/]+", self.type):
-            self.type = default if self.type in ("", "text") else "application/octet-stream"
         self.encoding = parameters.token((encoding or b"").split(b";")[0])
         self.disposition, more = parameters.parse(disposition) if disposition else ("", {})
         self.filename = more.get("filename") or self.params.get("name") or ""
+        if not _TYPE(self.type):  # RFC 2045 §5.2: then it is plain text; but some write only "pdf" for a file
+            self.type = "application/octet-stream" if self.filename else default
         self._boundary = self.params.get("boundary", "").encode("utf-8", "replace").rstrip()
 
     @property

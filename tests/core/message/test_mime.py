@@ -46,7 +46,10 @@ def test_crlf_gives_the_same_tree(own: Path) -> None:
     ("message", "expected"),
     [
         (b"", [("1", "text/plain")]),
-        (b"Content-Type: nonsense\n\nx", [("1", "application/octet-stream")]),
+        (b"Content-Type: nonsense\n\nx", [("1", "text/plain")]),
+        (b"Content-Type: text/plain>\n\nx", [("1", "text/plain")]),
+        (b"Content-Type: <html>\n\nx", [("1", "text/plain")]),
+        (b"Content-Type: pdf; name=x.pdf\n\nx", [("1", "application/octet-stream")]),
         (b"Content-Type: multipart/mixed\n\nx", [("1", "multipart/mixed")]),
         (b"Content-Type: multipart/mixed; boundary=b\n\nx", [("", "multipart/mixed")]),
         (b"Content-Type: multipart/digest; boundary=b\n\n--b\n\nSubject: x\n\nt\n--b--\n",
