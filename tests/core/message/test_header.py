@@ -69,6 +69,12 @@ def test_picker_finds_all_in_one_pass() -> None:
     assert pick(octets, 6, len(octets)) == ([b"hello there", None, b"x@y, z@w"], 7 + len(HEAD))
 
 
+def test_lines_of_white_space_before_the_header() -> None:
+    octets = b"\n  \nSubject: x\n\nbody"
+    assert header.Picker("Subject").pick(octets, 0, len(octets))[0] == [b"x"]
+    assert header.value(octets[1:], "Subject") == b"x"
+
+
 def test_picker_stops_at_its_end_and_takes_the_first() -> None:
     octets = b"\nA: 1\nA: 2\nB: 3\r\n\r\nB: 4"
     assert header.Picker("a", "b").pick(octets, 0, len(octets)) == ([b"1", b"3"], 19)
@@ -107,6 +113,8 @@ def test_hostile_headers_take_linear_time() -> None:
         (b"A: b\n", b""),
         (b"", b""),
         (b"no header\n\ntext", b"no header\n\ntext"),
+        (b"  \n \t\r\nA: b\nC: d\n\nx", b"x"),
+        (b"  \nno field\nA: b\n\nx", b"  \nno field\nA: b\n\nx"),
     ],
 )
 def test_text_does_not_vanish_in_the_header(octets: bytes, body: bytes) -> None:
