@@ -85,6 +85,15 @@ class Continue(NamedTuple):
 Event = Status | Data | FetchedMessage | ImapPiece | Continue
 
 
+class _Part(NamedTuple):
+    """A part of a command. *shown*: what transcripts show of it; *waits*: it follows "+" from the server."""
+
+    tag: bytes
+    octets: bytes
+    shown: bytes
+    waits: bool
+
+
 class ImapClient:
     """The engine of one session."""
 
@@ -94,8 +103,7 @@ class ImapClient:
         self._reader = Reader()
         self._out = Outbox()
         self._mask = ChallengeMask(rb"\+ ")
-        self._held: deque[bytes] = deque()  # sent when the server is ready for a literal
-        self._is_secret = False  # the command that `_held` is of
+        self._held: deque[_Part] = deque()  # the first waits for the server; the others follow it
         self._tag = 0
         self._awaited: dict[bytes, str] = {}
         self._login: Exchange | None = None
@@ -115,20 +123,30 @@ class ImapClient:
         if _FORBIDDEN.search(line) or any("\x00" in literal for literal in literals):
             raise LocalProtocolError("a line end or NUL in a command")
         tag = self._next_tag(line.partition(" ")[0])
+        is_secret = line.startswith("LOGIN ")
         said = f"{tag.decode()} {line}\r\n"
         parts = said.split("{}") if literals else [said]
-        octets = parts[0].encode()
+        octets, shown, waits = parts[0].encode(), tag + b" LOGIN ***\r\n", False
         is_plus = "LITERAL+" in self.capabilities
         for literal, part in zip(literals, parts[1:], strict=True):
             value = literal.encode("utf-8", "surrogateescape")
             if is_plus or (len(value) <= 4096 and "LITERAL-" in self.capabilities):
                 octets += b"{%d+}\r\n%b%b" % (len(value), value, part.encode())
             else:
-                self._held.append(octets + b"{%d}\r\n" % len(value))
-                octets = value + part.encode()
-        self._held.append(octets)
-        self._is_secret = line.startswith("LOGIN ")
-        self._say(self._held.popleft(), tag + b" LOGIN ***\r\n")
+                octets += b"{%d}\r\n" % len(value)
+                self._held.append(_Part(tag, octets, shown if is_secret else octets, waits))
+                octets, shown, waits = value + part.encode(), b"***\r\n", True
+        self._held.append(_Part(tag, octets, shown if is_secret else octets, waits))
+        self._send_held()
+
+    def _send_held(self) -> None:
+        """Send what need not wait for the server."""
+        while self._held and not self._held[0].waits:
+            part = self._held.popleft()
+            if part.shown is part.octets:
+                self._out.say(part.octets)
+            else:
+                self._out.say_secretly(part.octets, part.shown)
 
     def _next_tag(self, command: str) -> bytes:
         self._tag += 1
@@ -153,10 +171,10 @@ class ImapClient:
         if initial is None:
             self._login.hold_back()
         said = b"%b AUTHENTICATE %b" % (tag, mechanism.encode())
-        if initial is None:
-            self._out.say(said + b"\r\n")
-        else:
-            self._out.say_secretly(b"%b %b\r\n" % (said, initial), said + b" ***\r\n")
+        octets = said if initial is None else said + b" " + initial
+        shown = said if initial is None else said + b" ***"
+        self._held.append(_Part(tag, octets + b"\r\n", shown + b"\r\n", waits=False))
+        self._send_held()
 
     def start_tls(self) -> None:
         """Begin TLS: discard what the server said before (RFC 9051 §6.2.1). Raises RemoteProtocolError."""
@@ -252,6 +270,8 @@ class ImapClient:
 
     def _response(self, line: bytes) -> Generator[Event | None, None, Event | None]:
         """Read the rest of a response. The numbers of its literals stand between NULs in the parsed text."""
+        if not line.startswith(b"* ") or _STATUS.fullmatch(line, 2):
+            return self._event(line, [])  # its text may end like the announcement of a literal
         literals: list[bytes] = []
         parts: list[bytes] = []
         size, is_large, has_message = 0, False, False
@@ -324,7 +344,9 @@ class ImapClient:
         status = _STATUS.fullmatch(rest)
         if command is None or status is None:
             raise RemoteProtocolError(f"an answer to no command of ours: {tag[:40].decode('latin-1')!r}")
-        self._held.clear()
+        if self._held:  # the literals of a command that the server refused are not sent
+            self._held = deque(part for part in self._held if part.tag != tag)
+            self._send_held()
         answer = self._status(command, status)
         if command == "AUTHENTICATE" and self._login is not None:
             self._login.end(answer.is_ok)
@@ -349,15 +371,10 @@ class ImapClient:
             self._login.respond(text)
             return None
         if self._held:
-            self._say(self._held.popleft(), b"***\r\n")
+            self._held[0] = self._held[0]._replace(waits=False)
+            self._send_held()
             return None
         return Continue(text)
-
-    def _say(self, octets: bytes, shown: bytes) -> None:
-        if self._is_secret:
-            self._out.say_secretly(octets, shown)
-        else:
-            self._out.say(octets)
 
     # -- a login ---------------------------------------------------------------------------------------------
 
@@ -377,9 +394,7 @@ def _fetch_event(line: bytes, literals: list[bytes], is_large: bool) -> Event:
         words = grammar.parse(rest[rest.find(b"(") :], literals)
         attributes = grammar.pairs(words[0])
     except RemoteProtocolError:
-        if is_large:
-            raise
-        return Data("FETCH", int(number), [])
+        return ImapPiece(b"", {}) if is_large else Data("FETCH", int(number), [])
     if _BODY not in attributes:
         return Data("FETCH", int(number), words)
     octets = attributes.pop(_BODY)

@@ -190,6 +190,44 @@ def test_literals_of_a_refused_command_are_not_sent() -> None:
     assert engine.data_to_send() == b""
 
 
+def test_a_command_waits_for_the_literals_of_the_command_before() -> None:
+    engine = ImapClient()
+    engine.command("SELECT {}", "a")
+    engine.command("UID SEARCH ALL")
+    engine.command("SELECT {}", "b")
+    assert engine.data_to_send() == b"m1 SELECT {1}\r\n"
+    assert events(engine, b"+ go\r\n") == []
+    assert engine.data_to_send() == b"a\r\nm2 UID SEARCH ALL\r\nm3 SELECT {1}\r\n"
+    assert events(engine, b"m1 OK\r\nm2 OK\r\n") == [Status("SELECT", "OK", ""), Status("UID", "OK", "")]
+    assert engine.data_to_send() == b""
+    assert events(engine, b"+ go\r\n") == []
+    assert engine.data_to_send() == b"b\r\n"
+
+
+def test_a_refused_literal_does_not_stop_the_commands_behind_it() -> None:
+    engine = ImapClient()
+    engine.command("LOGIN {} {}", "bob", "secret")
+    engine.command("NOOP")
+    assert engine.data_to_send() == b"m1 LOGIN {3}\r\n"
+    assert events(engine, b"m1 NO not now\r\n") == [Status("LOGIN", "NO", "not now")]
+    assert (engine.data_to_send(), engine.shown) == (b"m2 NOOP\r\n", b"m2 NOOP\r\n")
+
+
+@pytest.mark.parametrize("line", [b"* OK wait {5}", b"* BYE {5}", b"m1 NO no {5}", b"+ go {5}"])
+def test_no_literal_follows_a_text(line: bytes) -> None:
+    engine = ImapClient()
+    engine.command("NOOP")
+    first, second = events(engine, line + b"\r\n* 3 EXISTS\r\n")
+    assert isinstance(first, Status | Continue)
+    assert second == Data("EXISTS", 3, [])
+
+
+def test_a_large_message_whose_attributes_cannot_be_read_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "WHOLE", 2)
+    found = events(ImapClient(), b"* 1 FETCH (UID 5 BODY[] {3}\r\nabc FLAGS)\r\n* 3 EXISTS\r\n")
+    assert found == [ImapPiece(b"abc"), ImapPiece(b"", {}), Data("EXISTS", 3, [])]
+
+
 # -- tags and answers ----------------------------------------------------------------------------------------
 
 
