@@ -17,7 +17,7 @@ from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 from mailtools.core.errors import CannotWriteError, MailError
-from mailtools.services.fetch.remote import Fetched, FetchWishes, Item, Remote
+from mailtools.services.fetch.remote import Fetched, FetchWishes, Item, RefusedError, Remote
 from mailtools.services.fetch.sinks import Sink
 from mailtools.system import clock
 from mailtools.system.mbox.fetch_state import Box, Seen
@@ -88,14 +88,26 @@ def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
     finally:
         storing.end()  # messages that arrived before the connection broke are kept
     if storing.stored and wishes.mark_seen:
-        remote.mark_seen(storing.stored)
+        try:
+            remote.mark_seen(storing.stored)
+        except RefusedError as refusal:
+            watch.failed(refusal)
     seen.sync()
-    doomed = _doomed(there, [*storing.stored, *proven], box, seen, wishes)
-    if doomed:
-        remote.delete(doomed)
-        watch.deleted(mailbox, doomed)
+    _delete(errand, mailbox, _doomed(there, [*storing.stored, *proven], box, seen, wishes))
     if there:
         seen.forget_others(box, [item.name for item in there])
+
+
+def _delete(errand: Errand, mailbox: str, doomed: Sequence[Item]) -> None:
+    if not doomed:
+        return
+    left: Collection[Item] = ()
+    try:
+        errand.remote.delete(list(doomed))
+    except RefusedError as refusal:
+        errand.watch.failed(refusal)
+        left = refusal.left
+    errand.watch.deleted(mailbox, [item for item in doomed if item not in left])
 
 
 class _Storing:

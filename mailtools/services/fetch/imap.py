@@ -26,6 +26,7 @@ from mailtools.services.fetch.remote import (
     FetchWishes,
     Item,
     LoginAnswer,
+    RefusedError,
     RefusedMailboxError,
     Wire,
     check_login,
@@ -269,7 +270,7 @@ class ImapRemote:
         while True:
             answer, data = self._ask(f"UID SEARCH {below}{what}")
             if not answer.is_ok and answer.code != "MESSAGELIMIT":
-                raise TemporaryError(f"{self._target.host} does not search: {answer.text}")
+                raise RefusedError(f"{self._target.host} does not search: {answer.text}")
             for entry in data:
                 found.update(_searched(entry))
             lowest = answer.argument.rpartition(b" ")[2] if answer.code == "MESSAGELIMIT" else b""
@@ -330,28 +331,29 @@ class ImapRemote:
         self._store(items, "\\Seen")
 
     def delete(self, items: list[Item]) -> None:
-        """Remove *items*, and no other message that is marked as deleted. Raises MailError."""
+        """Remove *items*, and no other message that is marked as deleted. Raises RefusedError, MailError."""
         self._store(items, "\\Deleted")
         if "UIDPLUS" in self._engine.capabilities or "IMAP4REV2" in self._engine.capabilities:
             for text in grammar.sets(sorted(item.number for item in items)):
-                self._do(f"UID EXPUNGE {text}", "remove messages")
+                self._do(f"UID EXPUNGE {text}", "remove messages", items)
             return
         others = set(self._search("DELETED")) - {item.number for item in items}
         if others:
-            raise TemporaryError(
+            raise RefusedError(
                 f"{self._target.host} cannot remove some marked messages and leave others (UIDPLUS), and"
-                f" {len(others)} others are marked: what was fetched is marked too, and nothing is removed"
+                f" {len(others)} others are marked: what was fetched is marked too, and nothing is removed",
+                items,
             )
-        self._do("EXPUNGE", "remove messages")
+        self._do("EXPUNGE", "remove messages", items)
 
     def _store(self, items: list[Item], flag: str) -> None:
         for text in grammar.sets(sorted(item.number for item in items)):
-            self._do(f"UID STORE {text} +FLAGS.SILENT ({flag})", f"set {flag}")
+            self._do(f"UID STORE {text} +FLAGS.SILENT ({flag})", f"set {flag}", items)
 
-    def _do(self, command: str, what: str) -> None:
+    def _do(self, command: str, what: str, items: list[Item]) -> None:
         answer = self._ask(command)[0]
         if not answer.is_ok:
-            raise TemporaryError(f"{self._target.host} does not {what}: {answer.text}")
+            raise RefusedError(f"{self._target.host} does not {what}: {answer.text}", items)
 
     # -- waiting, and the end --------------------------------------------------------------------------------
 

@@ -7,9 +7,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from mailtools.core.errors import TemporaryError, UnknownHostError
+from mailtools.core.errors import CannotWriteError, ConfigurationError, MailError, TemporaryError, UnknownHostError
 from mailtools.services.fetch.collect import Errand, Watch, collect
-from mailtools.services.fetch.remote import POP3, FetchTarget, FetchWishes, RefusedMailboxError, Remote
+from mailtools.services.fetch.remote import (
+    POP3,
+    FetchTarget,
+    FetchWishes,
+    RefusedError,
+    RefusedMailboxError,
+    Remote,
+)
 from mailtools.services.fetch.sinks import Sink
 from mailtools.system import clock
 from mailtools.system.mbox.fetch_state import Seen
@@ -74,17 +81,34 @@ def _fetch(errand: Errand, order: Order) -> None:
     for problem in errand.remote.problems():
         errand.watch.failed(problem)
     for mailbox in mailboxes:
-        try:
-            collect(errand, mailbox, order.sink(mailbox))
-        except RefusedMailboxError as error:  # the others are fetched
-            errand.watch.failed(error.problem)
+        problem = _fetch_one(errand, order, mailbox)
+        if problem is not None:
+            if order.is_stopping is not None and mailbox == mailboxes[-1]:
+                raise problem  # nobody can wait for mail there
+            errand.watch.failed(problem)  # the others are fetched
     if not mailboxes:
         return
     while order.is_stopping is not None:
         errand.remote.wait_for_mail(order.is_stopping)
         if order.is_stopping():
             return
-        collect(errand, mailboxes[-1], order.sink(mailboxes[-1]))
+        if problem := _fetch_one(errand, order, mailboxes[-1]):
+            raise problem
+
+
+def _fetch_one(errand: Errand, order: Order, mailbox: str) -> MailError | None:
+    """Fetch one mailbox; return why it cannot be fetched, if the session can go on. Raises MailError, OSError."""
+    try:
+        sink = order.sink(mailbox)
+    except (CannotWriteError, ConfigurationError) as error:
+        return error
+    try:
+        collect(errand, mailbox, sink)
+    except RefusedMailboxError as refusal:
+        return refusal.problem
+    except RefusedError as error:
+        return error
+    return None
 
 
 def open_remote(target: FetchTarget) -> Remote:
