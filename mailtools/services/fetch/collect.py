@@ -12,12 +12,14 @@ POP3 server still has is fetched again before it is deleted, and its octets deci
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
-from mailtools.core.errors import CannotWriteError, MailError
-from mailtools.services.fetch.remote import Fetched, FetchWishes, Item, RefusedError, Remote
+from mailtools.core.engine import RemoteProtocolError
+from mailtools.core.errors import CannotWriteError, MailError, TemporaryError
+from mailtools.services.fetch.remote import Fetched, FetchWishes, Item, RefusedInMailboxError, Remote
 from mailtools.services.fetch.sinks import Sink
 from mailtools.system import clock
 from mailtools.system.mbox.fetch_state import Box, Seen
@@ -48,19 +50,35 @@ class Watch(Protocol):
         """Show a warning to the user."""
 
 
+class Course:
+    """What one run did so far, over several sessions if it has to connect again.
+
+    The session may break at a message, and at the same one each time. Such messages are put off: a later
+    session asks for them when all others are stored, and deleted on the server.
+    """
+
+    def __init__(self) -> None:
+        self.stored: Counter[str] = Counter()  # messages, by mailbox
+        self.put_off: dict[str, set[str]] = {}  # names, by mailbox
+        self.is_last_round = False  # only what was put off is asked for now
+        self.is_broken = False  # the last session broke at a message
+
+
 class Errand(NamedTuple):
-    """What is the same for every mailbox of a run."""
+    """What is the same for every mailbox of a session."""
 
     remote: Remote
     seen: Seen
     wishes: FetchWishes
     watch: Watch
     is_dry: bool = False
+    course: Course | None = None  # None: this session is the whole run
 
 
 def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
     """Fetch the new messages of *mailbox* into *sink*. Raises MailError, OSError."""
     remote, seen, wishes, watch = errand.remote, errand.seen, errand.wishes, errand.watch
+    course = errand.course or Course()
     validity = remote.select(mailbox, wishes.change and not errand.is_dry)
     box = (mailbox, validity)
     _resume(seen, box, sink)
@@ -68,18 +86,20 @@ def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
     for problem in remote.problems():
         watch.failed(problem)
     _doubt(errand, mailbox, validity, there)
-    wanted = _wanted(remote, there, seen.names(box).keys(), wishes)
+    wanted = _wanted(errand, there, box, course)
     if errand.is_dry:
         watch.would(mailbox, wanted)
         return
     watch.begin(len(wanted))
-    doubtful = _unproven(there, seen.names(box), validity, wishes)
+    doubtful = () if course.is_last_round else _unproven(there, seen.names(box), validity, wishes)
     proven: list[Item] = []
     storing = _Storing(errand, box, sink)
+    groups = [[item] for item in wanted] if course.is_last_round else [[*wanted, *doubtful]]
     try:
-        for message in remote.fetch([*wanted, *doubtful], sink.beside):
+        for message in _arriving(errand, box, groups, sink.beside, course):
             if message.problem:
                 watch.came(mailbox, message, message.problem)
+                seen.trouble(box, message.item.name, is_breaking=False)
             elif message.item in doubtful and _digest(message) == seen.digest(box, message.item.name):
                 proven.append(message.item)
                 message.body.close()
@@ -87,15 +107,38 @@ def collect(errand: Errand, mailbox: str, sink: Sink) -> None:
                 storing.take(message)
     finally:
         storing.end()  # messages that arrived before the connection broke are kept
+        course.stored[mailbox] += len(storing.stored)
     if storing.stored and wishes.mark_seen:
         try:
             remote.mark_seen(storing.stored)
-        except RefusedError as refusal:
+        except RefusedInMailboxError as refusal:
             watch.failed(refusal)
     seen.sync()
     _delete(errand, mailbox, _doomed(there, [*storing.stored, *proven], box, seen, wishes))
     if there:
         seen.forget_others(box, [item.name for item in there])
+
+
+def _arriving(
+    errand: Errand, box: Box, groups: Sequence[Sequence[Item]], beside: str, course: Course
+) -> Iterator[Fetched]:
+    """Yield the messages of *groups*. If the session breaks at one, note which. Raises MailError, OSError."""
+    for group in groups:
+        left = dict.fromkeys(group)
+        try:
+            for message in errand.remote.fetch(group, beside):
+                left.pop(message.item, None)
+                yield message
+        except (RemoteProtocolError, TemporaryError) as error:
+            for suspect in left:
+                where = f"message {suspect.number} of {box[0]}" if box[0] else f"message {suspect.number}"
+                errand.watch.failed(TemporaryError(f"{where} was not fetched: {error}"))
+                if suspect.name:
+                    errand.seen.trouble(box, suspect.name, is_breaking=True)
+                    course.put_off.get(box[0], set()).discard(suspect.name)
+                    course.is_broken = True
+                break
+            raise
 
 
 def _delete(errand: Errand, mailbox: str, doomed: Sequence[Item]) -> None:
@@ -104,7 +147,7 @@ def _delete(errand: Errand, mailbox: str, doomed: Sequence[Item]) -> None:
     left: Collection[Item] = ()
     try:
         errand.remote.delete(list(doomed))
-    except RefusedError as refusal:
+    except RefusedInMailboxError as refusal:
         errand.watch.failed(refusal)
         left = refusal.left
     errand.watch.deleted(mailbox, [item for item in doomed if item not in left])
@@ -158,15 +201,33 @@ def _digest(message: Fetched) -> str:
     return digest.hexdigest()
 
 
-def _wanted(remote: Remote, there: list[Item], known: Iterable[str], wishes: FetchWishes) -> list[Item]:
-    known = set(known)
+def _wanted(errand: Errand, there: list[Item], box: Box, course: Course) -> list[Item]:
+    """Return the messages to ask for. Those that did not come before are the last, or put off."""
+    remote, wishes = errand.remote, errand.wishes
+    known, troubled = errand.seen.names(box), errand.seen.troubled(box)
     wanted = [item for item in there if not item.name or item.name not in known]
+    if troubled and not errand.is_dry:
+        wanted = _in_order(errand, wanted, troubled, course, box[0])
     if wishes.max_size:
         wanted = [item for item in wanted if item.size <= wishes.max_size]
     if wishes.since and wanted:
         new = remote.since(wanted, wishes.since)
         wanted = [item for item in wanted if item.name in new]
-    return wanted[: wishes.limit] if wishes.limit else wanted
+    return wanted[: max(0, wishes.limit - course.stored[box[0]])] if wishes.limit else wanted
+
+
+def _in_order(
+    errand: Errand, wanted: list[Item], troubled: Mapping[str, bool], course: Course, mailbox: str
+) -> list[Item]:
+    """Return *wanted* with the *troubled* ones at the end; those at which the session broke are put off."""
+    if course.is_last_round:
+        names = course.put_off.get(mailbox, set())
+        return [item for item in wanted if item.name in names]
+    if errand.course is not None:
+        course.put_off[mailbox] = {item.name for item in wanted if troubled.get(item.name)}
+    rank = {name: place for place, name in enumerate(troubled, 1)}
+    asked = [item for item in wanted if item.name not in course.put_off.get(mailbox, ())]
+    return sorted(asked, key=lambda item: rank.get(item.name, 0))
 
 
 class _Behind:

@@ -26,7 +26,7 @@ from mailtools.services.fetch.remote import (
     FetchWishes,
     Item,
     LoginAnswer,
-    RefusedError,
+    RefusedInMailboxError,
     RefusedMailboxError,
     Wire,
     check_login,
@@ -270,7 +270,7 @@ class ImapRemote:
         while True:
             answer, data = self._ask(f"UID SEARCH {below}{what}")
             if not answer.is_ok and answer.code != "MESSAGELIMIT":
-                raise RefusedError(f"{self._target.host} does not search: {answer.text}")
+                raise RefusedInMailboxError(f"{self._target.host} does not search: {answer.text}")
             for entry in data:
                 found.update(_searched(entry))
             lowest = answer.argument.rpartition(b" ")[2] if answer.code == "MESSAGELIMIT" else b""
@@ -331,7 +331,10 @@ class ImapRemote:
         self._store(items, "\\Seen")
 
     def delete(self, items: list[Item]) -> None:
-        """Remove *items*, and no other message that is marked as deleted. Raises RefusedError, MailError."""
+        """Remove *items*, and no other message that is marked as deleted.
+
+        Raises RefusedInMailboxError, MailError.
+        """
         self._store(items, "\\Deleted")
         if "UIDPLUS" in self._engine.capabilities or "IMAP4REV2" in self._engine.capabilities:
             for text in grammar.sets(sorted(item.number for item in items)):
@@ -339,7 +342,7 @@ class ImapRemote:
             return
         others = set(self._search("DELETED")) - {item.number for item in items}
         if others:
-            raise RefusedError(
+            raise RefusedInMailboxError(
                 f"{self._target.host} cannot remove some marked messages and leave others (UIDPLUS), and"
                 f" {len(others)} others are marked: what was fetched is marked too, and nothing is removed",
                 items,
@@ -353,7 +356,7 @@ class ImapRemote:
     def _do(self, command: str, what: str, items: list[Item]) -> None:
         answer = self._ask(command)[0]
         if not answer.is_ok:
-            raise RefusedError(f"{self._target.host} does not {what}: {answer.text}", items)
+            raise RefusedInMailboxError(f"{self._target.host} does not {what}: {answer.text}", items)
 
     # -- waiting, and the end --------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from mailtools.services.fetch.remote import (
     FetchWishes,
     Item,
     LoginAnswer,
-    RefusedError,
+    RefusedInMailboxError,
     Wire,
     check_login,
     exceeds,
@@ -252,14 +252,14 @@ class Pop3Remote:
     # -- the end --------------------------------------------------------------------------------------------
 
     def delete(self, items: list[Item]) -> None:
-        """Mark *items* as deleted; they are removed by `leave`. Raises RefusedError, MailError."""
+        """Mark *items* as deleted; they are removed by `leave`. Raises RefusedInMailboxError, MailError."""
         self._deletes = True
         answers = self._pipelined(items, lambda item: f"DELE {item.number}", is_long=False)
         left = {item: answer.text for item, answer in answers if not answer.is_ok}
         if left:
             first, why = next(iter(left.items()))
             others = f" and {len(left) - 1} others" if len(left) > 1 else ""
-            raise RefusedError(f"message {first.number}{others} could not be deleted: {why}", left)
+            raise RefusedInMailboxError(f"message {first.number}{others} could not be deleted: {why}", left)
 
     def mark_seen(self, items: list[Item]) -> None:
         """POP3 has no flags."""

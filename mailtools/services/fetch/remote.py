@@ -72,8 +72,11 @@ class RefusedMailboxError(Exception):
         self.problem = problem
 
 
-class RefusedError(TemporaryError):
-    """The server refused something in one mailbox; the session goes on. *left*: messages not deleted for it."""
+class RefusedInMailboxError(TemporaryError):
+    """The server refused something in one mailbox; the session goes on.
+
+    *left*: the messages that were not deleted.
+    """
 
     def __init__(self, text: str, left: Collection[Item] = ()) -> None:
         super().__init__(text)
@@ -96,7 +99,7 @@ class Remote(Protocol):
         """
 
     def items(self, wishes: "FetchWishes") -> list[Item]:
-        """Return the messages of the mailbox. Raises RefusedError, MailError."""
+        """Return the messages of the mailbox. Raises RefusedInMailboxError, MailError."""
 
     def since(self, items: list[Item], seconds: float) -> set[str]:
         """Return the names of messages that are not older, as far as the server tells. Raises MailError."""
@@ -105,10 +108,13 @@ class Remote(Protocol):
         """Yield the messages as they come. *beside*: a path for large ones. Raises MailError, OSError."""
 
     def delete(self, items: list[Item]) -> None:
-        """Remove messages, at once or at `leave`, as many as the server lets. Raises RefusedError, MailError."""
+        """Remove messages, at once or at `leave`, as many as the server lets.
+
+        Raises RefusedInMailboxError, MailError.
+        """
 
     def mark_seen(self, items: list[Item]) -> None:
-        """Mark messages as read. Raises RefusedError, MailError."""
+        """Mark messages as read. Raises RefusedInMailboxError, MailError."""
 
     def wait_for_mail(self, is_stopping: Callable[[], bool]) -> None:
         """Return when new mail came, or soon after *is_stopping* is True. Raises MailError."""

@@ -7,13 +7,20 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from mailtools.core.errors import CannotWriteError, ConfigurationError, MailError, TemporaryError, UnknownHostError
-from mailtools.services.fetch.collect import Errand, Watch, collect
+from mailtools.core.engine import RemoteProtocolError
+from mailtools.core.errors import (
+    CannotWriteError,
+    ConfigurationError,
+    MailError,
+    TemporaryError,
+    UnknownHostError,
+)
+from mailtools.services.fetch.collect import Course, Errand, Watch, collect
 from mailtools.services.fetch.remote import (
     POP3,
     FetchTarget,
     FetchWishes,
-    RefusedError,
+    RefusedInMailboxError,
     RefusedMailboxError,
     Remote,
 )
@@ -23,6 +30,7 @@ from mailtools.system.mbox.fetch_state import Seen
 
 _FIRST_PAUSE = 5.0  # seconds
 _LONGEST_PAUSE = 300.0
+_FRUITLESS = 3  # sessions that break without a message; then the run ends
 _LOOK_AGAIN = 0.2  # seconds between two looks at is_stopping during a pause
 
 
@@ -43,21 +51,47 @@ def fetch(order: Order, watch: Watch) -> None:
     seen = Seen(order.beside, order.target.name)
     try:
         if order.is_stopping is None:
-            _visit(order, watch, seen)
+            _visits(order, watch, seen)
         else:
             _stay(order, order.is_stopping, watch, seen)
     finally:
         seen.close()
 
 
+def _visits(order: Order, watch: Watch, seen: Seen) -> None:
+    """Fetch once. When the session breaks at a message, go on with the others in a new session.
+
+    The messages at which it broke, now or in an earlier run, are asked for in sessions of their own, last.
+    """
+    course = Course()
+    fruitless = 0  # sessions in a row that broke and stored nothing
+    while True:
+        stored, course.is_broken = course.stored.total(), False
+        try:
+            _visit(order, watch, seen, course)
+        except (TemporaryError, RemoteProtocolError):
+            fruitless = 0 if course.stored.total() > stored else fruitless + 1
+            if not course.is_broken or fruitless >= _FRUITLESS:
+                raise
+        else:
+            if course.is_last_round:
+                return
+            course.is_last_round = True
+        if course.is_last_round and not any(course.put_off.values()):
+            return
+
+
 def _stay(order: Order, is_stopping: Callable[[], bool], watch: Watch, seen: Seen) -> None:
     """Fetch until *is_stopping*; reconnect after a failure, first after 5 seconds, at most after 300."""
-    pause = _FIRST_PAUSE
+    pause, course = _FIRST_PAUSE, Course()
     while not is_stopping():
         began = clock.monotonic()
         try:
-            _visit(order, watch, seen)
-        except (TemporaryError, UnknownHostError) as error:
+            course.is_broken = False
+            _visit(order, watch, seen, course)
+        except (TemporaryError, UnknownHostError, RemoteProtocolError) as error:
+            if isinstance(error, RemoteProtocolError) and not course.is_broken:
+                raise
             if clock.monotonic() - began > _LONGEST_PAUSE:
                 pause = _FIRST_PAUSE
             watch.warn(f"{error}; once more in {pause:g} seconds")
@@ -67,37 +101,42 @@ def _stay(order: Order, is_stopping: Callable[[], bool], watch: Watch, seen: See
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _visit(order: Order, watch: Watch, seen: Seen) -> None:
+def _visit(order: Order, watch: Watch, seen: Seen, course: Course) -> None:
     remote = open_remote(order.target)
     try:
-        _fetch(Errand(remote, seen, order.wishes, watch, order.is_dry), order)
+        _fetch(Errand(remote, seen, order.wishes, watch, order.is_dry, course), order, course)
         remote.leave()
     finally:
         remote.close()
 
 
-def _fetch(errand: Errand, order: Order) -> None:
+def _fetch(errand: Errand, order: Order, course: Course) -> None:
     mailboxes = errand.remote.mailboxes(order.patterns)
     for problem in errand.remote.problems():
         errand.watch.failed(problem)
+    if course.is_last_round:
+        mailboxes = [mailbox for mailbox in mailboxes if course.put_off.get(mailbox)]
     for mailbox in mailboxes:
-        problem = _fetch_one(errand, order, mailbox)
-        if problem is not None:
+        refusal = _fetch_one(errand, order, mailbox)
+        if refusal is not None:
             if order.is_stopping is not None and mailbox == mailboxes[-1]:
-                raise problem  # nobody can wait for mail there
-            errand.watch.failed(problem)  # the others are fetched
+                raise refusal  # nobody can wait for mail there
+            errand.watch.failed(refusal)  # the others are fetched
     if not mailboxes:
         return
     while order.is_stopping is not None:
         errand.remote.wait_for_mail(order.is_stopping)
         if order.is_stopping():
             return
-        if problem := _fetch_one(errand, order, mailboxes[-1]):
-            raise problem
+        if refusal := _fetch_one(errand, order, mailboxes[-1]):
+            raise refusal
 
 
 def _fetch_one(errand: Errand, order: Order, mailbox: str) -> MailError | None:
-    """Fetch one mailbox; return why it cannot be fetched, if the session can go on. Raises MailError, OSError."""
+    """Fetch one mailbox; return why it cannot be fetched, if the session can go on.
+
+    Raises MailError, OSError.
+    """
     try:
         sink = order.sink(mailbox)
     except (CannotWriteError, ConfigurationError) as error:
@@ -106,7 +145,7 @@ def _fetch_one(errand: Errand, order: Order, mailbox: str) -> MailError | None:
         collect(errand, mailbox, sink)
     except RefusedMailboxError as refusal:
         return refusal.problem
-    except RefusedError as error:
+    except RefusedInMailboxError as error:
         return error
     return None
 

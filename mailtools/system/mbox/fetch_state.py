@@ -4,7 +4,8 @@ Each line is JSON, written after its messages are synced: ``[mailbox, validity, 
 *validity* is IMAP's UIDVALIDITY, "" for POP3; names are UIDLs or UIDs; in place of a UIDL stands ``[UIDL,
 digest of the message]``. A line with more members is an intention, synced before messages are stored: the
 members let the sink check whether the mbox holds them. If an intention is the last line, the run was killed
-or the power failed, and the sink can find out whether the messages were stored.
+or the power failed, and the sink can find out whether the messages were stored. A line ``{"troubled":
+[mailbox, validity, name, is_breaking]}`` names a message that did not come.
 The open file is locked against other runs.
 """
 
@@ -44,6 +45,7 @@ class Seen:
         self.path = os.path.join(folder, STATE_FOLDER, f"{name or 'all'}.fetch-{mark}")
         self._boxes: dict[Box, dict[str, int]] = {}
         self._digests: dict[Box, dict[str, str]] = {}
+        self._troubled: dict[Box, dict[str, bool]] = {}
         self.intention: Intention | None = None  # of a run that was killed
         self._lock = -1
         self._file = -1
@@ -78,6 +80,9 @@ class Seen:
                 entry = json.loads(line)
                 if isinstance(entry, list):
                     self._take(*entry)
+                elif "troubled" in entry:
+                    mailbox, validity, name, is_breaking = entry["troubled"]
+                    self._trouble((str(mailbox), str(validity)), str(name), bool(is_breaking))
 
     def _take(self, mailbox: str, validity: str, seconds: int, names: list[Any], *mark: Any) -> None:
         """Apply one line of the file. Raises TypeError, ValueError."""
@@ -90,6 +95,8 @@ class Seen:
 
     def _note(self, box: Box, seconds: int, names: Mapping[str, str]) -> None:
         self._boxes.setdefault(box, {}).update(dict.fromkeys(names, seconds))
+        for name in names if box in self._troubled else ():
+            self._troubled[box].pop(name, None)
         if not box[1]:
             self._digests.setdefault(box, {}).update(names)
 
@@ -100,6 +107,21 @@ class Seen:
     def digest(self, box: Box, name: str) -> str:
         """The digest of the message that was fetched under *name*; "" if it is not known."""
         return self._digests.get(box, {}).get(name, "")
+
+    def troubled(self, box: Box) -> Mapping[str, bool]:
+        """The messages of *box* that did not come, the last at the end. True: the session broke at it."""
+        return self._troubled.get(box, {})
+
+    def trouble(self, box: Box, name: str, is_breaking: bool) -> None:
+        """Note that the message *name* did not come. A lost note costs only time. Raises CannotWriteError."""
+        if self.troubled(box).get(name) is not is_breaking or next(reversed(self._troubled[box])) != name:
+            self._trouble(box, name, is_breaking)
+            self._write(_trouble_line(box, name, is_breaking))
+
+    def _trouble(self, box: Box, name: str, is_breaking: bool) -> None:
+        its = self._troubled.setdefault(box, {})
+        its.pop(name, None)
+        its[name] = is_breaking
 
     def validities(self, mailbox: str) -> list[str]:
         """The UIDVALIDITY values under which *mailbox* was fetched."""
@@ -153,6 +175,8 @@ class Seen:
             for name, at in known.items():
                 by_time.setdefault(at, {})[name] = self.digest(its, name)
             lines += [_line(its, at, some) for at, some in by_time.items()]
+        for its, its_troubled in self._troubled.items():
+            lines += [_trouble_line(its, *trouble) for trouble in its_troubled.items()]
         atomic.replace(self.path, b"{}\n" + b"".join(lines))
         os.close(self._file)
         self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -163,6 +187,10 @@ class Seen:
             if descriptor >= 0:
                 os.close(descriptor)
         self._file = self._lock = -1
+
+
+def _trouble_line(box: Box, name: str, is_breaking: bool) -> bytes:
+    return json.dumps({"troubled": [*box, name, is_breaking]}, separators=(",", ":")).encode() + b"\n"
 
 
 def _line(box: Box, seconds: int, names: Mapping[str, str], mark: Collection[Any] = ()) -> bytes:

@@ -224,3 +224,19 @@ def test_digests_are_remembered_for_pop3(tmp_path: Path) -> None:
     with closing(Seen(target, "pop3://bob@host")) as seen:
         assert seen.names(pop3).keys() == {"a"}
         assert (seen.digest(pop3, "a"), seen.digest(pop3, "5")) == ("beef", "")
+
+
+def test_messages_that_did_not_come_are_remembered_until_they_come(tmp_path: Path) -> None:
+    box = ("INBOX", "7")
+    with closing(Seen(str(tmp_path / "box"), "x")) as seen:
+        for name, is_breaking in (("1", True), ("2", False), ("3", True), ("1", True), ("1", True)):
+            seen.trouble(box, name, is_breaking)
+        size = Path(seen.path).stat().st_size
+        seen.trouble(box, "1", is_breaking=True)  # is the last already
+        assert Path(seen.path).stat().st_size == size
+    with closing(Seen(str(tmp_path / "box"), "x")) as seen:
+        assert list(seen.troubled(box).items()) == [("2", False), ("3", True), ("1", True)]
+        seen.add(box, {"3": "", "4": ""})
+        assert list(seen.troubled(box)) == ["2", "1"]
+    with closing(Seen(str(tmp_path / "box"), "x")) as seen:
+        assert (list(seen.troubled(box)), list(seen.names(box))) == (["2", "1"], ["3", "4"])
