@@ -56,7 +56,9 @@ _TEMPORARY = (
     "EXPIRED",
 )
 _PERMANENT = ("NONEXISTENT", "NOPERM", "CANNOT", "TRYCREATE")  # why a mailbox is not opened
-_LISTS = ("LIST", "SEARCH", "ESEARCH", "FETCH")  # responses that are asked for
+_LISTS = ("LIST", "SEARCH", "FETCH")  # commands that responses of the same name answer; and ESEARCH
+_MOST_SEARCHED = 100  # responses to one SEARCH that count as progress
+_LARGEST = 4 << 30  # octets of a message
 _DAY = 86400
 
 
@@ -294,6 +296,7 @@ class ImapRemote:
         wanted = {item.number: item for item in items}
         rounds = Rounds(sorted(wanted), min(_TOGETHER, self._message_limit()))
         arriving: mbox_form.MboxIntake | None = None
+        unwanted = 0  # large messages that nobody asked for
         while not rounds.is_done:
             while rounds.under_way < _AHEAD and (uids := rounds.next_set()):
                 (text,) = grammar.sets(uids)
@@ -308,16 +311,21 @@ class ImapRemote:
                     body = Buffer(beside)
                     body.append(mbox_form.stored(event.octets))
                     yield Fetched(wanted[uid], body, _moment(event.attributes.get(b"INTERNALDATE")))
+                    self._wire.renew()  # storing took its time, too
             elif isinstance(event, ImapPiece):
                 arriving = arriving or mbox_form.MboxIntake(beside=beside)
                 arriving.take(event.octets)
+                if arriving.body.size > _LARGEST or unwanted > _AHEAD:
+                    raise RemoteProtocolError(f"{self._target.host} sends messages without end")
                 if event.attributes is not None:
                     arriving.end()
                     body, arriving = arriving.body, None
                     if rounds.came(uid := _number(event.attributes, b"UID")):
                         yield Fetched(wanted[uid], body, _moment(event.attributes.get(b"INTERNALDATE")))
+                        self._wire.renew()
                     else:
                         body.close()
+                        unwanted += 1
         for uid, why in rounds.missing.items():
             yield Fetched(wanted[uid], Buffer(), 0.0, why)
 
@@ -403,13 +411,20 @@ class ImapRemote:
     # -- answers ---------------------------------------------------------------------------------------------
 
     def _ask(self, command: str) -> tuple[Status, list[Data]]:
-        """Send a command; return its reply and the listings that came before it."""
+        """Send a command; return its reply and the listings that came before it.
+
+        Only what the command asks for is progress, and no more of it than there can be.
+        """
         self._engine.command(command)
+        wanted = next((name for name in _LISTS if name in command), "")
+        most = {"LIST": _MOST_MAILBOXES, "FETCH": 2 * self._exists}.get(wanted, _MOST_SEARCHED)
         data: list[Data] = []
         while True:
             event = self._next()
-            if isinstance(event, Data) and event.name in _LISTS:
+            if isinstance(event, Data) and wanted and event.name.endswith(wanted):
                 data.append(event)
+                if len(data) <= most:
+                    self._wire.progress(64)
                 if len(data) > _MOST_MAILBOXES + 2 * self._exists:
                     raise RemoteProtocolError(f"{self._target.host} answers {command} without end")
             elif isinstance(event, Status) and event.command:
@@ -427,8 +442,6 @@ class ImapRemote:
 
     def _note(self, event: object) -> object:
         if isinstance(event, Data):
-            if event.name in _LISTS:  # others may come for ever
-                self._wire.progress(64)
             if event.name == "EXISTS":
                 self._exists = event.number
                 self._seen = min(self._seen, event.number)
@@ -436,8 +449,8 @@ class ImapRemote:
                 self._exists = max(0, self._exists - 1)
                 if event.number <= self._seen:  # a new message may take the place of a listed one
                     self._seen = max(0, self._seen - 1)
-        elif isinstance(event, FetchedMessage | ImapPiece):
-            self._wire.progress(len(event.octets or b""))
+        elif isinstance(event, ImapPiece):
+            self._wire.progress(len(event.octets))
         elif isinstance(event, Status):
             if event.kind == "BYE" and "LOGOUT" not in self._engine.awaited:
                 raise LostConnectionError(f"{self._target.host} closes the connection: {event.text}")

@@ -195,6 +195,7 @@ class Pop3Remote:
                 yield Fetched(item, self._message(item, beside), clock.now())
             else:
                 yield Fetched(item, Buffer(), 0.0, answer.text or "refused")
+            self._wire.renew()  # storing took its time, too
 
     def _message(self, item: Item, beside: str) -> Buffer:
         event = self._event()

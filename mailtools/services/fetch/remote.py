@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 POP3, IMAP = "pop3", "imap"
 PORTS = {(POP3, False): 110, (POP3, True): 995, (IMAP, False): 143, (IMAP, True): 993}
 
-_LEAST_PATIENCE = 60.0  # seconds
+_LEAST_PATIENCE = 5.0  # seconds
 _LONGEST = 1800.0  # seconds that a server may only say that it is at work
 _PROGRESS = 4096  # octets that renew the deadline
 _MOST_OVER = 256 << 20  # octets that a message may be larger than twice its announced size

@@ -27,10 +27,11 @@ from mailtools.services.fetch.remote import (
 from mailtools.services.fetch.sinks import Sink
 from mailtools.system import clock
 from mailtools.system.mbox.fetch_state import Seen
+from mailtools.system.net.client_connection import LostConnectionError
 
 _FIRST_PAUSE = 5.0  # seconds
 _LONGEST_PAUSE = 300.0
-_FRUITLESS = 3  # sessions that break without a message; then the run ends
+_FRUITLESS = 3  # sessions in a row that break without a message, then the run ends; a time-out counts twice
 _LOOK_AGAIN = 0.2  # seconds between two looks at is_stopping during a pause
 
 
@@ -64,13 +65,14 @@ def _visits(order: Order, watch: Watch, seen: Seen) -> None:
     The messages at which it broke, now or in an earlier run, are asked for in sessions of their own, last.
     """
     course = Course()
-    fruitless = 0  # sessions in a row that broke and stored nothing
+    fruitless = 0
     while True:
         stored, course.is_broken = course.stored.total(), False
         try:
             _visit(order, watch, seen, course)
-        except (TemporaryError, RemoteProtocolError):
-            fruitless = 0 if course.stored.total() > stored else fruitless + 1
+        except (TemporaryError, RemoteProtocolError) as error:
+            is_time_out = not isinstance(error, LostConnectionError | RemoteProtocolError)
+            fruitless = 0 if course.stored.total() > stored else fruitless + 1 + is_time_out
             if not course.is_broken or fruitless >= _FRUITLESS:
                 raise
         else:
@@ -124,6 +126,12 @@ def _fetch(errand: Errand, order: Order, course: Course) -> None:
             errand.watch.failed(refusal)  # the others are fetched
     if not mailboxes:
         return
+    if order.is_stopping is not None and any(course.put_off.values()) and not course.has_retried:
+        course.has_retried = course.is_last_round = True
+        try:
+            _fetch_one(errand, order, mailboxes[-1])
+        finally:
+            course.is_last_round = False
     while order.is_stopping is not None:
         errand.remote.wait_for_mail(order.is_stopping)
         if order.is_stopping():

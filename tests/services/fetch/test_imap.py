@@ -577,6 +577,35 @@ def test_since_is_asked_by_day(inbox: Inbox) -> None:
         assert server.commands[-1] == "UID SEARCH SINCE 22-Aug-2002"
 
 
+@pytest.mark.parametrize(
+    ("verb", "flood"),
+    [
+        ("UID SEARCH", b"* 5 EXISTS\r\n" * 1000),
+        ("UID SEARCH", b"* 1 FETCH (FLAGS ())\r\n" * 1000),
+        ("UID SEARCH", b"* SEARCH 1\r\n" * 1000),
+        ("UID FETCH", b'* LIST () "/" x\r\n' * 1000),
+        ("UID FETCH", b"* 1 FETCH (FLAGS ())\r\n" * 1000),
+        ("UID FETCH", b"* 1 FETCH (UID 1 BODY[] {4096}\r\n%b)\r\n" % (b"x" * 4096) * 1000),
+    ],
+)
+def test_only_what_was_asked_for_is_progress(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, verb: str, flood: bytes
+) -> None:
+    renewed: list[int] = []
+    usual = sessions.Wire.renew
+    with serve({verb: lambda usual: flood + usual}) as server:
+        remote = inbox(server)
+
+        def renew(wire: sessions.Wire) -> None:
+            renewed.append(1)
+            usual(wire)
+
+        monkeypatch.setattr(sessions.Wire, "renew", renew)
+        found = remote.items(FetchWishes())
+        assert len(list(remote.fetch(found, ""))) == 5
+    assert len(renewed) <= 5 + 2 + 2  # each message, each answer to a command, and some of the listings
+
+
 # -- messages ------------------------------------------------------------------------------------------------
 
 

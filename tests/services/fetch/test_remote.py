@@ -93,15 +93,15 @@ def test_the_announced_size_is_a_hint_but_no_message_is_endless(
 # -- how long a server may take ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("timeout", "patience"), [(1.0, 60.0), (30.0, 60.0), (100.0, 200.0)])
-def test_a_server_has_twice_the_time_out_and_at_least_a_minute(
+@pytest.mark.parametrize(("timeout", "patience"), [(1.0, 5.0), (30.0, 60.0), (100.0, 200.0)])
+def test_a_server_has_twice_the_time_out_and_at_least_five_seconds(
     wire: Callable[..., Wire], timeout: float, patience: float
 ) -> None:
     assert wire(timeout=timeout).pump.deadline == 1000.0 + patience
 
 
 def test_only_enough_octets_renew_the_deadline(wire: Callable[..., Wire], time: Clock) -> None:
-    made = wire(timeout=1.0)
+    made = wire(timeout=30.0)
     time.now = 1010.0
     made.progress(4095)
     assert made.pump.deadline == 1060.0
@@ -113,7 +113,7 @@ def test_only_enough_octets_renew_the_deadline(wire: Callable[..., Wire], time: 
 
 
 def test_a_server_may_say_that_it_is_at_work_but_not_for_ever(wire: Callable[..., Wire], time: Clock) -> None:
-    made = wire(timeout=1.0)
+    made = wire(timeout=30.0)
     for now in range(1000, 2770, 30):
         time.now = float(now)
         made.keep_alive()
@@ -130,7 +130,7 @@ def test_the_time_to_type_a_password_does_not_count(wire: Callable[..., Wire], t
         time.now += 3600
         return "secret"
 
-    made = wire(secret=typed, timeout=1.0)
+    made = wire(secret=typed, timeout=30.0)
     assert made.password() == "secret"
     assert made.pump.deadline == 1000.0 + 3600 + 60
 
