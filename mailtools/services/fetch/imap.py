@@ -21,6 +21,7 @@ from mailtools.core.imap.client import Continue, Data, FetchedMessage, ImapClien
 from mailtools.core.message import date
 from mailtools.services.access import IMPLICIT, STARTTLS, no_login_fits, overheard
 from mailtools.services.fetch.remote import (
+    TEMPORARY_CODES,
     Fetched,
     FetchTarget,
     FetchWishes,
@@ -31,6 +32,7 @@ from mailtools.services.fetch.remote import (
     Wire,
     check_login,
     is_busy,
+    refused_before,
     sasl_login,
 )
 from mailtools.services.fetch.rounds import Rounds
@@ -45,16 +47,6 @@ _MOST_MAILBOXES = 100_000
 _LOOK_AGAIN = 1.0  # seconds between checks of is_stopping
 _IDLE = 540.0  # seconds; servers and NATs drop clients that are silent for longer
 _MOST = 10_000_000  # messages in a mailbox
-_TEMPORARY = (
-    "UNAVAILABLE",
-    "INUSE",
-    "SERVERBUG",
-    "LIMIT",
-    "THROTTLED",
-    "OVERQUOTA",
-    "CONTACTADMIN",
-    "EXPIRED",
-)
 _PERMANENT = ("NONEXISTENT", "NOPERM", "CANNOT", "TRYCREATE")  # why a mailbox is not opened
 _LISTS = ("LIST", "SEARCH", "FETCH")  # commands that responses of the same name answer; and ESEARCH
 _MOST_SEARCHED = 100  # responses to one SEARCH that count as progress
@@ -131,10 +123,13 @@ class ImapRemote:
                 check_login(target, *refusal)
             raise no_login_fits(target.host, sorted(offered), access)
         if not self._wire.is_safe:
+            if refusal.how:
+                check_login(target, *refusal)
             raise overheard("a password", "--tls starttls or implicit")
         engine.capabilities = engine.capabilities & {"LITERAL+", "LITERAL-"}
         engine.command("LOGIN {} {}", access.user, self._wire.password())
-        answer = self._answer("LOGIN")
+        with refused_before(target, refusal):
+            answer = self._answer("LOGIN")
         engine.capabilities = frozenset()  # RFC 9051 §6.2.3: those of before the login do not count
         check_login(target, "LOGIN", self._login_answer(answer))
 
@@ -146,8 +141,8 @@ class ImapRemote:
         return self._login_answer(answer)
 
     def _login_answer(self, answer: Status) -> LoginAnswer:
-        is_final = answer.code in ("AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED")
-        is_temporary = answer.code in _TEMPORARY or (not is_final and is_busy(answer.text))
+        is_final = answer.code in ("AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED")
+        is_temporary = answer.code in TEMPORARY_CODES or (not is_final and is_busy(answer.text))
         note = self._engine.login_note
         return LoginAnswer(answer.is_ok, printable(answer.text), is_temporary, note, is_final)
 

@@ -14,6 +14,7 @@ from mailtools.core.message import date, header
 from mailtools.core.pop3.client import Answered, Listing, Pop3Client, Pop3Piece, numbered
 from mailtools.services.access import IMPLICIT, STARTTLS, no_login_fits, overheard
 from mailtools.services.fetch.remote import (
+    TEMPORARY_CODES,
     Fetched,
     FetchTarget,
     FetchWishes,
@@ -24,6 +25,7 @@ from mailtools.services.fetch.remote import (
     check_login,
     exceeds,
     is_busy,
+    refused_before,
     sasl_login,
 )
 from mailtools.services.transit import mbox_form
@@ -32,7 +34,6 @@ from mailtools.system.files.buffer import Buffer
 
 _WINDOW = 500  # commands ahead of their replies
 _MOST = 1_000_000  # messages in a maildrop
-_TEMPORARY = ("IN-USE", "LOGIN-DELAY", "SYS/TEMP")
 
 
 class Pop3Remote:
@@ -89,13 +90,16 @@ class Pop3Remote:
                 check_login(target, *refusal)
             raise no_login_fits(target.host, offered, access)
         elif not self._wire.is_safe:
+            if refusal.how:
+                check_login(target, *refusal)
             raise overheard("a password", "--tls starttls or implicit")
         else:
-            engine.command(f"USER {access.user}")
-            answer = self._login_answer()
-            if answer.is_ok:
-                engine.command(f"PASS {self._wire.password()}")
+            with refused_before(target, refusal):
+                engine.command(f"USER {access.user}")
                 answer = self._login_answer()
+                if answer.is_ok:
+                    engine.command(f"PASS {self._wire.password()}")
+                    answer = self._login_answer()
             check_login(target, "USER and PASS", answer)
 
     def _auth(self, name: str, steps: Mechanism) -> LoginAnswer:
@@ -105,7 +109,7 @@ class Pop3Remote:
     def _login_answer(self) -> LoginAnswer:
         answer = self._answer()
         is_final = answer.code == "AUTH"  # RFC 3206 §5
-        is_temporary = answer.code in _TEMPORARY or (not is_final and is_busy(answer.text))
+        is_temporary = answer.code in TEMPORARY_CODES or (not is_final and is_busy(answer.text))
         note = self._engine.login_note
         return LoginAnswer(answer.is_ok, printable(answer.text), is_temporary, note, is_final)
 

@@ -8,6 +8,7 @@ could read it, or answer in place of the server. Every wait ends, however slowly
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mailtools.core.engine import Engine, RemoteProtocolError
@@ -17,7 +18,7 @@ from mailtools.services.access import OFF, Access
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
 from mailtools.system.net import client_connection
-from mailtools.system.net.client_connection import Pump
+from mailtools.system.net.client_connection import LostConnectionError, Pump
 
 if TYPE_CHECKING:
     from mailtools.core.auth.client import Mechanism
@@ -224,11 +225,20 @@ class LoginAnswer(NamedTuple):
     is_final: bool = False  # the name or the password is wrong: another mechanism will not do better
 
 
-_BUSY = re.compile(r"too many|maximum number|connection (?:limit|exceeded)|in use|locked|again later", re.I)
+# Response codes of POP3 (RFC 2449 §8.1, RFC 3206) and IMAP (RFC 5530, RFC 9051 §7.1). Servers mix them up.
+TEMPORARY_CODES = frozenset({
+    "IN-USE", "LOGIN-DELAY", "SYS/TEMP",
+    "INUSE", "UNAVAILABLE", "LIMIT", "THROTTLED", "OVERQUOTA", "SERVERBUG",
+})  # fmt: skip
+_BUSY = re.compile(
+    r"too many|maximum number|connection (?:limit|exceeded)|in use|busy|unable to lock|(?:try|again) later"
+    r"|temporar(?:y|ily)|^(?!.*\b(?:account|user|login|password)\b).*\block",
+    re.I | re.S,
+)
 
 
 def is_busy(text: str) -> bool:
-    """Return True if a refusal without a response code says that the server is busy."""
+    """Return True if a refusal without a response code says that server or mailbox are in use."""
     return _BUSY.search(text) is not None
 
 
@@ -255,13 +265,30 @@ def sasl_login(
     if not names:
         return NOTHING_FITS
     secret = wire.password()
+    refusal = NOTHING_FITS
     for name in names:
-        answer = attempt(name, accesses.begin(name, target.access, secret, target.host, target.port))
+        with refused_before(target, refusal):
+            answer = attempt(name, accesses.begin(name, target.access, secret, target.host, target.port))
         if answer.is_ok:
             return None
         if answer.is_temporary or (answer.is_final and name != "SCRAM-SHA-256"):
             check_login(target, name, answer)
-    return RefusedLogin(name, answer)
+        refusal = RefusedLogin(name, answer)
+    return refusal
+
+
+@contextmanager
+def refused_before(target: FetchTarget, refusal: RefusedLogin) -> Iterator[None]:
+    """Tell of *refusal* if the server closes the connection at the next attempt to log in.
+
+    Raises PolicyError.
+    """
+    try:
+        yield
+    except LostConnectionError as error:
+        if refusal.how and not is_busy(str(error)):
+            check_login(target, *refusal)
+        raise
 
 
 def check_login(target: FetchTarget, how: str, answer: LoginAnswer) -> None:

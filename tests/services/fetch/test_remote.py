@@ -14,6 +14,7 @@ from mailtools.services.fetch import remote
 from mailtools.services.fetch.remote import FetchTarget, FetchWishes, LoginAnswer, Wire
 from mailtools.system import clock
 from mailtools.system.net import client_connection
+from mailtools.system.net.client_connection import LostConnectionError
 
 OK = LoginAnswer(True, "in", False)
 NO = LoginAnswer(False, "no", False)
@@ -190,6 +191,45 @@ def test_after_a_refusal_the_next_mechanism_is_tried(
         with pytest.raises(error):
             remote.sasl_login(made, offered, attempt)
     assert said == tried
+
+
+@pytest.mark.parametrize(
+    ("text", "is_busy"),
+    [
+        ("maildrop locked by another session", True),
+        ("Unable to lock maildrop", True),
+        ("mailbox in use", True),
+        ("Mailbox is busy", True),
+        ("Too many simultaneous connections. (Failure)", True),
+        ("temporary failure in the authentication service", True),
+        ("Please log in again later", True),
+        ("Account locked", False),
+        ("Your account is locked; contact support", False),
+        ("Invalid login or password", False),
+        ("blocked", False),
+    ],
+)
+def test_a_text_says_that_the_server_is_busy(text: str, is_busy: bool) -> None:
+    assert remote.is_busy(text) == is_busy
+
+
+@pytest.mark.parametrize(
+    ("farewell", "error", "words"),
+    [
+        ("the server closed the connection", PolicyError, "refused the login of bob with PLAIN: no$"),
+        ("BYE: too many connections", TemporaryError, "too many connections"),
+    ],
+)
+def test_a_server_that_hangs_up_after_it_refused_a_login_has_refused_it(
+    wire: Callable[..., Wire], farewell: str, error: type[Exception], words: str
+) -> None:
+    def attempt(name: str, steps: Mechanism) -> LoginAnswer:
+        if name == "PLAIN":
+            return NO
+        raise LostConnectionError(farewell)
+
+    with pytest.raises(error, match=words):
+        remote.sasl_login(wire(secret=lambda: "secret"), ["PLAIN", "LOGIN"], attempt)
 
 
 @pytest.mark.parametrize(
