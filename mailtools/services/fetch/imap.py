@@ -8,6 +8,7 @@ RFC 9051 leaves to clients how mailbox names are shown: here with "/" between th
 server uses.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -52,6 +53,7 @@ _LISTS = ("LIST", "SEARCH", "FETCH")  # commands that responses of the same name
 _MOST_SEARCHED = 100  # responses to one SEARCH that count as progress
 _LARGEST = 4 << 30  # octets of a message
 _DAY = 86400
+_PLAIN_NAME = re.compile("[A-Za-z0-9 _-]+")  # of a mailbox: the same here and on the server
 
 
 class ImapRemote:
@@ -156,8 +158,8 @@ class ImapRemote:
     def mailboxes(self, patterns: Collection[str]) -> list[str]:
         """Return the mailboxes that match: ``*`` and ``?`` match anything, also "/". Raises MailError."""
         names = [_fold(pattern) for pattern in patterns]
-        if any(set("*?%/") & set(name) for name in names):
-            self._list()
+        if not all(_PLAIN_NAME.fullmatch(name) for name in names):
+            self._list(is_needed=any(set("*?%") & set(name) for name in names))
         found: list[str] = []
         for name in names:
             fitting = self._fitting(name)
@@ -171,20 +173,22 @@ class ImapRemote:
 
         A name without wildcards may exist although it is not listed.
         """
-        import re
         from fnmatch import translate
 
-        listed = {_fold(one): one for one in self._raw}
-        if name in listed:
-            return [listed[name]]
+        if name in self._raw:
+            return [name]
+        if as_raw := next((shown for shown, raw in self._raw.items() if raw == name), ""):
+            return [as_raw]
         if not set("*?%") & set(name):
             return [name]
-        matches = re.compile(translate(name.replace("[", "[[]").replace("%", "*"))).match
-        return sorted(one for folded, one in listed.items() if matches(folded))
+        pattern = translate(name.replace("[", "[[]").replace("%", "*"))
+        matches, is_inbox = re.compile(pattern).match, re.compile(pattern, re.IGNORECASE).match("INBOX")
+        return sorted(one for one in self._raw if matches(one) or (one == "INBOX" and is_inbox))
 
-    def _list(self) -> None:
+    def _list(self, is_needed: bool) -> None:
+        """Ask for all mailboxes. *is_needed*: a refusal is a problem."""
         answer, data = self._ask('LIST "" "*"')
-        if not answer.is_ok:
+        if not answer.is_ok and is_needed:
             text = f"{self._target.host} does not list its mailboxes: {answer.text}"
             self._problems.append(TemporaryError(text))
         for entry in data:
@@ -201,7 +205,7 @@ class ImapRemote:
             shown = utf7.decode(name)
             if isinstance(delimiter, bytes) and delimiter not in (b"", b"/"):
                 shown = shown.replace("/", "\u2215").replace(delimiter.decode("latin-1"), "/")
-            self._raw[shown] = name.decode("utf-8", "surrogateescape")
+            self._raw[_fold(shown)] = name.decode("utf-8", "surrogateescape")
             if len(self._raw) > _MOST_MAILBOXES:
                 raise RemoteProtocolError(f"{self._target.host} lists more than {_MOST_MAILBOXES} mailboxes")
 

@@ -374,6 +374,9 @@ def test_on_this_machine_nothing_is_compressed(enter: Enter) -> None:
         (["[al]*", "a*b"], ["a*b"], True),
         (["lists/*"], [], True),
         (["nothing/*", "INBOX"], ["INBOX"], True),
+        (["in*x", "INB?X"], ["INBOX"], True),
+        (["Lists.a", "Lists/a"], ["Lists/a"], True),  # as the server names it, too
+        (["&APw-", "\u00fc"], ["\u00fc"], True),
     ],
 )
 def test_patterns_choose_mailboxes(
@@ -430,6 +433,25 @@ def test_a_mailbox_is_selected_by_the_name_that_the_server_gave(
 def test_what_is_no_mailbox_is_not_found(enter: Enter, line: bytes) -> None:
     with serve({"LIST": line + b'\r\n* LIST () "/" "good"\r\n' + OK}) as server:
         assert enter(server).mailboxes(["*"]) == ["good"]
+
+
+def test_inbox_has_one_name_however_the_server_writes_it(enter: Enter) -> None:
+    lines = b'* LIST () "/" "Inbox"\r\n* LIST () "/" "Inbox/x"\r\n'
+    with serve({"LIST": lines + OK, "EXAMINE": b"* OK [UIDVALIDITY 9] x\r\n" + OK}) as server:
+        remote = enter(server)
+        assert remote.mailboxes(["*"]) == ["INBOX", "INBOX/x"]
+        remote.select("INBOX/x", False)
+        assert server.commands[-1] == 'EXAMINE "Inbox/x"'
+
+
+@pytest.mark.parametrize(("pattern", "is_problem"), [("a.b", False), ("a*", True)])
+def test_a_list_that_is_refused_is_a_problem_only_where_it_is_needed(
+    enter: Enter, pattern: str, is_problem: bool
+) -> None:
+    with serve({"LIST": b"TAG NO no\r\n"}) as server:
+        remote = enter(server)
+        assert remote.mailboxes([pattern]) == ([] if is_problem else [pattern])
+        assert bool(remote.problems()) == is_problem
 
 
 def test_too_many_mailboxes_are_refused(enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
