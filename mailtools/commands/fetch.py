@@ -142,8 +142,14 @@ def _check(options: dict[str, Any]) -> None:
         given = [f"--{name.replace('_', '-')}" for name in names if options[name]]
         if len(given) > 1:
             raise click.UsageError(f"{given[0]} and {given[1]} exclude each other")
-    if options["to"] == "-" and options["as_json"]:
-        raise click.UsageError("--to - and --json would both write to stdout")
+    writers = {
+        "--to -": options["to"] == "-",
+        "--json": options["as_json"],
+        "--transcript -": options["transcript"] == "-",
+    }
+    to_stdout = [option for option, is_given in writers.items() if is_given]
+    if len(to_stdout) > 1:
+        raise click.UsageError(f"{to_stdout[0]} and {to_stdout[1]} would both write to stdout")
     if options["idle"] and options["dry_run"]:
         raise click.UsageError("--idle and --dry-run exclude each other")
 

@@ -592,6 +592,8 @@ def test_urls_that_are_none(tmp_path: Path, url: str) -> None:
         (("--imap", "--host", "h", "--to", "x", "--pipe", "y"), b"exclude each other"),
         (("--imap", "--host", "h", "--delete", "--keep"), b"exclude each other"),
         (("--imap", "--host", "h", "--to", "-", "--json"), b"both"),
+        (("--imap", "--host", "h", "--to", "-", "--transcript", "-"), b"both"),
+        (("--imap", "--host", "h", "--json", "--transcript", "-"), b"both"),
         (("--imap", "--host", "h", "--since", "2026-02-30"), b"is not a day of the calendar"),
         (("--all-accounts", "--host", "h"), b"excludes"),
     ],
@@ -731,6 +733,8 @@ def test_what_an_account_says_about_fetching_is_obeyed(tmp_path: Path) -> None:
         ('fetch = "imap://h"\nsince = "3d"', b"unknown key 'account.x.since'"),
         ('fetch = "imap://127.0.0.1:1"\nfingerprint = "SHA256:aa"', b"fingerprint"),
         ('fetch = "imap://h"\npassword-command = ["pass", "hunter2"]', b"account.x.password-command"),
+        ('fetch = "imap://bob:hunter2@h"', b"imap://***@h"),
+        ('fetch = "imap://h"\nroute = "smtp://bob:hunter2@h"', b"smtp://***@h"),
     ],
 )
 def test_a_key_that_cannot_be_obeyed_is_refused_by_name(tmp_path: Path, line: str, said: bytes) -> None:

@@ -142,7 +142,7 @@ class _Reader:
                     if key.endswith("-command"):  # it may hold a password
                         why = "write a string"
                     raise ConfigurationError(
-                        f"{self.path}: line {line}: account.{name}.{key}: {why}"
+                        f"{self.path}: line {line}: account.{name}.{key}: {without_login(str(why))}"
                     ) from None
         usual = Fetching()
         fetching = Fetching(
@@ -193,11 +193,18 @@ def _converted(kind: click.ParamType[Any], value: Any) -> Any:
     """Convert a value as the option of the same name does, but only from the TOML type that fits."""
     if isinstance(value, bool) and kind is click.BOOL:
         return value
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or kind is click.BOOL:
+    if kind is click.BOOL:
+        raise click.BadParameter(f"{value!r} is neither true nor false")
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise click.BadParameter(f"{value!r} is neither a string nor a number")
     if isinstance(value, str) is isinstance(kind, click.IntRange):
         raise click.BadParameter(f"{value!r} has the wrong type")
     return kind.convert(value, None, None)
+
+
+def without_login(text: str) -> str:
+    """Return *text* without the logins of the URLs in it: these may be passwords."""
+    return re.sub(r"//[^/\s]*@", "//***@", text)
 
 
 def _keys(command: click.Command) -> set[str]:

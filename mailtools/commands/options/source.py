@@ -129,8 +129,9 @@ def _by_account(
         scheme, host, port = "", "", 0
     protocol = scheme.removesuffix("s")
     if protocol not in ("pop3", "imap") or not host or url.path.strip("/") or url.username or url.query:
+        shown = config.without_login(account.fetching.url)
         raise ConfigurationError(
-            f"account '{account.name}': fetch = {account.fetching.url!r}: write pop3s://HOST, imaps://HOST:PORT,"
+            f"account '{account.name}': fetch = {shown!r}: write pop3s://HOST, imaps://HOST:PORT,"
             " pop3://HOST or imap://HOST"
         )
     if options["protocol"] not in (None, protocol):

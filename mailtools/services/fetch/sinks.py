@@ -70,9 +70,13 @@ class MboxSink:
 
     def has(self, mark: list[Any]) -> bool:
         """Tell whether all records of *mark* stand behind the end that the mbox had; make them durable."""
-        end, beginning, length, digest = mark
-        start = index.find(self.beside, int(end), bytes.fromhex(beginning))
-        return start >= 0 and index.digest(self.beside, start, int(length)) == digest
+        try:
+            end, beginning, length, digest = mark
+            first, where, octets = bytes.fromhex(beginning), int(end), int(length)
+        except (TypeError, ValueError):
+            return False  # it proves nothing: the messages are fetched again
+        start = index.find(self.beside, where, first)
+        return start >= 0 and index.digest(self.beside, start, octets) == digest
 
 
 def _record_blocks(messages: Sequence[Fetched]) -> Iterator[bytes]:
