@@ -61,7 +61,7 @@ class Course:
         self.stored: Counter[str] = Counter()  # messages, by mailbox
         self.put_off: dict[str, set[str]] = {}  # names, by mailbox
         self.is_last_round = False  # only what was put off is asked for now
-        self.has_retried = False  # a run that waits for mail asked for what was put off
+        self.retried: set[str] = set()  # names for which a run that waits for mail asked once more
         self.is_broken = False  # the last session broke at a message
 
 

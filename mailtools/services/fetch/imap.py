@@ -51,6 +51,7 @@ _MOST = 10_000_000  # messages in a mailbox
 _PERMANENT = ("NONEXISTENT", "NOPERM", "CANNOT", "TRYCREATE")  # why a mailbox is not opened
 _LISTS = ("LIST", "SEARCH", "FETCH")  # commands that responses of the same name answer; and ESEARCH
 _MOST_SEARCHED = 100  # responses to one SEARCH that count as progress
+_MOST_UNWANTED = 10  # large messages that nobody asked for, beside as many as were asked for
 _LARGEST = 4 << 30  # octets of a message
 _DAY = 86400
 _PLAIN_NAME = re.compile("[A-Za-z0-9 _-]+")  # of a mailbox: the same here and on the server
@@ -314,7 +315,7 @@ class ImapRemote:
             elif isinstance(event, ImapPiece):
                 arriving = arriving or mbox_form.MboxIntake(beside=beside)
                 arriving.take(event.octets)
-                if arriving.body.size > _LARGEST or unwanted > _AHEAD:
+                if arriving.body.size > _LARGEST or unwanted > _MOST_UNWANTED + len(wanted):
                     raise RemoteProtocolError(f"{self._target.host} sends messages without end")
                 if event.attributes is not None:
                     arriving.end()

@@ -78,7 +78,7 @@ def _visits(order: Order, watch: Watch, seen: Seen) -> None:
         else:
             if course.is_last_round:
                 return
-            course.is_last_round = True
+            course.is_last_round, fruitless = True, 0
         if course.is_last_round and not any(course.put_off.values()):
             return
 
@@ -126,18 +126,27 @@ def _fetch(errand: Errand, order: Order, course: Course) -> None:
             errand.watch.failed(refusal)  # the others are fetched
     if not mailboxes:
         return
-    if order.is_stopping is not None and any(course.put_off.values()) and not course.has_retried:
-        course.has_retried = course.is_last_round = True
-        try:
-            _fetch_one(errand, order, mailboxes[-1])
-        finally:
-            course.is_last_round = False
+    if order.is_stopping is not None:
+        _fetch_late(errand, order, mailboxes[-1], course)
     while order.is_stopping is not None:
         errand.remote.wait_for_mail(order.is_stopping)
         if order.is_stopping():
             return
         if refusal := _fetch_one(errand, order, mailboxes[-1]):
             raise refusal
+
+
+def _fetch_late(errand: Errand, order: Order, mailbox: str, course: Course) -> None:
+    """Ask once more for what was put off, in a run that waits for mail. Raises MailError, OSError."""
+    course.put_off[mailbox] = course.put_off.get(mailbox, set()) - course.retried
+    if not course.put_off[mailbox]:
+        return
+    course.retried |= course.put_off[mailbox]
+    course.is_last_round = True
+    try:
+        _fetch_one(errand, order, mailbox)
+    finally:
+        course.is_last_round = False
 
 
 def _fetch_one(errand: Errand, order: Order, mailbox: str) -> MailError | None:

@@ -24,6 +24,7 @@ from mailtools.services.transit import mbox_form
 from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer
 from mailtools.system.mbox.fetch_state import Seen
+from mailtools.system.net.client_connection import LostConnectionError
 from tests.boxes import number, subjects
 from tests.scripted import ScriptedImap, ScriptedPop3
 
@@ -43,6 +44,8 @@ class World:
         self.steps: list[Any] = []
         self.there: list[int] = [1]
         self.is_stopping = False
+        self.breaking: set[int] = set()  # messages at which a session ends
+        self.asked: list[list[int]] = []
         self._slept = 0.0
 
     def sleep(self, seconds: float) -> None:
@@ -86,7 +89,11 @@ class Remote:
         raise NotImplementedError
 
     def fetch(self, items: Iterable[Item], beside: str) -> Iterator[Fetched]:
+        items = list(items)
+        self._world.asked.append([item.number for item in items])
         for item in items:
+            if item.number in self._world.breaking:
+                raise LostConnectionError("the connection ended")
             body = Buffer()
             body.append(mbox_form.stored(number(item.number)))
             yield Fetched(item, body, 1e9)
@@ -198,6 +205,35 @@ def test_another_run_may_begin_after_the_end_and_not_before(
     Seen(str(tmp_path / "box"), TARGET.name).close()
 
 
+def test_messages_at_which_the_session_ends_are_asked_for_last_and_alone(
+    enter: Enter, tmp_path: Path
+) -> None:
+    world = enter(World(*[(0.0, None)] * 9))
+    world.there, world.breaking = [1, 2, 3, 4, 5], {2, 4}
+    fetch(order(tmp_path), Told())
+    assert world.asked == [[1, 2, 3, 4, 5], [3, 4, 5], [5], [2], [4]]
+    assert subjects(tmp_path / "boxINBOX") == ["000001", "000003", "000005"]
+    world.asked.clear()
+    world.there.append(6)
+    world.breaking.remove(4)
+    fetch(order(tmp_path), Told())
+    assert world.asked == [[6], [2], [4]]
+    assert subjects(tmp_path / "boxINBOX") == ["000001", "000003", "000005", "000006", "000004"]
+
+
+def test_a_run_ends_where_sessions_end_without_a_message(enter: Enter, tmp_path: Path) -> None:
+    world = enter(World(*[(0.0, None)] * 9))
+    world.there, world.breaking = [1, 2, 3, 4, 5], {1, 2, 3, 4}
+    with pytest.raises(LostConnectionError):
+        fetch(order(tmp_path), Told())
+    assert world.asked == [[1, 2, 3, 4, 5], [2, 3, 4, 5], [3, 4, 5]]
+    world.asked.clear()
+    with pytest.raises(LostConnectionError):
+        fetch(order(tmp_path), Told())
+    assert world.asked == [[4, 5], [5], [1], [2], [3]]  # the next run begins behind them
+    assert subjects(tmp_path / "boxINBOX") == ["000005"]
+
+
 # -- runs that wait for mail ---------------------------------------------------------------------------------
 
 
@@ -209,6 +245,16 @@ def test_new_mail_is_fetched_from_the_last_mailbox_until_the_run_is_stopped(
     assert world.steps == ["open", "a", "b", "wait", "b", "wait", "b", "wait", "leave", "close"]
     assert subjects(tmp_path / "boxa") == ["000001"]
     assert subjects(tmp_path / "boxb") == ["000001", "000002", "000003"]
+
+
+def test_a_run_that_waits_asks_once_more_for_a_message_at_which_the_session_ended(
+    enter: Enter, tmp_path: Path
+) -> None:
+    world = enter(World(*[(0.0, None)] * 3))
+    world.there, world.breaking = [1, 2, 3], {2}
+    fetch(order(tmp_path, world), Told())
+    assert world.asked == [[1, 2, 3], [3], [2], []]
+    assert subjects(tmp_path / "boxINBOX") == ["000001", "000003"]
 
 
 def test_pauses_double_up_to_five_minutes(enter: Enter, tmp_path: Path) -> None:
