@@ -7,6 +7,7 @@ import click
 
 from mailtools.commands.options.common import DURATION, SIZE, spool_option, spool_path
 from mailtools.commands.options.leaving import leaving, leaving_options
+from mailtools.commands.options.local import local_options
 from mailtools.commands.options.server import (
     announce,
     login_rules,
@@ -44,24 +45,8 @@ class FaultRule(click.ParamType["Fault"]):
 def delivery_options(function: F) -> F:
     """Add the options that say whose mail is accepted, and where it goes."""
     options = [
-        click.option(
-            "--domain",
-            "domains",
-            metavar="NAME",
-            multiple=True,
-            help="Accept mail for this domain; repeatable.",
-        ),
+        local_options,
         click.option("--mbox", metavar="FILE", default="", help="Store all mail in this one mbox."),
-        click.option(
-            "--aliases", metavar="FILE", default="", help="The aliases file, in the format of /etc/aliases."
-        ),
-        click.option("--alias-commands", is_flag=True, help="Let aliases pipe mail into programs."),
-        click.option(
-            "--catch-all", metavar="USER", default="", help="USER gets mail for names that do not exist."
-        ),
-        click.option(
-            "--plus-delimiter", metavar="CHARS", default="", help="With +, mail for bob+tag goes to bob."
-        ),
         click.option("--lmtp", is_flag=True, help="Speak LMTP, which has a reply for each recipient."),
         click.option(
             "--max-size",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mailtools.commands.options.common import DURATION, root_option
+from mailtools.commands.options.local import users_option
 from mailtools.core.errors import CannotWriteError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -41,9 +42,7 @@ def server_options(port: int, timeout: str = "5m") -> Callable[[F], F]:
         ),
         click.option("--port-file", metavar="FILE", help="Write the port to FILE when the server listens."),
         root_option,
-        click.option(
-            "--users", metavar="FILE", help="The users who get mail.  [default: ROOT/users if it exists]"
-        ),
+        users_option,
         click.option(
             "--auth-username-format",
             type=click.Choice(["%u", "%n"]),

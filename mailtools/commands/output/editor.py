@@ -94,7 +94,7 @@ def told(kept: KeptDraft) -> Iterator[None]:
             signal.signal(number, _leave)
     try:
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C and SIGTERM too
         tell(kept)
         raise
 
@@ -163,7 +163,7 @@ def _edit(path: str) -> None:
         )
         try:
             code = process.wait()
-        except BaseException:
+        except BaseException:  # SIGTERM too: the editor must not outlive us
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_PATIENCE)

@@ -6,6 +6,7 @@ import click
 
 from mailtools.commands.options.common import DURATION, root_option, spool_option, spool_path
 from mailtools.commands.options.leaving import leaving, leaving_options
+from mailtools.commands.options.local import local_options, users_option
 from mailtools.commands.output import exits
 
 
@@ -15,18 +16,8 @@ from mailtools.commands.output import exits
 @click.option("--once", is_flag=True, help="Deliver what is due now, then exit.")
 @click.option("--site", metavar="DOMAIN", help="Deliver only mail for this domain.")
 @leaving_options
-@click.option(
-    "--domain", "domains", metavar="NAME", multiple=True, help="Accept mail for this domain; repeatable."
-)
-@click.option(
-    "--users", metavar="FILE", help="The users who get mail here.  [default: ROOT/users if it exists]"
-)
-@click.option(
-    "--aliases", metavar="FILE", default="", help="The aliases file, in the format of /etc/aliases."
-)
-@click.option("--alias-commands", is_flag=True, help="Let aliases pipe mail into programs.")
-@click.option("--catch-all", metavar="USER", default="", help="USER gets mail for names that do not exist.")
-@click.option("--plus-delimiter", metavar="CHARS", default="", help="With +, mail for bob+tag goes to bob.")
+@local_options
+@users_option
 @click.option(
     "--timeout",
     metavar="DUR",

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from mailtools.commands.options.common import root_option, spool_option
+from mailtools.commands.options.local import local_options, users_option
 
 
 class _AsSendmail(click.Command):
@@ -21,16 +22,8 @@ class _AsSendmail(click.Command):
 @click.argument("arguments", metavar="[ADDR]...", nargs=-1)
 @root_option
 @spool_option
-@click.option(
-    "--domain", "domain", metavar="NAME", multiple=True, help="Accept mail for this domain; repeatable."
-)
-@click.option("--users", metavar="FILE", help="The users who get mail.  [default: ROOT/users if it exists]")
-@click.option(
-    "--aliases", metavar="FILE", default="", help="The aliases file, in the format of /etc/aliases."
-)
-@click.option("--alias-commands", is_flag=True, help="Let aliases pipe mail into programs.")
-@click.option("--catch-all", metavar="USER", default="", help="USER gets mail for names that do not exist.")
-@click.option("--plus-delimiter", metavar="CHARS", default="", help="With +, mail for bob+tag goes to bob.")
+@local_options
+@users_option
 @click.option(
     "--origin",
     metavar="NAME",
@@ -60,8 +53,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     from mailtools.commands.sendmail.options import HAS_NEXT_HOPS
 
     configured = {name.replace("_", "-"): value for name, value in (ctx.default_map or {}).items()}
-    if isinstance(configured.get("domain"), str):
-        configured["domain"] = [configured["domain"]]
+    if domains := configured.pop("domains", None):
+        configured["domain"] = [domains] if isinstance(domains, str) else domains
     defaults = ctx.find_root().default_map or {}
     configured[HAS_NEXT_HOPS] = bool(accounts(ctx) or defaults.get("send"))
     config = ctx.find_root().params.get("config") or ""

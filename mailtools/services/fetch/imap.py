@@ -71,7 +71,7 @@ class ImapRemote:
         self._problems: list[MailError] = []
         try:
             self._open()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody else has the connection yet
             self.close()
             raise
 

@@ -48,7 +48,7 @@ class Pop3Remote:
         self._deletes = False
         try:
             self._open()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody else has the connection yet
             self.close()
             raise
 

@@ -99,7 +99,7 @@ def _stay(order: Order, is_stopping: Callable[[], bool], watch: Watch, seen: See
             watch.warn(f"{error}; once more in {pause:g} seconds")
             end = clock.monotonic() + pause
             while clock.monotonic() < end and not is_stopping():
-                time.sleep(_LOOK_AGAIN)
+                time.sleep(_LOOK_AGAIN)  # not the whole pause: a signal handler only sets is_stopping
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 

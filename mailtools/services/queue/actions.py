@@ -72,7 +72,7 @@ def apply(
                 tell(Change(identity, BUSY))
             break
         if busy and is_again:
-            time.sleep(_PAUSE)
+            time.sleep(_PAUSE)  # other processes have the leases; a lease cannot be waited for
         left, is_again = busy, True
     if spool.exists():
         spool.sync()

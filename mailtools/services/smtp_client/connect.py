@@ -51,7 +51,7 @@ def _linked(target: SmtpTarget, name: str, addresses: Sequence[str], tls: Tls | 
             sock = client_connection.connect_unix(route.path, patience)
         else:
             sock = client_connection.connect(name or route.host, route.port, patience, addresses)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nobody else has the file yet
         if transcript is not None:
             transcript.close()
         raise
@@ -59,7 +59,7 @@ def _linked(target: SmtpTarget, name: str, addresses: Sequence[str], tls: Tls | 
     pump = client_connection.Pump(engine, sock, timeout, transcript)
     try:
         return Link(pump, engine, target, name or route.host or route.path, tls, until)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nobody else has the connection yet
         pump.close()
         raise
 
