@@ -101,7 +101,7 @@ class Catalog:
         self._number_copies(known)
 
     def _number_copies(self, first: int) -> None:
-        """Give the rows from *first* on their copy numbers. Without copies: 10 ms for 100,000 rows."""
+        """Give the rows from *first* on their copy numbers. Without copies: 24 ms for 100,000 rows."""
         octets = bytes(self.digests)
         digests = [octets[at : at + DIGEST] for at in range(0, len(octets), DIGEST)]
         if len(set(digests)) == len(digests) and not self.former:
