@@ -12,7 +12,7 @@ from mailtools.core.message import address
 
 # A target, up to the next comma outside quotes. The possessive *+ never backtracks: backtracking would take
 # cubic time for white space before a quote that is never closed.
-_TARGET = re.compile(r'((?:"(?:[^"\\]|\\.)*"|[^,"])*+)(?:,|\Z)', re.DOTALL)
+_TARGET = re.compile(r'((?:"(?:[^"\\]|\\.)*"|[^,"])*)(?:,|\Z)', re.DOTALL)
 _NAME = re.compile(r'("(?:[^"\\]|\\.)*"|[^:\s"]+)\s*:(?!include:)(.*)', re.DOTALL)
 
 

@@ -23,7 +23,7 @@ from mailtools.core.patterns import lazy
 
 # A first line of a header: it has a colon, or is the "From " line that some programs leave there. Lines of
 # white space may stand before it.
-_OPENS = re.compile(rb"(?:[ \t]++\r?\n)*+(?:[^\n:]*:|>?From )")
+_OPENS = re.compile(rb"(?:[ \t]+\r?\n)*(?:[^\n:]*:|>?From )")
 _EMPTY_LINE = lazy(rb"\n\r?\n")
 _NEXT_FIELD = lazy(rb"\n(?![ \t])")
 _FIELD = lazy(rb"([!-9;-~]+)[ \t]*:")

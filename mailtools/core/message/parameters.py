@@ -17,7 +17,7 @@ _MOST = 65536  # octets
 _KNOWN = rb"charset|boundary|name|filename|format|delsp|type|start|report-type|protocol|micalg"
 _PARAMETER = lazy(
     rb"(?:;|(?<=[\"\s])(?=(?:" + _KNOWN + rb")\*?[\s]*=))\s*([^\s=;\"]{1,100})\s*="
-    rb"\s*(?:\"((?:[^\"\\]++|\\.)*+)\"|((?:[^;\s]++|[ \t\r\n]++(?!(?:" + _KNOWN + rb")\*?\s*=))*+))",
+    rb"\s*(?:\"((?:[^\"\\]++|\\.)*+)\"|((?:[^;\s]++|[ \t\r\n]++(?!(?:" + _KNOWN + rb")\*?\s*=))*))",
     re.DOTALL | re.IGNORECASE,
 )
 _ESCAPED = lazy(rb"\\([\"\\])")

@@ -18,8 +18,9 @@ from mailtools.core.message.charsets import decode_raw
 from mailtools.core.patterns import lazy
 from mailtools.core.wire.visible import visible
 
+# No possessive group here: that of Python before 3.11.5 fails behind a lookahead or a part that backtracks.
 # =?charset[*language]?encoding?text?= (RFC 2047 §2, RFC 2231 §5). A space or "?" in it is wrong but common.
-_WORD = lazy(rb"=\?([^?\s*]{1,60})(?:\*[^?\s]{0,60})?\?([BbQq])\?((?:[^?=]|\?(?!=)|=(?!\?(?!=)))*+)\?=")
+_WORD = lazy(rb"=\?([^?\s*]{1,60})(?:\*[^?\s]{0,60})?\?([BbQq])\?((?:[^?=]++|\?(?!=)|=(?!\?(?!=)))*)\?=")
 _HEX = lazy(rb"=([0-9A-Fa-f]{2})")
 _NOT_BASE64 = lazy(rb"[^A-Za-z0-9+/=]+")
 _BASE64 = lazy(rb"[A-Za-z0-9+/]*+={0,2}")
