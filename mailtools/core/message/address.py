@@ -50,7 +50,7 @@ _QUOTED = lazy(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _HIDDEN = lazy(rf"[ \t]*+({_DOTTED}++) at (?=[^\s.]++\.)({_DOTTED}++)[ \t]*+(\(|$)")
 _PAREN = lazy(r"\\.|[()]", re.DOTALL)
 _ESCAPED = lazy(r"\\(.)", re.DOTALL)
-_DOT_ATOM = lazy(r'[^\s"(),.:;<>@\[\]\\\x00-\x1f\x7f]++(?:\.[^\s"(),.:;<>@\[\]\\\x00-\x1f\x7f]++)*+')
+_DOT_ATOM = lazy(r'[^\s"(),.:;<>@\[\]\\\x00-\x1f\x7f]++(?:\.[^\s"(),.:;<>@\[\]\\\x00-\x1f\x7f]++)*')
 _SPACES = lazy(r"[\s\x00-\x1f\x7f]+")
 
 
