@@ -125,6 +125,10 @@ def _roots(parts: list[Part]) -> set[int]:
     return {id(parts[0])} | inner
 
 
+def _is_open(head: bytes) -> bool:
+    return not head.endswith(b"\n\n") and head not in (b"", b"\n")
+
+
 def _check(message: bytes, parts: list[Part]) -> None:
     """Raise BadDataError if octets that must not be changed are 8-bit."""
     for part in parts:
@@ -134,6 +138,9 @@ def _check(message: bytes, parts: list[Part]) -> None:
                 f"the header of {what} is not ASCII; encode its words, or send it where SMTPUTF8 is offered"
             )
             raise BadDataError(text).coded("5.6.3")
+    # A header that only a reader sees the end of would take in the fields of the parts within.
+    if any(part.children and _is_open(message[part.start : part.body]) for part in parts):
+        raise _refusal("has a header without an end, cannot be re-encoded")
     if len(parts) >= mime.MAX_PARTS:
         raise _refusal(f"has {mime.MAX_PARTS} parts or more, too many to be re-encoded")
     sealed = 0

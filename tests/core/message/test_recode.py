@@ -303,6 +303,7 @@ TOKENS = st.sampled_from(
 
 @given(st.lists(TOKENS, max_size=30).map(b"".join))
 @example(b"Content-Type: multipart/digest; boundary=c\n\n\n--c\n\xe9")
+@example(b"Content-Type: message/rfc822\nMIME-Version: 1.0\n\xe9")
 def test_any_octets_are_refused_or_keep_their_parts(message: bytes) -> None:
     try:
         result = to_7bit(message)
