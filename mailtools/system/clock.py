@@ -58,6 +58,16 @@ def _origin() -> str:
 os.register_at_fork(after_in_child=_origin.cache_clear)
 
 
+@lru_cache(maxsize=1)
+def boot() -> str:
+    """An identifier of this boot of the machine."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return "unknown"
+
+
 def host_name() -> str:
     """The name of this host, or "localhost" if SMTP cannot send it; never asks the network."""
     name = os.uname().nodename

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import socket
 import sys
@@ -109,6 +110,8 @@ def run(
 
     *ready* gets a function that stops the server and may be called from any thread.
     """
+    if service.faults:  # a rule may delay an answer for as long as it likes
+        settings = settings._replace(limits=settings.limits._replace(silence=math.inf))
     with ExitStack() as workers:
 
         def prepare(server: Server, loop: Loop) -> OpenSession:

@@ -18,14 +18,15 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
 
 from mailtools.core.errors import CannotWriteError, LockTimeoutError
 from mailtools.core.lean import NamedTuple
 from mailtools.core.mbox.record import SEPARATOR
+from mailtools.system import clock
 from mailtools.system.files.buffer import Buffer, write_all
-from mailtools.system.files.durable import is_elsewhere, is_still, make_state_folder, sync_folder, write_error
+from mailtools.system.files.durable import write_error
 from mailtools.system.mbox.dotlock import MboxLock
+from mailtools.system.mbox.mboxfile import MboxFile
 
 _JOIN_UP_TO = 4 << 20  # octets written with one call; more than a batch of usual mail
 _SCAN_BLOCK = 1 << 20
@@ -82,7 +83,8 @@ class Append:
     def __init__(self, path: str, records: Sequence[NewRecord]) -> None:
         self.path = path
         self.records = records
-        self._note = _Note(path)
+        self._mbox: MboxFile | None = None
+        self._note: _Note | None = None
         self.descriptor = -1
         self._lock: MboxLock | None = None
         self._is_new = False
@@ -100,7 +102,7 @@ class Append:
                 return True
         except OSError as error:
             self.end()
-            raise write_error(self.path, error) from error
+            raise write_error(self.path, error, "nothing was written") from error
         except CannotWriteError:
             self.end()
             raise
@@ -108,13 +110,15 @@ class Append:
         return False
 
     def _begin(self) -> bool:
-        self.descriptor, self._is_new = _open(self.path)
-        lock = MboxLock(self.descriptor, self.path)
+        self._mbox = mbox = MboxFile(self.path, make=True)  # a user's folder may be removed at any time
+        self.descriptor, self._is_new = _open(mbox)
+        lock = MboxLock(self.descriptor, mbox)
         if not lock.acquire():
             return False
         self._lock = lock
-        if not is_still(self.path, self.descriptor):
+        if not mbox.is_still(self.descriptor):
             return False  # replaced while we took the lock: the next try opens the new one
+        self._note = _Note(mbox)
         self._note.repair(self.descriptor)
         self._length = os.fstat(self.descriptor).st_size
         # An empty mbox counts as new: an earlier attempt may have created it without syncing the folder.
@@ -133,8 +137,8 @@ class Append:
         self.put()
         try:
             os.fdatasync(self.descriptor)
-            if self._is_new:
-                sync_folder(os.path.dirname(self.path) or ".")
+            if self._is_new and self._mbox is not None:
+                self._mbox.folder.sync()
         except OSError as error:
             raise self.undo(error) from error
 
@@ -161,11 +165,9 @@ class Append:
 
         A note that cannot be closed is repaired by the next append: it finds the whole batch.
         """
-        if self._is_clean and self._lock is not None:
+        if self._note is not None:
             with suppress(OSError):
-                self._note.close()
-        with suppress(OSError):
-            self._note.forget()
+                self._note.end(self._is_clean)
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -173,28 +175,22 @@ class Append:
             with suppress(OSError):
                 os.close(self.descriptor)
             self.descriptor = -1
+        if self._mbox is not None:
+            self._mbox.close()
+            self._mbox = None
 
 
-def _open(path: str) -> tuple[int, bool]:
-    flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+def _open(mbox: MboxFile) -> tuple[int, bool]:
+    flags = os.O_RDWR | os.O_APPEND
     is_new = False
     try:
-        descriptor = os.open(path, flags)
+        descriptor = mbox.open(flags)
     except FileNotFoundError:
-        folder = os.path.dirname(path) or "."
-        with suppress(FileExistsError):
-            os.mkdir(folder, 0o700)  # a user's folder that was removed while the server ran
-            sync_folder(os.path.dirname(folder) or ".")
-        descriptor = os.open(path, flags | os.O_CREAT, 0o600)
+        descriptor = mbox.open(flags | os.O_CREAT)
         is_new = True
-    status = os.fstat(descriptor)
-    why = "" if stat.S_ISREG(status.st_mode) else "not a regular file"
-    if os.geteuid() == 0 and not why:  # a user may have made the path lead to the file of another
-        why = "it has a second name (hard link)" if status.st_nlink > 1 else ""
-        why = "a symbolic link leads elsewhere" if is_elsewhere(descriptor, path) else why
-    if why:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise CannotWriteError(f"{path}: {why}; nothing was written")
+        raise CannotWriteError(f"{mbox.path}: not a regular file; nothing was written")
     return descriptor, is_new
 
 
@@ -229,9 +225,9 @@ def _write(descriptor: int, gap: bytes, records: Sequence[NewRecord]) -> None:
     write_all(descriptor, b"".join(waiting))
 
 
-def repair(path: str, descriptor: int) -> None:
+def repair(mbox: MboxFile, descriptor: int) -> None:
     """Truncate the torn tail of a killed append; the caller holds the lock. Raises OSError."""
-    note = _Note(path)
+    note = _Note(mbox)
     try:
         note.repair(descriptor)
     finally:
@@ -241,16 +237,22 @@ def repair(path: str, descriptor: int) -> None:
 class _Note:
     """The note beside an mbox: "+ boot inode length gap sizes postmark" during a write, "-" after it."""
 
-    def __init__(self, path: str) -> None:
-        self._mbox = path
+    def __init__(self, mbox: MboxFile) -> None:
+        self._mbox = mbox
         self._descriptor = -1
 
     def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with suppress(PermissionError):
-            folder = make_state_folder(self._mbox)
-            return os.open(os.path.join(folder, f"{os.path.basename(self._mbox)}.append"), flags, 0o600)
+            return self._mbox.state().open(f"{self._mbox.name}.append", os.O_RDWR | os.O_CREAT)
         return -1  # no permission for the folder: append without a note
+
+    def end(self, is_clean: bool) -> None:
+        """Close the note; *is_clean*: the batch is complete, or nothing of it is left. Raises OSError."""
+        try:
+            if is_clean:
+                self.close()
+        finally:
+            self.forget()
 
     def forget(self) -> None:
         """Close the descriptor of the note."""
@@ -264,7 +266,7 @@ class _Note:
             return
         sizes = ",".join(str(record.size) for record in records)
         postmark = (gap + records[0].head)[:64].hex()
-        line = f"+ {_boot_identity()} {os.fstat(mbox).st_ino} {length} {len(gap)} {sizes} {postmark}\n"
+        line = f"+ {clock.boot()} {os.fstat(mbox).st_ino} {length} {len(gap)} {sizes} {postmark}\n"
         if os.pwrite(self._descriptor, line.encode(), 0) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # half a note repairs nothing
 
@@ -296,7 +298,7 @@ def _torn_at(mbox: int, note: list[str]) -> int | None:
         length, sizes = int(length_text), [int(size) for size in sizes_text.split(",")]
         begin = bytes.fromhex(postmark)
         status = os.fstat(mbox)
-        if boot != _boot_identity() or int(inode) != status.st_ino or min(length, int(gap), *sizes) < 0:
+        if boot != clock.boot() or int(inode) != status.st_ino or min(length, int(gap), *sizes) < 0:
             return None
         start = length + int(gap)
     except ValueError:
@@ -332,13 +334,3 @@ def _postmarks_within(mbox: int, start: int, end: int) -> set[int]:
             break
         position += len(block) - _SCAN_OVERLAP
     return found
-
-
-@cache
-def _boot_identity() -> str:
-    """An identifier of this boot of the machine: a note from an earlier boot is ignored."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:
-        return "unknown"

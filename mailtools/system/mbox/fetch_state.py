@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 from mailtools.core.errors import CannotWriteError, TemporaryError
 from mailtools.system import clock
-from mailtools.system.files import atomic, lock
+from mailtools.system.files import lock
 from mailtools.system.files.buffer import write_all
-from mailtools.system.files.durable import STATE_FOLDER, make_folders, sync_folder
+from mailtools.system.files.durable import STATE_FOLDER, make_folders
+from mailtools.system.files.folder import Folder
 
 _WORTH_IT = 1000  # names gone from the server before the file is rewritten
 
@@ -42,17 +43,17 @@ class Seen:
         """Open, lock and load the file. Raises TemporaryError if another run has it, CannotWriteError."""
         folder, name = os.path.split(target)
         mark = hashlib.sha256(source.encode(errors="surrogateescape")).hexdigest()[:16]
-        self.path = os.path.join(folder, STATE_FOLDER, f"{name or 'all'}.fetch-{mark}")
+        self._name = f"{name or 'all'}.fetch-{mark}"
+        self.path = os.path.join(folder, STATE_FOLDER, self._name)
         self._boxes: dict[Box, dict[str, int]] = {}
         self._digests: dict[Box, dict[str, str]] = {}
         self._troubled: dict[Box, dict[str, bool]] = {}
         self.intention: Intention | None = None  # of a run that was killed
         self._lock = -1
         self._file = -1
+        self._folder = _state_folder(folder)
         try:
-            make_folders(os.path.dirname(self.path))
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._lock = os.open(f"{self.path}.lock", flags, 0o600)
+            self._lock = self._folder.open(f"{self._name}.lock", os.O_RDWR | os.O_CREAT)
             if not lock.take(self._lock):
                 self.close()
                 raise TemporaryError(f"another fetch from {source} is under way")
@@ -62,8 +63,7 @@ class Seen:
             raise CannotWriteError(f"{self.path}: {error.strerror}") from error
 
     def _load(self, source: str) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = os.open(self.path, flags, 0o600)
+        self._file = self._folder.open(self._name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         with open(self._file, "rb", closefd=False) as file:
             octets = file.read()
         whole = octets[: octets.rfind(b"\n") + 1]
@@ -72,7 +72,7 @@ class Seen:
         if not whole:
             write_all(self._file, b"%b\n" % json.dumps({"source": source}).encode())
             os.fdatasync(self._file)
-            sync_folder(os.path.dirname(self.path))
+            self._folder.sync()
         for line in whole.split(b"\n"):
             with suppress(
                 ValueError, TypeError
@@ -177,9 +177,12 @@ class Seen:
             lines += [_line(its, at, some) for at, some in by_time.items()]
         for its, its_troubled in self._troubled.items():
             lines += [_trouble_line(its, *trouble) for trouble in its_troubled.items()]
-        atomic.replace(self.path, b"{}\n" + b"".join(lines))
-        os.close(self._file)
-        self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            self._folder.replace(self._name, b"{}\n" + b"".join(lines))
+            os.close(self._file)
+            self._file = self._folder.open(self._name, os.O_RDWR | os.O_APPEND)
+        except OSError as error:
+            raise CannotWriteError(f"{self.path}: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file and release its lock."""
@@ -187,6 +190,17 @@ class Seen:
             if descriptor >= 0:
                 os.close(descriptor)
         self._file = self._lock = -1
+        self._folder.close()
+
+
+def _state_folder(beside: str) -> Folder:
+    """The folder of mailtools' own files in the folder *beside*. Raises CannotWriteError."""
+    try:
+        make_folders(beside or ".")
+        with Folder(beside) as outer:
+            return outer.inner(STATE_FOLDER, make=True)
+    except OSError as error:
+        raise CannotWriteError(f"{error.filename or beside}: {error.strerror}") from error
 
 
 def _trouble_line(box: Box, name: str, is_breaking: bool) -> bytes:

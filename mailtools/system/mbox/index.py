@@ -10,7 +10,6 @@ Knows nothing of users and protocols.
 """
 
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,9 +19,9 @@ from mailtools.core.errors import BadDataError, CannotWriteError, LockTimeoutErr
 from mailtools.core.mbox import catalog, scan
 from mailtools.core.mbox.catalog import Catalog, CatalogRow
 from mailtools.core.mbox.scan import Record
-from mailtools.system.files import durable
 from mailtools.system.mbox import appending
 from mailtools.system.mbox.dotlock import MboxLock
+from mailtools.system.mbox.mboxfile import MboxFile
 
 _SAMPLES = 16  # records checked after an mbox has grown
 _TRIES = 3  # attempts while another program keeps rewriting the mbox
@@ -49,101 +48,89 @@ def open_box(path: str, patience: float = 10.0) -> Box:
     Raises BadDataError if the file is no mbox, CannotWriteError if it cannot be opened, LockTimeoutError.
     """
     deadline = time.monotonic() + patience
-    for _ in range(_TRIES):
-        descriptor = _open(path)
-        if descriptor < 0:
-            return Box(-1, Catalog())
-        try:
-            found = _current(path, descriptor, deadline)
-        except BaseException as error:
+    try:
+        for _ in range(_TRIES):
+            with MboxFile(path) as mbox:
+                descriptor = _open(mbox)
+                try:
+                    found = _current(mbox, descriptor, deadline)
+                except BaseException:
+                    os.close(descriptor)
+                    raise
+            if found is not None:
+                return Box(descriptor, found)
             os.close(descriptor)
-            if isinstance(error, OSError):
-                raise CannotWriteError(f"{path}: {error.strerror}") from error
-            raise
-        if found is not None:
-            return Box(descriptor, found)
-        os.close(descriptor)
+    except FileNotFoundError:
+        return Box(-1, Catalog())
+    except OSError as error:
+        raise CannotWriteError(f"{path}: {error.strerror}") from error
     raise LockTimeoutError(f"{path}: another program goes on rewriting it")
 
 
-def current(path: str, descriptor: int) -> Catalog:
+def current(mbox: MboxFile, descriptor: int) -> Catalog:
     """The catalog of an open mbox whose lock is held. Raises BadDataError, OSError."""
-    stamp, known = _load(path)
+    stamp, known = _load(mbox)
     status = os.fstat(descriptor)
     if known is not None and stamp == _stamp(status):
         return known
     return _read(descriptor, _still_fitting(descriptor, stamp, known), status.st_size)
 
 
-def save(path: str, descriptor: int, found: Catalog) -> None:
+def save(mbox: MboxFile, descriptor: int, found: Catalog) -> None:
     """Save the catalog of an open mbox as its index. Errors are ignored: the next open scans again."""
-    _save(path, _stamp(os.fstat(descriptor)), found)
+    _save(mbox, _stamp(os.fstat(descriptor)), found)
 
 
-def _save(path: str, stamp: bytes, found: Catalog) -> None:
-    target = _path(path)
+def _save(mbox: MboxFile, stamp: bytes, found: Catalog) -> None:
     with suppress(OSError):
-        durable.make_state_folder(path)
-        handle, temporary = tempfile.mkstemp(prefix=".index", dir=os.path.dirname(target))
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(found.octets(stamp))
-            os.replace(temporary, target)  # not synced: the checksum reveals a torn index
-        except OSError:
-            os.unlink(temporary)
-            raise
+        # Not synced: the checksum reveals a torn index.
+        mbox.state().replace(_name(mbox), found.octets(stamp), durable=False)
 
 
-def _path(path: str) -> str:
-    return os.path.join(os.path.dirname(path), durable.STATE_FOLDER, f"{os.path.basename(path)}.index")
+def _name(mbox: MboxFile) -> str:
+    return f"{mbox.name}.index"
 
 
-def _load(path: str) -> tuple[bytes, Catalog | None]:
+def _load(mbox: MboxFile) -> tuple[bytes, Catalog | None]:
     try:
-        descriptor = os.open(_path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = mbox.state(make=False).open(_name(mbox), os.O_RDONLY)
+        with os.fdopen(descriptor, "rb") as file:
+            return catalog.from_octets(file.read()) or (b"", None)
     except OSError:
         return b"", None
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            return catalog.from_octets(file.read()) or (b"", None)
-        except OSError:
-            return b"", None
 
 
-def _open(path: str) -> int:
-    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+def _open(mbox: MboxFile) -> int:
+    """Open the mbox, for writing too if we may. Raises OSError."""
     try:
-        try:
-            return os.open(path, os.O_RDWR | flags)
-        except PermissionError:
-            return os.open(path, os.O_RDONLY | flags)
+        return mbox.open(os.O_RDWR)
     except FileNotFoundError:
-        return -1
-    except OSError as error:
-        raise CannotWriteError(f"{path}: {error.strerror}") from error
+        raise
+    except OSError:  # no permission, or a second name where we run as root
+        return mbox.open(os.O_RDONLY)
 
 
-def _current(path: str, descriptor: int, deadline: float) -> Catalog | None:
+def _current(mbox: MboxFile, descriptor: int, deadline: float) -> Catalog | None:
     """The current catalog; None if the file was replaced or truncated meanwhile."""
-    stamp, known = _load(path)
+    stamp, known = _load(mbox)
     if known is not None and stamp == _stamp(os.fstat(descriptor)):
         return known
-    settled = _settled(path, descriptor, deadline)
+    settled = _settled(mbox, descriptor, deadline)
     if settled is None:
         fitting = _still_fitting(descriptor, stamp, known)
         if len(fitting):
             return fitting  # the records that were complete before another program took the lock
-        raise LockTimeoutError(f"{path}: locked by another program")
+        raise LockTimeoutError(f"{mbox.path}: locked by another program")
     found = _read(descriptor, _still_fitting(descriptor, stamp, known), settled.st_size)
-    if os.fstat(descriptor).st_size < settled.st_size or not durable.is_still(path, descriptor):
+    if os.fstat(descriptor).st_size < settled.st_size or not mbox.is_still(descriptor):
         return None
-    _save(path, _stamp(settled), found)
+    _save(mbox, _stamp(settled), found)
     return found
 
 
-def _settled(path: str, descriptor: int, deadline: float) -> os.stat_result | None:
+def _settled(mbox: MboxFile, descriptor: int, deadline: float) -> os.stat_result | None:
     """The status of the mbox under its lock; None if another program keeps the lock past *deadline*."""
-    lock = MboxLock(descriptor, path)
+    lock = MboxLock(descriptor, mbox)
     while True:
         try:
             is_locked = lock.acquire()
@@ -155,7 +142,7 @@ def _settled(path: str, descriptor: int, deadline: float) -> os.stat_result | No
             return None
         time.sleep(_LOOK_AGAIN)
     try:
-        appending.repair(path, descriptor)
+        appending.repair(mbox, descriptor)
         return os.fstat(descriptor)
     finally:
         lock.release()
@@ -166,24 +153,29 @@ def find(path: str, start: int, octets: bytes, patience: float = 10.0) -> int:
 
     Waits until no append is under way. Raises LockTimeoutError, CannotWriteError.
     """
-    descriptor = _open(path)
-    if descriptor < 0:
-        return -1
     try:
-        settled = _settled(path, descriptor, time.monotonic() + patience)
-        if settled is None:
-            raise LockTimeoutError(f"{path}: locked by another program")
-        at = min(start, settled.st_size)
-        while block := os.pread(descriptor, _BLOCK + len(octets), at):
-            found = block.find(octets)
-            if found >= 0:
-                return at + found
-            at += _BLOCK
+        with MboxFile(path) as mbox:
+            descriptor = _open(mbox)
+            try:
+                settled = _settled(mbox, descriptor, time.monotonic() + patience)
+                if settled is None:
+                    raise LockTimeoutError(f"{path}: locked by another program")
+                return _find(descriptor, min(start, settled.st_size), octets)
+            finally:
+                os.close(descriptor)
+    except FileNotFoundError:
         return -1
     except OSError as error:
         raise CannotWriteError(f"{path}: {error.strerror}") from error
-    finally:
-        os.close(descriptor)
+
+
+def _find(descriptor: int, at: int, octets: bytes) -> int:
+    while block := os.pread(descriptor, _BLOCK + len(octets), at):
+        found = block.find(octets)
+        if found >= 0:
+            return at + found
+        at += _BLOCK
+    return -1
 
 
 def digest(path: str, start: int, length: int) -> str:
@@ -191,23 +183,29 @@ def digest(path: str, start: int, length: int) -> str:
 
     "" if the mbox ends before. Raises CannotWriteError.
     """
-    from hashlib import blake2b
-
-    descriptor = _open(path)
-    if descriptor < 0:
-        return ""
-    found = blake2b(digest_size=16)
     try:
-        while length and (block := os.pread(descriptor, min(_BLOCK, length), start)):
-            found.update(block)
-            start, length = start + len(block), length - len(block)
-        os.fsync(descriptor)  # who wrote them may have been killed before it could
-        durable.sync_folder(os.path.dirname(path) or ".")
-        return "" if length else found.hexdigest()
+        with MboxFile(path) as mbox:
+            descriptor = _open(mbox)
+            try:
+                return _digest(mbox, descriptor, start, length)
+            finally:
+                os.close(descriptor)
+    except FileNotFoundError:
+        return ""
     except OSError as error:
         raise CannotWriteError(f"{path}: {error.strerror}") from error
-    finally:
-        os.close(descriptor)
+
+
+def _digest(mbox: MboxFile, descriptor: int, start: int, length: int) -> str:
+    from hashlib import blake2b
+
+    found = blake2b(digest_size=16)
+    while length and (block := os.pread(descriptor, min(_BLOCK, length), start)):
+        found.update(block)
+        start, length = start + len(block), length - len(block)
+    os.fsync(descriptor)  # who wrote them may have been killed before it could
+    mbox.folder.sync()
+    return "" if length else found.hexdigest()
 
 
 def _stamp(status: os.stat_result) -> bytes:

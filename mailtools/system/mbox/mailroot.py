@@ -7,11 +7,11 @@ never entered through a symbolic link.
 """
 
 import os
-import stat
 
 from mailtools.core.errors import CannotWriteError
 from mailtools.core.patterns import lazy
-from mailtools.system.files.durable import make_folders, sync_folder, write_error
+from mailtools.system.files.durable import make_folders, write_error
+from mailtools.system.files.folder import Folder
 from mailtools.system.files.home import expand
 
 INBOX = "INBOX"
@@ -46,10 +46,14 @@ class MailRoot:
         """The path of *user*'s INBOX; creates its folders. Raises CannotWriteError, OSError, ValueError."""
         path = self._known.get(user)
         if path is None:
-            folder = os.path.join(self.path, "%75sers" if user == _USERS else file_name(user))
+            name = "%75sers" if user == _USERS else file_name(user)
             self.make()
-            _make_folder(folder)
-            path = os.path.join(folder, f"{INBOX}.mbox")
+            try:
+                with Folder(self.path) as root:
+                    root.inner(name, make=True).close()
+            except NotADirectoryError as error:
+                raise CannotWriteError(f"{error.filename}: {error.strerror}") from None
+            path = os.path.join(self.path, name, f"{INBOX}.mbox")
             if len(self._known) < _REMEMBERED:
                 self._known[user] = path
         return path
@@ -61,15 +65,3 @@ class MailRoot:
                 make_folders(self.path)
             except OSError as error:
                 raise write_error(self.path, error, "no mail root can be there") from error
-
-
-def _make_folder(path: str) -> None:
-    try:
-        os.mkdir(path, 0o700)
-        os.chmod(path, 0o700)  # whatever the umask
-        sync_folder(os.path.dirname(path))
-    except FileExistsError:
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
-            raise CannotWriteError(
-                f"{path}: a symbolic link or file where a user's folder should be"
-            ) from None

@@ -11,12 +11,14 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
-from mailtools.core.errors import CannotWriteError, LockTimeoutError
+from mailtools.core.errors import LockTimeoutError
 from mailtools.core.mbox.catalog import OTHER, Catalog
-from mailtools.system.files import durable
+from mailtools.system.files import lock
 from mailtools.system.files.buffer import write_all
+from mailtools.system.files.durable import write_error
 from mailtools.system.mbox import appending, index
 from mailtools.system.mbox.dotlock import MboxLock
+from mailtools.system.mbox.mboxfile import MboxFile
 
 _BLOCK = 1 << 20
 _LOOK_AGAIN = 0.01
@@ -33,38 +35,40 @@ def remove(path: str, seen: Catalog, numbers: Collection[int], patience: float =
     deadline = time.monotonic() + patience
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with MboxFile(path) as mbox:
+                if _removed(mbox, seen, numbers):
+                    return
         except FileNotFoundError:
             return
         except OSError as error:
-            raise CannotWriteError(f"{path}: {error.strerror}") from error
-        try:
-            if _removed(path, descriptor, seen, numbers):
-                return
-        except OSError as error:
-            raise durable.write_error(path, error, "nothing was removed") from error
-        finally:
-            os.close(descriptor)
+            raise write_error(path, error, "nothing was removed") from error
         if time.monotonic() > deadline:
             raise LockTimeoutError(f"{path}: locked by another program")
         time.sleep(_LOOK_AGAIN)
 
 
-def _removed(path: str, descriptor: int, seen: Catalog, numbers: Collection[int]) -> bool:
+def _removed(mbox: MboxFile, seen: Catalog, numbers: Collection[int]) -> bool:
     """Remove the records under the lock; False if the caller must try again."""
-    lock = MboxLock(descriptor, path)
-    if not lock.acquire():
-        return False
+    new = -1
+    descriptor = mbox.open(os.O_RDWR)
     try:
-        if not durable.is_still(path, descriptor):
+        both = MboxLock(descriptor, mbox)
+        if not both.acquire():
             return False
-        appending.repair(path, descriptor)
-        there = index.current(path, descriptor)
-        victims = _found_again(there, seen, numbers)
-        if victims:
-            _replace(path, descriptor, there, victims)
+        try:
+            if not mbox.is_still(descriptor):
+                return False
+            appending.repair(mbox, descriptor)
+            there = index.current(mbox, descriptor)
+            victims = _found_again(there, seen, numbers)
+            if victims:
+                new = _replace(mbox, descriptor, there, victims)
+        finally:
+            both.release()
+            if new >= 0:
+                os.close(new)
     finally:
-        lock.release()
+        os.close(descriptor)
     return True
 
 
@@ -78,26 +82,31 @@ def _found_again(there: Catalog, seen: Catalog, numbers: Collection[int]) -> set
     return {number for number, name in enumerate(there.names()) if name in wanted}
 
 
-def _replace(path: str, descriptor: int, there: Catalog, victims: set[int]) -> None:
+def _replace(mbox: MboxFile, descriptor: int, there: Catalog, victims: set[int]) -> int:
+    """Replace the mbox by one without *victims*; return the descriptor of the new file.
+
+    It is locked until it is closed. Without this lock another process could have the new file, and take our
+    dotlock for a stale one, before we release it.
+    """
     kept = [number for number in range(len(there)) if number not in victims]
     base = _imap_base(descriptor, there) if 0 in victims and kept else b""
-    folder = durable.make_state_folder(path)
-    temporary = os.path.join(folder, f"{os.path.basename(path)}.new")  # overwrites that of a killed run
-    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    new = os.open(temporary, flags, 0o600)
+    folder = mbox.state()
+    temporary = f"{mbox.name}.new"
+    new = folder.create(temporary)
     try:
+        lock.take(new)
         _take_over(new, os.fstat(descriptor))
         found = _copy(descriptor, new, there, kept, base)
         os.fsync(new)
-        os.rename(temporary, path)
-        durable.sync_folder(os.path.dirname(path) or ".")
-        index.save(path, new, found)
-    except OSError:
+        folder.rename(temporary, mbox.name, mbox.folder)
+        mbox.folder.sync()
+        index.save(mbox, new, found)
+    except BaseException:
         with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    finally:
+            folder.unlink(temporary)
         os.close(new)
+        raise
+    return new
 
 
 def _take_over(new: int, old: os.stat_result) -> None:

@@ -41,6 +41,9 @@ class Limits(NamedTuple):
     connections_per_address: int = 50
     count_loopback: bool = False
     timeout: float = 300.0  # seconds for a client to finish a command, or to send more of a message
+    # Seconds for us to answer. SMTP clients give up after 600 (RFC 5321 §4.5.3.2.6); ours is the last bound
+    # behind those of locks, filters and programs.
+    silence: float = 570.0
 
 
 class ServerSettings(NamedTuple):
@@ -132,12 +135,14 @@ class Server:
         return ServerConnection(self)
 
     def _sweep(self) -> None:
-        """Disconnect silent clients. One timer for all: 10,000 timers would cost more than the sessions."""
+        """Disconnect who makes no progress. One timer: 10,000 would cost more than the sessions."""
         loop = asyncio.get_running_loop()
-        oldest = time.monotonic() - self.limits.timeout
+        timeout, silence = self.limits.timeout, self.limits.silence
+        shortest = min(timeout, silence)
+        oldest = time.monotonic() - shortest
         for connection in [c for c in self.connections if c.last_progress < oldest]:
-            connection.time_out()
-        loop.call_later(min(5.0, self.limits.timeout / 4), self._sweep)
+            connection.time_out(timeout, silence)
+        loop.call_later(min(5.0, shortest / 4), self._sweep)
 
     # -- connections ---------------------------------------------------------------------------------------
 

@@ -327,13 +327,22 @@ class ServerConnection(asyncio.Protocol):
         """Disconnect without a reply."""
         self._transport.abort()
 
-    def time_out(self) -> None:
-        """Disconnect a client that made no progress for too long, unless it waits for our answer."""
-        if self._engine.awaits_reply and self._is_heard:
+    def time_out(self, patience: float, silence: float) -> None:
+        """Disconnect a client that made no progress for *patience* seconds.
+
+        One that waits for our answer is disconnected after *silence* seconds: whatever went wrong with us,
+        it learns that it has to try again.
+        """
+        is_ours = self._engine.awaits_reply and self._is_heard
+        if time.monotonic() - self.last_progress < (silence if is_ours else patience):
             return
-        log.info("%s timed out", self.shown)
         hopeless = self._engine.is_closed or not self._writable or not self._is_heard
-        self._engine.close_with(421, "4.4.2", "timeout, closing")
+        if is_ours:
+            log.error("%s got no answer for %d s; please report this as a bug", self.shown, silence)
+            self._engine.close_with(421, "4.3.0", "no answer in time, try again later")
+        else:
+            log.info("%s timed out", self.shown)
+            self._engine.close_with(421, "4.4.2", "timeout, closing")
         if self._is_heard:
             self._flush()
         if hopeless:

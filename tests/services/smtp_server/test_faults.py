@@ -1,9 +1,18 @@
 """Rules of --fault: how they are written, when they act."""
 
+import math
+from pathlib import Path
+
 import pytest
 
+from mailtools.core.smtp.offer import SmtpOffer
 from mailtools.core.smtp.reply import Reply
+from mailtools.services.delivery.addressing import Addressing
+from mailtools.services.smtp_server import service
 from mailtools.services.smtp_server.faults import Fault, Faults, parse
+from mailtools.services.users.login import LoginRules
+from mailtools.system.mbox.mailroot import MailRoot
+from mailtools.system.net.server import Limits, ServerSettings
 
 
 @pytest.mark.parametrize(
@@ -74,3 +83,19 @@ def test_the_first_that_fits_acts() -> None:
         fault.reply.code for _ in range(3) if (fault := faults.choose("rcpt", "", ["b@x"])) and fault.reply
     ]
     assert codes == [450, 550, 550]
+
+
+@pytest.mark.parametrize("rules", [[], ["data stall"]])
+def test_a_stall_is_not_ended_by_the_bound_of_our_own_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: list[str]
+) -> None:
+    told: list[ServerSettings] = []
+    monkeypatch.setattr(
+        service, "serve", lambda name, sockets, prepare, settings, ready: told.append(settings)
+    )
+    smtp = service.SmtpService(
+        SmtpOffer("test"), Addressing(MailRoot(str(tmp_path))), LoginRules(None),
+        faults=[parse(rule) for rule in rules],
+    )  # fmt: skip
+    service.run(smtp, [], ServerSettings(Limits()), lambda stop: None)
+    assert (told[0].limits.silence == math.inf) is bool(rules)

@@ -9,7 +9,9 @@ import pytest
 
 from mailtools.core.errors import CannotWriteError, LockTimeoutError
 from mailtools.core.mbox.catalog import Catalog
+from mailtools.system.files.buffer import Buffer
 from mailtools.system.mbox import index, rewrite
+from mailtools.system.mbox.appending import NewRecord, append_waiting
 from tests.boxes import append, number, open_drop, rewrite_in_place, shown, subjects
 
 TEN = [f"{n:06d}" for n in range(10)]
@@ -203,9 +205,9 @@ def test_the_order_of_an_update(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("fsync", "rename"):
         original = getattr(os, name)
 
-        def noting(*args: object, name: str = name, original: object = original) -> object:
+        def noting(*args: object, name: str = name, original: object = original, **more: object) -> object:
             calls.append(name)
-            return original(*args)  # type: ignore[operator]
+            return original(*args, **more)  # type: ignore[operator]
 
         monkeypatch.setattr(os, name, noting)
     rewrite.remove(str(path), before, [0])
@@ -223,3 +225,30 @@ def test_an_error_while_reading(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         rewrite.remove(str(path), before, [0])
     monkeypatch.undo()
     assert subjects(path) == TEN
+
+
+def test_nobody_has_the_new_file_before_the_dotlock_is_released(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery in that moment would take our dotlock for one that was left behind."""
+    before = seen(path)
+    dotlock = Path(f"{path}.lock")
+    found: list[object] = []
+
+    def meanwhile(*_: object) -> None:
+        ours = dotlock.stat().st_ino
+        with pytest.raises(LockTimeoutError):
+            append_waiting(str(path), [record()], patience=0.0)
+        found.append(dotlock.stat().st_ino == ours)
+
+    monkeypatch.setattr(index, "save", meanwhile)
+    rewrite.remove(str(path), before, [0])
+    assert found == [True]
+    append(path, number(10))
+    assert subjects(path) == [*TEN[1:], "000010"]
+
+
+def record() -> NewRecord:
+    body = Buffer()
+    body.append(b"body\n")
+    return NewRecord(b"From a@b Thu Aug 22 12:00:00 2002\nSubject: new\n\n", body)

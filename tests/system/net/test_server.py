@@ -239,6 +239,27 @@ def test_who_waits_for_our_answer_is_not_cut() -> None:
     play(test, Limits(timeout=0.1))
 
 
+def test_who_gets_no_answer_from_us_learns_that_it_has_to_try_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever went wrong: an answer that comes after all disturbs nothing."""
+
+    async def test(room: Room) -> None:
+        room.holds = True
+        client = await room.client()
+        client.writer.write("\r\n".join([*HELLO, "DATA", "Hi", ".", ""]).encode())
+        for _ in range(5):
+            await client.reply()
+        assert (await client.reply()).startswith(b"421 4.3.0")
+        assert await client.rest() == b""
+        session = room.sessions[0]
+        session.answer_last("at last")
+        session.opening.resume()
+        await until(lambda: not room.server.connections)
+        assert session.is_lost
+
+    play(test, Limits(timeout=60.0, silence=0.2))
+    assert "got no answer" in caplog.text
+
+
 def test_a_client_that_reads_nothing_is_not_read_from_and_cut() -> None:
     async def test(room: Room) -> None:
         deaf = socket.socket()

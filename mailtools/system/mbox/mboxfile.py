@@ -1,0 +1,68 @@
+"""Where an mbox is: its open folder, and its name there.
+
+All that belongs to the mbox is reached through it: the mbox, its dotlock, and mailtools' own files in
+``.mailtools/`` beside it. So nobody who may write in the folder can lead us out of it between two steps.
+"""
+
+import os
+from contextlib import suppress
+from types import TracebackType
+
+from mailtools.system.files.durable import STATE_FOLDER
+from mailtools.system.files.folder import Folder
+
+
+class MboxFile:
+    """The file at *path*, which need not exist. Use it in a ``with`` statement, or close it.
+
+    *make*: create its folder, if the one above is there. Every method raises OSError.
+    """
+
+    __slots__ = ("_state", "folder", "name", "path")
+
+    def __init__(self, path: str, make: bool = False) -> None:
+        above, self.name = os.path.split(path)
+        self.path = path
+        self._state: Folder | None = None
+        try:
+            self.folder = Folder(above)
+        except FileNotFoundError:
+            if not make:
+                raise
+            outer, name = os.path.split(above)
+            with Folder(outer) as folder:
+                self.folder = folder.inner(name, make=True)
+
+    def __enter__(self) -> "MboxFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self, flags: int) -> int:
+        """Open the mbox and return its descriptor."""
+        return self.folder.open(self.name, flags)
+
+    def is_still(self, descriptor: int) -> bool:
+        """Tell whether *descriptor* is still the mbox: other programs replace it by rename."""
+        return self.folder.holds(self.name, descriptor)
+
+    @property
+    def dotlock(self) -> str:
+        """The name of the dotlock."""
+        return f"{self.name}.lock"
+
+    def state(self, make: bool = True) -> Folder:
+        """The folder of mailtools' own files beside the mbox. It is closed with this object."""
+        if self._state is None:
+            self._state = self.folder.inner(STATE_FOLDER, make)
+        return self._state
+
+    def close(self) -> None:
+        """Close the folders."""
+        for folder in (self._state, self.folder):
+            if folder is not None:
+                with suppress(OSError):
+                    folder.close()
