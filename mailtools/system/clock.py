@@ -58,6 +58,11 @@ def _origin() -> str:
 os.register_at_fork(after_in_child=_origin.cache_clear)
 
 
+def uptime() -> float:
+    """Seconds since the boot of the machine, those of its sleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 @lru_cache(maxsize=1)
 def boot() -> str:
     """An identifier of this boot of the machine."""

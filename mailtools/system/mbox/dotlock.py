@@ -6,7 +6,8 @@ held by another program delays only the mail for that mbox.
 A dotlock of mailtools names its process by number, boot of the machine and start time: the number alone can
 be used again (the first process of a container is always 1). It is stale if that very process is gone. A
 dotlock of another program is stale if the process it names is dead, or began after the dotlock was made; if
-it names no process, or one on another host, and is 5 minutes old (as in liblockfile). Any dotlock is stale
+it names no process, or one on another host, and is 5 minutes old (as in liblockfile); or if it names neither
+and is older than the boot. Any dotlock is stale
 after an hour. The fcntl lock is held during this check, so two processes of mailtools never remove the same
 dotlock, and one that names this process was left by an earlier lock of ours. A stale dotlock is renamed
 before it is removed, so that a fresh one that replaced it meanwhile can be put back.
@@ -144,7 +145,8 @@ def _is_stale(content: bytes, age: float) -> bool:
     number, _, host = first.strip(b" \0").partition(b":")
     here = not host or host.split(b":")[0] == os.uname().nodename.encode()
     if not (number.isdigit() and 0 < int(number) < 1 << 22 and here):
-        return age > STALE_AFTER
+        # A dotlock is not synced: a power failure may leave its name without its content.
+        return age > STALE_AFTER or (not host and age > clock.uptime() + _SLACK)
     process = int(number)
     try:
         os.kill(process, 0)
@@ -160,7 +162,7 @@ def _is_stale(content: bytes, age: float) -> bool:
     boot, _, then = second.strip().partition(b" ")
     if then.isdigit() and int(then):
         return boot != clock.boot().encode() or int(then) != started
-    return _uptime() - started / os.sysconf("SC_CLK_TCK") < age - _SLACK
+    return clock.uptime() - started / os.sysconf("SC_CLK_TCK") < age - _SLACK
 
 
 def _started(number: int) -> int:
@@ -170,8 +172,3 @@ def _started(number: int) -> int:
             return int(file.read().rpartition(b")")[2].split()[19])  # proc(5)
     except (OSError, ValueError, IndexError):
         return 0
-
-
-def _uptime() -> float:
-    """Seconds since the boot."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -163,7 +163,7 @@ def test_a_dotlock_that_cannot_be_made_leaves_no_fcntl_lock(
 def test_stale_dotlocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: int, content: str, age: float, stale: bool
 ) -> None:
-    monkeypatch.setattr(dotlock, "_uptime", lambda: 1e9)
+    monkeypatch.setattr(clock, "uptime", lambda: 1e9)
     path = tmp_path / "in.mbox.lock"
     path.write_text(content.format(dead=dead, alive=os.getppid(), host=socket.gethostname()))
     aged(path, age)
@@ -199,6 +199,22 @@ def test_a_process_is_known_by_boot_and_start_time_besides_its_number(tmp_path: 
             aged(path, age)
             assert make_dotlock(path) is stale, content
         process.kill()
+
+
+@pytest.mark.parametrize(
+    ("content", "stale"), [("", True), ("0", True), ("\0" * 40, True), ("7:elsewhere\n", False)]
+)
+def test_a_dotlock_without_its_content_that_is_older_than_the_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, stale: bool
+) -> None:
+    """As a power failure leaves it: the name is on the disk, the content is not."""
+    path = tmp_path / "in.mbox.lock"
+    monkeypatch.setattr(clock, "uptime", lambda: 20.0)
+    path.write_text(content)
+    aged(path, 15)
+    assert not make_dotlock(path)
+    aged(path, 30)
+    assert make_dotlock(path) is stale
 
 
 def test_a_start_time_that_cannot_be_told_is_not_compared(
