@@ -10,6 +10,22 @@ from mailtools.services.transit import mbox_form
 from mailtools.system.files.buffer import Buffer
 from mailtools.system.mbox import appending, index
 
+# As `mailutil create` of UW-IMAP 2007f writes it.
+FOLDER_DATA = b"""\
+From MAILER-DAEMON Fri Nov 27 15:00:19 2026
+Date: 27 Nov 2026 15:00:19 +0000
+From: Mail System Internal Data <MAILER-DAEMON@vm>
+Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA
+X-IMAP: 1795791619 0000000000
+Status: RO
+
+This text is part of the internal format of your mail folder, and is not
+a real message.  It is created automatically by the mail system software.
+If deleted, important folder data will be lost, and it will be re-created
+with the data reset to initial values.
+
+"""
+
 
 def append(path: Path, *messages: bytes) -> None:
     """Deliver *messages* (CRLF), as fetch and serve-smtp store them."""

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.boxes import FOLDER_DATA
+from tests.servers import Scripted, mailtools
+
 MAILTOOLS = f"{shlex.quote(sys.executable)} -m mailtools"
 
 
@@ -90,3 +93,20 @@ def test_a_locale_without_the_letters(own: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0
     assert done.stdout.count(b"\n") == 8
+
+
+def test_no_command_shows_the_folder_data_of_pine(tmp_path: Path) -> None:
+    path = tmp_path / "in.mbox"
+    messages = b"".join(
+        b"From ann@a.test Thu Aug 22 12:00:00 2002\nFrom: ann@a.test\nSubject: %b\n\nhello\n\n" % subject
+        for subject in (b"one", b"two")
+    )
+    path.write_bytes(FOLDER_DATA + messages)
+    assert mailtools("mbox", "count", str(path)).stdout == b"2\n"
+    lines = mailtools("mbox", "list", str(path)).stdout.decode().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["1", "2"]
+    assert b"Subject: one" in mailtools("mbox", "show", "1", str(path)).stdout
+    assert mailtools("mbox", "cat", str(path)).stdout == messages
+    with Scripted() as server:
+        mailtools("send", "--mbox", str(path), "--route", f"smtp://127.0.0.1:{server.port}", "x@b.test")
+    assert len(server.messages) == 2

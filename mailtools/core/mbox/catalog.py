@@ -95,7 +95,7 @@ class Catalog:
     def read_on(self, read: Read, end: int) -> None:
         """Add the records that *read* gives from `self.end` on, up to *end*. Raises BadDataError."""
         base, known = self.end, len(self)
-        for offset, record in scan.located(read):
+        for offset, record in scan.located(read, is_start=base == 0):
             self.add(base + offset, *measured(record))
         self.end = end
         self._number_copies(known)

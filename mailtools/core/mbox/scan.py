@@ -37,6 +37,13 @@ _HIT = re.compile(rb"\nFrom (?:[^\n]{0,1000} " + USUAL_DATE + rb"(?=(\r?\n)))?")
 _hits = _HIT.finditer
 _BOM = b"\xef\xbb\xbf"  # a byte order mark, which editors put before a text
 _EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
+# The first record of an mbox of UW-IMAP, Pine and Alpine, in which they keep the state of the mailbox. It is
+# recognised by its Subject and this field; a message from outside cannot have the field, for it is quoted.
+_FOLDER_DATA = re.compile(
+    rb"\nSubject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\r?\n"
+    rb"(?:[^\r\n][^\n]*\n){0,20}?X-IMAP(?:base)?:"
+)
+_FOLDER_DATA_SIZE = 8 << 10  # octets; its keywords are in it
 
 
 class Record:
@@ -200,13 +207,17 @@ def _unquoted_lines(octets: bytes, crlf: bool, inside: bool, make: Make) -> byte
 def records(read: Read, head: int = HEAD) -> Iterator[Record]:
     """Every record of the mbox that *read* returns. *head*: most octets of a record to hold in memory.
 
-    Raises BadDataError if the stream does not begin as an mbox. An empty stream is an empty mbox.
+    A first record that is no message, but the folder data of UW-IMAP and Pine, is left out. An empty stream
+    is an empty mbox. Raises BadDataError if the stream does not begin as an mbox.
     """
     return _Stream(read, head).records()
 
 
-def located(read: Read, head: int = HEAD) -> Iterator[tuple[int, Record]]:
-    """Every record with the offset at which it begins in the stream; raises as `records`."""
+def located(read: Read, head: int = HEAD, is_start: bool = True) -> Iterator[tuple[int, Record]]:
+    """Every record with the offset at which it begins in the stream; as `records`.
+
+    *is_start*: the stream begins where the mbox begins.
+    """
     total = 0
 
     def counted(size: int) -> bytes:
@@ -215,7 +226,7 @@ def located(read: Read, head: int = HEAD) -> Iterator[tuple[int, Record]]:
         total += len(octets)
         return octets
 
-    stream = _Stream(counted, head)
+    stream = _Stream(counted, head, is_start)
     for record in stream.records():
         yield total - len(stream.buffer) + record.start, record
 
@@ -290,10 +301,22 @@ class _Stream:
     ``buffer[start:]`` is the unfinished record; up to ``searched`` it holds no other postmark.
     """
 
-    __slots__ = ("buffer", "done", "ended", "large", "limit", "number", "read", "searched", "start")
+    __slots__ = (
+        "buffer",
+        "done",
+        "ended",
+        "is_start",
+        "large",
+        "limit",
+        "number",
+        "read",
+        "searched",
+        "start",
+    )
 
-    def __init__(self, read: Read, limit: int) -> None:
+    def __init__(self, read: Read, limit: int, is_start: bool = True) -> None:
         self.read = read
+        self.is_start = is_start  # the stream begins where the mbox begins
         self.limit = max(limit, 2 * LOOK)
         self.buffer = b""
         self.start = 0
@@ -332,7 +355,7 @@ class _Stream:
                 self._fill()
 
     def begin(self) -> bool:
-        """Read the first block and find the first postmark; False for an empty mbox."""
+        """Read the first block and find the postmark of the first message; False if there is none."""
         while not self.done and len(self.buffer) < LOOK:
             self._fill()
         match = _EMPTY_LINES.match(self.buffer, 3 if self.buffer.startswith(_BOM) else 0)
@@ -346,7 +369,25 @@ class _Stream:
         line, cr, rest = self.buffer[self.start : lf if lf >= 0 else None].partition(b"\r")
         if cr and (rest or lf < 0) and is_postmark(line + b"\n", 0, True):
             raise BadDataError("its lines end with CR alone, as on old Macs; convert it: tr '\\r' '\\n'")
-        return True
+        if self.is_start and line.startswith(b"From MAILER-DAEMON "):
+            self._skip_folder_data()
+        return self.start < len(self.buffer)
+
+    def _skip_folder_data(self) -> None:
+        """Pass over the first record if it is no message but the folder data of UW-IMAP and Pine."""
+        while not self.done and len(self.buffer) - self.start < _FOLDER_DATA_SIZE + LOOK:
+            self._fill()
+        head, blank, _ = self.buffer[self.start : self.start + _FOLDER_DATA_SIZE].partition(b"\n\n")
+        if not blank:
+            head, _, _ = head.partition(b"\n\r\n")
+        if not _FOLDER_DATA.search(head):
+            return
+        for hit in _hits(self.buffer, self.start, self.start + _FOLDER_DATA_SIZE):
+            if hit.lastindex or is_postmark(self.buffer, hit.start() + 1, self.done):
+                self.start = self.searched = hit.start() + 1
+                return
+        if self.done and len(self.buffer) - self.start <= _FOLDER_DATA_SIZE:
+            self.start = self.searched = len(self.buffer)
 
     def _fill(self) -> None:
         """Read at least as many octets as are kept: copying for small reads would be quadratic.

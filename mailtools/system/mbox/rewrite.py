@@ -124,9 +124,13 @@ def _imap_base(descriptor: int, there: Catalog) -> bytes:
 
 
 def _copy(old: int, new: int, there: Catalog, kept: Sequence[int], base: bytes) -> Catalog:
-    """Copy the records *kept* and return their catalog; *base*: a field to add to the first header."""
+    """Copy the records *kept* and return their catalog; *base*: a field to add to the first header.
+
+    What stands before the first record, such as the folder data of Pine, is copied too.
+    """
     found = Catalog()
-    position = 0
+    position = there[0].start
+    write_all(new, os.pread(old, position, 0))
     for number in kept:
         row = there[number]
         found.add(position, row.size, row.kind, row.digest)

@@ -12,7 +12,7 @@ from mailtools.core.mbox.catalog import Catalog
 from mailtools.system.files.buffer import Buffer
 from mailtools.system.mbox import index, rewrite
 from mailtools.system.mbox.appending import NewRecord, append_waiting
-from tests.boxes import append, number, open_drop, rewrite_in_place, shown, subjects
+from tests.boxes import FOLDER_DATA, append, number, open_drop, rewrite_in_place, shown, subjects
 
 TEN = [f"{n:06d}" for n in range(10)]
 
@@ -252,3 +252,23 @@ def record() -> NewRecord:
     body = Buffer()
     body.append(b"body\n")
     return NewRecord(b"From a@b Thu Aug 22 12:00:00 2002\nSubject: new\n\n", body)
+
+
+def test_clients_do_not_get_it_and_a_rewrite_keeps_it(tmp_path: Path) -> None:
+    path = tmp_path / "INBOX.mbox"
+    path.write_bytes(FOLDER_DATA)
+    append(path, number(0), number(1))
+    drop = open_drop(path)
+    assert [shown(drop, n) for n in range(len(drop))] == [number(0), number(1)]
+    drop.close()
+    for left in (1, 0):
+        box = index.open_box(str(path))
+        rewrite.remove(str(path), box.catalog, [0])
+        box.close()
+        assert path.read_bytes().startswith(FOLDER_DATA)
+        assert len(open_drop(path)) == left
+    assert path.read_bytes() == FOLDER_DATA
+    append(path, number(2))
+    drop = open_drop(path)
+    assert [shown(drop, n) for n in range(len(drop))] == [number(2)]
+    drop.close()
