@@ -4,11 +4,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mailtools.core.mbox import scan
+from mailtools.core.mbox.stored import shown
 from tests.servers import Server, eventually, mailtools
 
 
@@ -44,32 +46,66 @@ def test_formail_splits_it(inbox: Path) -> None:
     assert octets.split() == [b"n%d" % number for number in range(7)]
 
 
-def test_dovecot_reads_it(inbox: Path, tmp_path: Path) -> None:
-    """It refuses to work as root, and elsewhere than where its own user may go."""
-    folder = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="mailtools-dovecot-"))
-    try:
-        copy = Path(shutil.copy(inbox, folder))
-        config = folder / "dovecot.conf"
-        config.write_text(
-            f"mail_location = mbox:{folder}/dovecot:INBOX={copy}:INDEX=MEMORY\n"
+class Doveadm:
+    """``doveadm`` for one mbox. It refuses to work as root, and elsewhere than where its own user may go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.inbox = folder / "inbox"
+        self._home = folder
+        self._config = folder / "dovecot.conf"
+        self._config.write_text(
+            f"mail_location = mbox:{folder}/dovecot:INBOX={self.inbox}:INDEX=MEMORY\n"
             f"mail_uid = mail\nmail_gid = mail\nfirst_valid_uid = 1\n"
             f"log_path = /dev/stderr\nssl = no\nbase_dir = {folder}/run\n"
         )
         (folder / "dovecot").mkdir()
-        for path in (folder, copy, folder / "dovecot"):
+        self.inbox.touch()
+        for path in (folder, self.inbox, folder / "dovecot"):
             shutil.chown(path, "mail", "mail")
-        fetch = ("doveadm", "-c", str(config), "-o", f"mail_home={folder}", "fetch")
-        whole = ("hdr.subject text", "mailbox", "INBOX")
-        text = output(*fetch, *whole, env={"USER": "mail"})
-        assert text.count(b"hdr.subject: n") == 7
-        assert text.count(b"Status: no field\r\n") + text.count(b"Status: no field\n") == 7
-        # It wrote its state into the header; ours goes on with the same file.
-        with Server(tmp_path / "root", "--mbox", str(copy)) as server:
-            assert server.connect().deliver(b"Subject: n7\r\n\r\nx\r\n", "bob@x").startswith(b"250")
-        assert output(*fetch, *whole, env={"USER": "mail"}).count(b"hdr.subject: n") == 8
-        assert mailtools("mbox", "count", str(copy)).stdout.strip() == b"8"
+
+    def __call__(self, *words: str, stdin: bytes = b"") -> bytes:
+        run = ("doveadm", "-c", str(self._config), "-o", f"mail_home={self._home}")
+        return output(*run, *words, stdin=stdin, env={"USER": "mail"})
+
+    def texts(self) -> bytes:
+        return self("fetch", "hdr.subject text", "mailbox", "INBOX")
+
+
+@pytest.fixture
+def doveadm() -> Iterator[Doveadm]:
+    folder = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="mailtools-dovecot-"))
+    try:
+        yield Doveadm(folder)
     finally:
         shutil.rmtree(folder)
+
+
+def test_dovecot_reads_it(inbox: Path, doveadm: Doveadm, tmp_path: Path) -> None:
+    doveadm.inbox.write_bytes(inbox.read_bytes())
+    text = doveadm.texts()
+    assert text.count(b"hdr.subject: n") == 7
+    assert text.count(b"Status: no field\r\n") + text.count(b"Status: no field\n") == 7
+    # It wrote its state into the header; ours goes on with the same file.
+    with Server(tmp_path / "root", "--mbox", str(doveadm.inbox)) as server:
+        assert server.connect().deliver(b"Subject: n7\r\n\r\nx\r\n", "bob@x").startswith(b"250")
+    assert doveadm.texts().count(b"hdr.subject: n") == 8
+    assert mailtools("mbox", "count", str(doveadm.inbox)).stdout.strip() == b"8"
+
+
+def test_dovecot_quotes_no_from_line(doveadm: Doveadm, tmp_path: Path) -> None:
+    """Only Content-Length tells where a message that it saved ends."""
+    body = b"hello\n\nFrom bob@a.test Thu Aug 22 12:00:01 2002\nSubject: inner\n\n>From here\n"
+    for number in range(3):
+        doveadm("save", stdin=b"From: ann@a.test\nSubject: n%d\n\n" % number + body)
+    assert doveadm.inbox.read_bytes().count(b"\nFrom bob@a.test") == 3
+    assert mailtools("mbox", "count", str(doveadm.inbox)).stdout == b"3\n"
+    with Server(tmp_path / "root", "--mbox", str(doveadm.inbox)) as server:
+        assert server.connect().deliver(b"Subject: n3\r\n\r\nx\r\n", "bob@x").startswith(b"250")
+    with doveadm.inbox.open("rb") as file:
+        found = [record.message(shown) for record in scan.records(file.read)]
+    assert found[:3] == [b"From: ann@a.test\nSubject: n%d\n\n" % number + body for number in range(3)]
+    assert len(found) == 4
+    assert doveadm.texts().count(b"hdr.subject: n") == 4
 
 
 def test_procmail_delivers_beside_us(tmp_path: Path) -> None:

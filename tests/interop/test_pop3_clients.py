@@ -18,7 +18,7 @@ from urllib.parse import quote
 import pexpect
 import pytest
 
-from mailtools.core.mbox import scan
+from mailtools.core.mbox import scan, stored
 from tests.conftest import OWN_CORPUS
 from tests.servers import Pop3Server, Server
 
@@ -208,7 +208,7 @@ def mutt(job: Job) -> list[bytes]:
     if not out.exists():
         return []
     with out.open("rb") as file:
-        return [record.message(scan.shown) for record in scan.records(file.read)]
+        return [record.message(stored.shown) for record in scan.records(file.read)]
 
 
 def python(job: Job) -> list[bytes]:
@@ -510,7 +510,7 @@ def test_real_mail(root: Path, easy_ham: Path) -> None:
     (root / "bob").mkdir(exist_ok=True)
     (root / "bob" / "INBOX.mbox").write_bytes(easy_ham.read_bytes())
     with easy_ham.open("rb") as file:
-        expected = [record.message(scan.shown) for record in scan.records(file.read)]
+        expected = [record.message(stored.shown) for record in scan.records(file.read)]
     expected = [m if m.endswith(b"\n") else m + b"\n" for m in expected]
     with serve(root, "plain") as server:
         assert mpop(Job(server)) == expected

@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mailtools.core.mbox import scan
-from mailtools.core.mbox.scan import Read, Record
+from mailtools.core.mbox.scan import Read
+from mailtools.core.mbox.stored import Record, shown
 
 DIGEST = 16  # octets
 PLAIN = 1  # LF to CRLF is the only conversion needed
@@ -174,7 +175,7 @@ def from_octets(octets: bytes) -> tuple[bytes, Catalog] | None:
 def wire(record: Record) -> Iterator[bytes]:
     """The message in wire form. Each block ends with CRLF, except inside a very long line."""
     last = b"\n"
-    for chunk in record.message_chunks(scan.shown):
+    for chunk in record.message_chunks(shown):
         last = chunk[-1:] or last
         yield _to_crlf(chunk)
     if last != b"\n":
@@ -192,7 +193,7 @@ def measured(record: Record) -> tuple[int, int, bytes]:
         return _measured_in_pieces(record)
     first = record.line_end + 1
     stored = record.buffer[first : record.end - 1]
-    message = record.message(scan.shown)
+    message = record.message(shown)
     is_plain = (
         stored == message and record.buffer.endswith(b"\n\n", first, record.end) and b"\r" not in stored
         and b"\n." not in stored and not stored.startswith(b".")

@@ -1,12 +1,7 @@
 """Splits a stream of octets into the records of an mbox.
 
-Owns RFC 4155 (a record is a postmark, a message and an empty line) and mboxrd on reading. It does not know
-the content of a message nor the source of the octets: a read function is an argument.
-
-Terms, with offsets into one buffer:
-
-    start        body of record                                     stop  end
-    | From bob@example.org Thu Aug 22 12:00:00 2002\\n | message ... | \\n |
+Owns RFC 4155: a record is a postmark, a message and an empty line. It does not know the content of a message
+nor the source of the octets: a read function is an argument.
 
 Invariants: memory stays bounded for any stream (a record of up to `HEAD` octets is held whole; a larger one
 is read in pieces behind its head); the joined records are the stream, octet for octet; nothing is written,
@@ -22,15 +17,13 @@ import re
 from collections.abc import Callable, Iterator
 
 from mailtools.core.errors import BadDataError
-from mailtools.core.mbox import quoting
 from mailtools.core.mbox.postmark import LOOK, USUAL_DATE, is_postmark
+from mailtools.core.mbox.stored import HEAD, Record
 
 Read = Callable[[int], bytes]  # reads up to so many octets; b"" at the end of the stream
 
 BLOCK = 1 << 16  # octets per read; larger blocks are allocated by the kernel each time and leave the cache
-HEAD = 1 << 20  # octets of a record held at once; up to twice as many if one read completes it
 _KEPT = 8  # octets kept back: the possible start of a postmark and the empty line before it
-_LONG_LINE = 1 << 16  # octets; a longer line is returned in pieces
 
 # A possible postmark; the group matches if the line has the usual date and therefore is one.
 _HIT = re.compile(rb"\nFrom (?:[^\n]{0,1000} " + USUAL_DATE + rb"(?=(\r?\n)))?")
@@ -44,164 +37,9 @@ _FOLDER_DATA = re.compile(
     rb"(?:[^\r\n][^\n]*\n){0,20}?X-IMAP(?:base)?:"
 )
 _FOLDER_DATA_SIZE = 8 << 10  # octets; its keywords are in it
-
-
-class Record:
-    """One record: octets ``buffer[start:end]``; `chunks` reads the rest of a large one.
-
-    The chunks of a large record can be read once, and only before the next record is read; unread chunks are
-    skipped.
-    """
-
-    __slots__ = ("_stream", "buffer", "end", "line_end", "number", "start")
-
-    def __init__(self, buffer: bytes, start: int, end: int, number: int, stream: "_Stream | None") -> None:
-        self.buffer = buffer
-        self.start = start  # offset of the postmark
-        self.end = end  # offset behind the octets held
-        stop = buffer.find(b"\n", start, end)
-        self.line_end = end if stop < 0 else stop  # offset of the LF that ends the postmark
-        self.number = number  # from 1, in its stream
-        self._stream = stream
-
-    @property
-    def whole(self) -> bool:
-        """Whether ``buffer[start:end]`` is all there is."""
-        return self._stream is None
-
-    @property
-    def head(self) -> bytes:
-        """The octets in memory: the whole record unless it is large."""
-        return self.buffer[self.start : self.end]
-
-    @property
-    def postmark(self) -> bytes:
-        """The "From " line, without its line end."""
-        return self.buffer[self.start : self.line_end].removesuffix(b"\r")
-
-    @property
-    def crlf(self) -> bool:
-        """Whether the record has CRLF line ends, judged by its postmark."""
-        return self.buffer[self.line_end - 1 : self.line_end] == b"\r"
-
-    @property
-    def stop(self) -> int:
-        """The offset behind the message of a whole record, before the empty line that the mbox added."""
-        return _message_stop(self.buffer, min(self.line_end + 1, self.end), self.end)
-
-    def chunks(self) -> Iterator[bytes]:
-        """The octets of the record, unchanged, in blocks."""
-        yield self.head
-        if self._stream is not None:
-            while piece := self._stream.more(self):
-                yield piece
-
-    def size(self) -> int:
-        """Octets of the message as the mbox holds them: without postmark and last empty line.
-
-        For a large record this reads all its chunks.
-        """
-        first = min(self.line_end + 1, self.end)
-        if self._stream is None:
-            if self.buffer.endswith(b"\n\n", first, self.end):
-                return self.end - 1 - first  # nearly always, and quicker to tell
-            return self.stop - first
-        size = self.end - first
-        tail = self.buffer[self.end - 4 : self.end]
-        while piece := self._stream.more(self):
-            size += len(piece)
-            tail = (tail + piece)[-4:]
-        return size - (len(tail) - _message_stop(tail, 0, len(tail)))
-
-    def message(self, make: "Make | None" = None) -> bytes:
-        """The message with LF, unquoted; of a large record only the part in memory.
-
-        *make*: the conversion from the stored message, `unquoted` (default) or `shown`.
-        """
-        first = min(self.line_end + 1, self.end)
-        octets = self.buffer[first : self.stop if self._stream is None else self.end]
-        if self.crlf:
-            octets = octets.replace(b"\r\n", b"\n")
-        return (make or unquoted)(octets)
-
-    def message_chunks(self, make: "Make | None" = None) -> Iterator[bytes]:
-        """The message with LF, unquoted, in one chunk, or many for a large record; *make* as in `message`."""
-        if self._stream is None:
-            yield self.message(make)
-        else:
-            yield from _message_chunks(self, make or unquoted)
-
-
-def _message_stop(octets: bytes, start: int, end: int) -> int:
-    """The offset where the message from *start* ends: before the empty line that the mbox added."""
-    tail = octets[max(end - 4, start) : end]
-    if tail.endswith(b"\n\n") or tail == b"\n":
-        return end - 1
-    if tail.endswith(b"\n\r\n") or tail == b"\r\n":
-        return end - 2
-    return end
-
-
-Make = Callable[[bytes], bytes]
-
-
-def shown(message: bytes) -> bytes:
-    """A stored message (LF) as the wire and readers get it: unquoted, without the mbox's state fields."""
-    stop = message.find(b"\n\n") + 1 or len(message)
-    head = message[:stop]
-    stripped = quoting.strip_state(head)
-    return unquoted(message if stripped is head else stripped + message[stop:])
-
-
-def unquoted(message: bytes) -> bytes:
-    """A stored message (LF) as it was before it was quoted: From lines, and state fields in its header."""
-    message = quoting.unquote(message)
-    if b"\n>" in message[:HEAD] or message.startswith(b">"):
-        stop = message.find(b"\n\n") + 1 or len(message)
-        message = quoting.unquote_state(message[:stop]) + message[stop:]
-    return message
-
-
-def _message_chunks(record: Record, make: Make) -> Iterator[bytes]:
-    """Cut at line ends, so that no quoting or CRLF is split; hold back a possible last empty line.
-
-    A line of more than `_LONG_LINE` octets is returned in pieces, which bounds memory for a gigabyte without
-    a line end; such a line is not unquoted if its first 64 KiB are only ">".
-    """
-    crlf = record.crlf
-    pieces = record.chunks()
-    head = next(pieces)
-    held = head[min(record.line_end + 1, record.end) - record.start :]
-    first = True
-    inside = False  # whether *held* begins within a line
-    while True:
-        piece = next(pieces, b"")
-        if not piece:
-            break
-        held += piece
-        cut = held.rfind(b"\n", 0, max(len(held) - 4, 0)) + 1
-        long_line = cut == 0 and len(held) > _LONG_LINE
-        if long_line:
-            cut = len(held) - 4
-            cut -= held[cut - 1] == 13  # the CR of a CRLF stays with its LF
-        if cut:
-            yield _unquoted_lines(held[:cut], crlf, inside, make if first else quoting.unquote)
-            held = held[cut:]
-            inside = long_line
-            first = False
-    held = held[: _message_stop(held, 0, len(held))]
-    if held:
-        yield _unquoted_lines(held, crlf, inside, make if first else quoting.unquote)
-
-
-def _unquoted_lines(octets: bytes, crlf: bool, inside: bool, make: Make) -> bytes:
-    rest = octets.find(b"\n") + 1 or len(octets) if inside else 0
-    begun = octets[:rest]
-    lines = octets[rest:]
-    if crlf:
-        begun = begun.replace(b"\r\n", b"\n")
-        lines = lines.replace(b"\r\n", b"\n")
-    return begun + make(lines)
+_LENGTH = re.compile(rb"(?i)\nContent-Length:[ \t]*([0-9]{1,18})[ \t]*\r?\n")
+_HEADER = 64 << 10  # octets in which a header with such a field ends
+_END_OF_BODY = re.compile(rb"(?:\r?\n){0,2}(?=From |\Z)")
 
 
 def records(read: Read, head: int = HEAD) -> Iterator[Record]:
@@ -239,6 +77,8 @@ def count(read: Read) -> int:
     stream = _Stream(read, HEAD)
     if not stream.begin():
         return 0
+    if stream.has_lengths:
+        return sum(1 for _ in stream.rest())
     number = 1
     buffer = stream.buffer
     at = stream.start
@@ -256,6 +96,26 @@ def count(read: Read) -> int:
         whole = not block
         buffer = buffer[kept:] + block
         at = 0
+
+
+def whole_record(octets: bytes) -> Record | None:
+    """The record that *octets*, of at most `HEAD` octets, hold whole; None if they do not begin as one."""
+    if not octets.startswith(b"From "):
+        return None
+    is_verbatim = has_lengths(octets) and _holds_postmark(octets, 0, len(octets))
+    return Record(octets, 0, len(octets), 1, is_verbatim=is_verbatim)
+
+
+def has_lengths(octets: bytes) -> bool:
+    """Tell whether a message in *octets*, the beginning of an mbox, says its length (dialect mboxcl2).
+
+    mutt and Dovecot write mboxes in which that alone tells where a message ends: From lines are not quoted.
+    """
+    return b"\nContent-Length:" in octets
+
+
+def _holds_postmark(octets: bytes, start: int, end: int) -> bool:
+    return any(hit.lastindex or is_postmark(octets, hit.start() + 1) for hit in _hits(octets, start, end))
 
 
 def next_postmark(read: Read) -> int | None:
@@ -295,6 +155,15 @@ def _doubtful(buffer: bytes, at: int, whole: bool) -> tuple[int, int]:
     return number, kept
 
 
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+
+
+def _end_of_header(octets: bytes, start: int) -> int:
+    """The offset behind the empty line that ends the header of the record at *start*; 0 if there is none."""
+    blank = _BLANK_LINE.search(octets, start, start + _HEADER)
+    return blank.end() if blank else 0
+
+
 class _Stream:
     """The octets not yet returned, and the search for the next postmark in them.
 
@@ -305,6 +174,7 @@ class _Stream:
         "buffer",
         "done",
         "ended",
+        "has_lengths",
         "is_start",
         "large",
         "limit",
@@ -317,6 +187,7 @@ class _Stream:
     def __init__(self, read: Read, limit: int, is_start: bool = True) -> None:
         self.read = read
         self.is_start = is_start  # the stream begins where the mbox begins
+        self.has_lengths = False
         self.limit = max(limit, 2 * LOOK)
         self.buffer = b""
         self.start = 0
@@ -327,10 +198,20 @@ class _Stream:
         self.ended = False  # whether `large` ends at `searched`
 
     def records(self) -> Iterator[Record]:
-        """Yield the records in one pass over each block; 0.5 µs per record besides the search."""
-        if not self.begin():
-            return
+        """Yield all records."""
+        return self.rest() if self.begin() else iter(())
+
+    def rest(self) -> Iterator[Record]:
+        """Yield the records behind `begin` in one pass over each block; 0.5 µs each besides the search."""
         while self.start < len(self.buffer):
+            if self.has_lengths and (end := self._end_by_length()):
+                self.number += 1
+                is_verbatim = _holds_postmark(self.buffer, self.start, end - 1)
+                yield Record(self.buffer, self.start, end, self.number, is_verbatim=is_verbatim)
+                self.start = self.searched = end
+                if end == len(self.buffer) and not self.done:
+                    self._fill()
+                continue
             buffer = self.buffer
             start = self.start
             for hit in _hits(buffer, self.searched):
@@ -338,16 +219,20 @@ class _Stream:
                 found = hit.lastindex or is_postmark(buffer, at, self.done)
                 if found:
                     self.number += 1
-                    yield Record(buffer, start, at, self.number, None)
+                    yield Record(buffer, start, at, self.number)
                     self.start = start = self.searched = at
+                    if self.has_lengths:
+                        break
                 elif found is None:
                     self.searched = at - 1
                     break
             else:
                 self.searched = max(len(buffer) - _KEPT, self.searched)
+            if self.has_lengths and self.start == self.searched:
+                continue
             if self.done:
                 self.number += 1
-                yield Record(buffer, start, len(buffer), self.number, None)
+                yield Record(buffer, start, len(buffer), self.number)
                 return
             if len(buffer) - start > self.limit:
                 yield from self._large()
@@ -369,18 +254,38 @@ class _Stream:
         line, cr, rest = self.buffer[self.start : lf if lf >= 0 else None].partition(b"\r")
         if cr and (rest or lf < 0) and is_postmark(line + b"\n", 0, True):
             raise BadDataError("its lines end with CR alone, as on old Macs; convert it: tr '\\r' '\\n'")
+        self.has_lengths = has_lengths(self.buffer)
         if self.is_start and line.startswith(b"From MAILER-DAEMON "):
             self._skip_folder_data()
         return self.start < len(self.buffer)
+
+    def _end_by_length(self) -> int:
+        """The end of the record at `start` by its Content-Length; 0 if it has none, or no record ends there.
+
+        Reads on as far as that needs.
+        """
+        while True:
+            header = _end_of_header(self.buffer, self.start)
+            if header or self.done or len(self.buffer) - self.start > _HEADER:
+                break
+            self._fill()
+        length = _LENGTH.search(self.buffer, self.start, header)
+        if not header or not length or (size := header - self.start + int(length[1])) > self.limit:
+            return 0
+        while not self.done and len(self.buffer) - self.start < size + LOOK:
+            self._fill()
+        stop = _END_OF_BODY.match(self.buffer, self.start + size)
+        if not stop or self.buffer[stop.end() - 1 : stop.end()] != b"\n":
+            return 0
+        at = stop.end()
+        return at if at == len(self.buffer) or is_postmark(self.buffer, at, self.done) else 0
 
     def _skip_folder_data(self) -> None:
         """Pass over the first record if it is no message but the folder data of UW-IMAP and Pine."""
         while not self.done and len(self.buffer) - self.start < _FOLDER_DATA_SIZE + LOOK:
             self._fill()
-        head, blank, _ = self.buffer[self.start : self.start + _FOLDER_DATA_SIZE].partition(b"\n\n")
-        if not blank:
-            head, _, _ = head.partition(b"\n\r\n")
-        if not _FOLDER_DATA.search(head):
+        header = _end_of_header(self.buffer, self.start)
+        if not _FOLDER_DATA.search(self.buffer, self.start, min(header, self.start + _FOLDER_DATA_SIZE)):
             return
         for hit in _hits(self.buffer, self.start, self.start + _FOLDER_DATA_SIZE):
             if hit.lastindex or is_postmark(self.buffer, hit.start() + 1, self.done):
@@ -416,7 +321,7 @@ class _Stream:
         """Yield a record whose end is not yet read, then skip what the caller did not read of it."""
         self.number += 1
         safe = self.searched - _KEPT
-        self.large = record = Record(self.buffer, self.start, safe, self.number, self)
+        self.large = record = Record(self.buffer, self.start, safe, self.number, self.more)
         self.ended = False
         self.start = self.searched = safe
         yield record

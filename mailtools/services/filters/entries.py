@@ -12,6 +12,7 @@ from typing import IO
 
 from mailtools.core.errors import MailError
 from mailtools.core.mbox import scan, status
+from mailtools.core.mbox.stored import Record
 from mailtools.core.message import date, words
 from mailtools.core.message.header import Picker
 from mailtools.system.files.sources import Source, spill
@@ -30,9 +31,7 @@ class MboxEntry:
 
     __slots__ = ("_file", "_names", "_record", "found", "number")
 
-    def __init__(
-        self, record: scan.Record, number: int, found: list[bytes | None], names: dict[str, int]
-    ) -> None:
+    def __init__(self, record: Record, number: int, found: list[bytes | None], names: dict[str, int]) -> None:
         self.number = number
         self._record = record
         self.found = found
@@ -70,7 +69,7 @@ class MboxEntry:
         return self.record.size()
 
     @property
-    def record(self) -> scan.Record:
+    def record(self) -> Record:
         """The record; after `settled` it is read from its beginning each time."""
         if self._file is not None:
             self._file.seek(0)

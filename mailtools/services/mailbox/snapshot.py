@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from mailtools.core.errors import LockTimeoutError, MailError
-from mailtools.core.mbox import catalog
+from mailtools.core.mbox import catalog, scan
 from mailtools.core.mbox.catalog import PLAIN, Catalog, CatalogRow
 from mailtools.system.mbox import index, rewrite
 from mailtools.system.mbox.index import Box
@@ -145,7 +145,7 @@ class Snapshot:
         if is_as_it_was and row.kind == PLAIN:
             message = catalog.plain_wire(octets)
             return message if len(message) == row.size else None
-        found = index.record_of(octets)
+        found = scan.whole_record(octets)
         if found is None or not (is_as_it_was or catalog.measured(found)[2] == row.digest):
             return None
         message = b"".join(catalog.wire(found))

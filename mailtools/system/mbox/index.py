@@ -18,7 +18,7 @@ from typing import NamedTuple
 from mailtools.core.errors import BadDataError, CannotWriteError, LockTimeoutError
 from mailtools.core.mbox import catalog, scan
 from mailtools.core.mbox.catalog import Catalog, CatalogRow
-from mailtools.core.mbox.scan import Record
+from mailtools.core.mbox.stored import Record
 from mailtools.system.mbox import appending
 from mailtools.system.mbox.dotlock import MboxLock
 from mailtools.system.mbox.mboxfile import MboxFile
@@ -242,16 +242,11 @@ def stands(descriptor: int, row: CatalogRow) -> bool:
 def record_at(descriptor: int, row: CatalogRow) -> Record | None:
     """The record at *row*'s place; None if no record begins there. Raises OSError."""
     if row.end - row.start <= IN_MEMORY:
-        return record_of(os.pread(descriptor, row.end - row.start, row.start))
+        return scan.whole_record(os.pread(descriptor, row.end - row.start, row.start))
     try:
         return next(scan.records(reader(descriptor, row.start, row.end)), None)
     except BadDataError:
         return None
-
-
-def record_of(octets: bytes) -> Record | None:
-    """The record that *octets* hold whole; None if they do not begin as one."""
-    return Record(octets, 0, len(octets), 1, None) if octets.startswith(b"From ") else None
 
 
 def _read(descriptor: int, known: Catalog, end: int) -> Catalog:

@@ -34,15 +34,16 @@ class Share(NamedTuple):
 def map_shares(path: str, work: Work) -> Iterator[tuple[int, bytes]] | None:
     """(octets, result of *work*) for each share of the mbox at *path*, in order.
 
-    None if one process is as good: a small file, one core, a compressed file or no mbox. Raises the errors of
-    *work*.
+    None if one process is as good: a small file, one core, a compressed file or no mbox; or if messages say
+    their length, for then postmarks alone do not tell where records begin. Raises the errors of *work*.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None  # the caller opens the file itself and reports the error
     size = os.fstat(descriptor).st_size
-    if size < _WORTH_IT or workers() < 2 or os.pread(descriptor, 5, 0) != b"From ":
+    first = os.pread(descriptor, scan.BLOCK, 0)
+    if size < _WORTH_IT or workers() < 2 or not first.startswith(b"From ") or scan.has_lengths(first):
         os.close(descriptor)
         return None
     return _mapped(descriptor, _shares(descriptor, size), work)

@@ -106,7 +106,8 @@ def test_the_order_of_what_makes_it_durable(spool: Spool, monkeypatch: pytest.Mo
 
     def noted_fsync(descriptor: int) -> None:
         name = os.readlink(f"/proc/self/fd/{descriptor}").removeprefix(spool.path)
-        said.append(f"fsync {'(nameless)' if '#' in name else name}")
+        state = "named" if os.fstat(descriptor).st_nlink else "nameless"
+        said.append(f"fsync ({state})" if "#" in name else f"fsync {name}")
         fsync(descriptor)
 
     def noted_link(source: str, target: str, **named: object) -> None:
@@ -117,8 +118,8 @@ def test_the_order_of_what_makes_it_durable(spool: Spool, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "link", noted_link)
     spool.add(envelope(), [MESSAGE])
     assert said == [
-        "fsync (nameless)", "link /messages/0abc-1.eml", "fsync /messages",
-        "fsync (nameless)", "link /incoming/0abc-1.jsonl", "fsync /incoming",
+        "fsync (nameless)", "link /messages/0abc-1.eml", "fsync (named)", "fsync /messages",
+        "fsync (nameless)", "link /incoming/0abc-1.jsonl", "fsync (named)", "fsync /incoming",
     ]  # fmt: skip
 
 
