@@ -9,9 +9,11 @@ is a postmark if one of these holds:
    Google writes it, two digits of a year), RFC 822 ("22 Aug 2002 12:00"), or ISO 8601; whatever stands
    between ("bob at example.org", "-", nothing);
 3. it is Mozilla's bare "From " or "From -", and a header field follows;
-4. an empty line stands before it, and a header field follows.
+4. an empty line stands before it, it names a sender as a postmark does ("bob@example.org", with digits of
+   some date behind it, or "bob" with a time of day), and one of the usual header fields follows.
 
-"From here on we ..." in the body of an unquoted mbox meets none of these rules. In an mbox quoted by the
+"From here on we ..." in the body of an unquoted mbox meets none of these rules, nor does "From the desk of
+Bob" before a line with "Phone:". In an mbox quoted by the
 mboxrd rule, every line that begins with "From " is a dated postmark and is recognised.
 
 Invariants: nothing raises on any octets; at most `LOOK` octets behind "From " are read.
@@ -44,6 +46,16 @@ _DATED = re.compile(
     rb"From +(?:[^\n]*? )??(?:" + b"|".join(_DATES) + rb")(?: remote from [^\s]{1,255})?[ \t\r]*"
 ).fullmatch
 _FIELD = re.compile(rb"[!-9;-~]{1,200}[ \t]{0,9}:").match
+_FIRST_FIELDS = (
+    rb"Return-Path|Received|Delivered-To|Envelope-To|DKIM-Signature|Authentication-Results|From|Sender|Reply-To"
+    rb"|To|Cc|Date|Subject|Message-ID|In-Reply-To|References|MIME-Version|Status|Lines|Path|Newsgroups"
+    rb"|Organi[sz]ation|Precedence|Errors-To|Mailing-List|Apparently-To|Comments"
+    rb"|(?:X|ARC|List|Content|Resent)-[!-9;-~]{1,200}"
+)
+_FIRST_FIELD = re.compile(rb"(?i)(?:" + _FIRST_FIELDS + rb")[ \t]{0,9}:").match
+_FROM_SENDER = re.compile(
+    rb"From +(?:[^\s@]+@\S+(?:[ \t][^\n]*[0-9][^\n]*)?|\S+ [^\n]*[0-9]:[0-5][0-9][^\n]*)[ \t\r]*"
+).fullmatch
 _BARE = re.compile(rb"From (?:-[ \t]{0,9})?\r?").fullmatch
 
 
@@ -62,9 +74,13 @@ def is_postmark(octets: bytes, at: int, whole: bool = True) -> bool | None:
         stop = len(octets)
     if _DATED(octets, at, stop):
         return True
-    if not (_BARE(octets, at, stop) or _after_empty_line(octets, at)):
+    if _BARE(octets, at, stop):
+        is_field = _FIELD(octets, stop + 1)
+    elif _after_empty_line(octets, at) and _FROM_SENDER(octets, at, stop):
+        is_field = _FIRST_FIELD(octets, stop + 1)
+    else:
         return False
-    if _FIELD(octets, stop + 1):
+    if is_field:
         return True
     # The buffer may end within a field name.
     return None if not whole and len(octets) - at < LOOK else False

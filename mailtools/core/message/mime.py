@@ -35,6 +35,7 @@ _TYPE = re.compile(r"[\w!#$%&'*+.^`{|}~-]+/[\w!#$%&'*+.^`{|}~-]+").fullmatch
 _META_CHARSET = re.compile(
     rb"<meta\s[^>]{0,200}charset\s{0,9}=\s{0,9}[\"']?([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE
 )
+_PADDED_LINE = re.compile(rb"\s*(?:[A-Za-z0-9+/]{4})*[A-Za-z0-9+/]{2}(?:==|[A-Za-z0-9+/]=)\s")
 _ENCODED = ("base64", "quoted-printable", *uuencode.NAMES)
 _PICKER = header.Picker("Content-Type", "Content-Disposition", "Content-Transfer-Encoding")
 
@@ -310,9 +311,9 @@ def readable(parts: list[Part]) -> list[Part]:
 
 
 def _is_plain(octets: bytes) -> bool:
-    """Whether octets declared as base64 are words: a line of it has no spaces between."""
+    """Whether octets declared as base64 are words: a line of it has no spaces, except behind padding."""
     lines = octets[:_SAMPLE].split(b"\n")[:_SAMPLED_LINES]
-    spaced = sum(b" " in line.strip() for line in lines)
+    spaced = sum(b" " in line.strip() and not _PADDED_LINE.match(line) for line in lines)
     return spaced > 0 and 2 * spaced >= sum(bool(line.strip()) for line in lines)
 
 

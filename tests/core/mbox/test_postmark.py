@@ -47,12 +47,30 @@ def test_text_is_none(line: bytes, behind: bytes) -> None:
     assert is_postmark(b"text\n\n" + line + behind, 6) is False
 
 
-@pytest.mark.parametrize("line", [b"From x@y", b"From x@y\r", b"From somebody on some day"])
+@pytest.mark.parametrize(
+    "line",
+    [b"From x@y", b"From x@y\r", b"From x@y jeu. ao\xc3\xbbt 22 2002", b"From root am 22. August 12:00 2002"],
+)
 def test_an_undated_line_needs_an_empty_line_and_a_field(line: bytes) -> None:
     assert is_postmark(b"t\n\n" + line + b"\nSubject: x\n", 3) is True
     assert is_postmark(b"t\r\n\r\n" + line + b"\nSubject: x\n", 5) is True
     assert is_postmark(b"t\n" + line + b"\nSubject: x\n", 2) is False
     assert is_postmark(b"t\n\n" + line + b"\nno field\n", 3) is False
+    assert is_postmark(b"t\n\n" + line + b"\nPhone: 555\n", 3) is False
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"From the desk of Bob", b"From the desk of Bob, 2002", b"From Bob", b"From x@y we heard", b"From: x"],
+)
+@pytest.mark.parametrize("field", [b"Phone: 555-1234", b"Subject: a lunch", b"PS: hello", b"X-Note: x"])
+def test_a_heading_in_a_text_is_none(line: bytes, field: bytes) -> None:
+    assert is_postmark(b"t\n\n" + line + b"\n" + field + b"\n", 3) is False
+
+
+@pytest.mark.parametrize("name", [b"Subject", b"x-mailer", b"RETURN-PATH", b"List-Id", b"Organisation"])
+def test_any_usual_field_may_follow(name: bytes) -> None:
+    assert is_postmark(b"t\n\nFrom x@y\n" + name + b" : x\n", 3) is True
 
 
 @pytest.mark.parametrize("line", [b"From ", b"From \r", b"From - ", b"From -\r"])

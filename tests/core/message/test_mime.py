@@ -188,6 +188,11 @@ def test_transfer_encodings_as_they_are_written(value: bytes, content: bytes) ->
     assert only.content() == content
 
 
+def test_words_behind_the_padding_of_base64_do_not_keep_it_from_being_decoded() -> None:
+    octets = b"ecO2dMOkIHZhYW4uCg== ignored\n"
+    assert mime.decode_transfer(octets, "base64") == "yötä vaan.\n".encode() + b" ignored\n"
+
+
 def test_words_declared_as_base64_are_not_lost() -> None:
     text = b"These are words and no base64.\nTwo lines of them.\n"
     assert mime.decode_transfer(text, "base64") == text
