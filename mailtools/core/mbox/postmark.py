@@ -9,8 +9,8 @@ is a postmark if one of these holds:
    Google writes it, two digits of a year), RFC 822 ("22 Aug 2002 12:00"), or ISO 8601; whatever stands
    between ("bob at example.org", "-", nothing);
 3. it is Mozilla's bare "From " or "From -", and a header field follows;
-4. an empty line stands before it, it names a sender as a postmark does ("bob@example.org", with digits of
-   some date behind it, or "bob" with a time of day), and one of the usual header fields follows.
+4. an empty line stands before it, it names a sender as a postmark does ("bob@example.org" or "bob",
+   alone or with what may be a date behind it), and one of the usual header fields follows.
 
 "From here on we ..." in the body of an unquoted mbox meets none of these rules, nor does "From the desk of
 Bob" before a line with "Phone:". In an mbox quoted by the
@@ -54,7 +54,7 @@ _FIRST_FIELDS = (
 )
 _FIRST_FIELD = re.compile(rb"(?i)(?:" + _FIRST_FIELDS + rb")[ \t]{0,9}:").match
 _FROM_SENDER = re.compile(
-    rb"From +(?:[^\s@]+@\S+(?:[ \t][^\n]*[0-9][^\n]*)?|\S+ [^\n]*[0-9]:[0-5][0-9][^\n]*)[ \t\r]*"
+    rb"From +(?:[^\s@]+@\S+[ \t][^\n]*[0-9][^\n]*|\S+(?:[ \t][^\n]*[0-9]:[0-5][0-9][^\n]*)?)[ \t\r]*"
 ).fullmatch
 _BARE = re.compile(rb"From (?:-[ \t]{0,9})?\r?").fullmatch
 

@@ -42,8 +42,8 @@ def map_shares(path: str, work: Work) -> Iterator[tuple[int, bytes]] | None:
     except OSError:
         return None  # the caller opens the file itself and reports the error
     size = os.fstat(descriptor).st_size
-    first = os.pread(descriptor, scan.BLOCK, 0)
-    if size < _WORTH_IT or workers() < 2 or not first.startswith(b"From ") or scan.has_lengths(first):
+    first = os.pread(descriptor, scan.BLOCK, 0) if size >= _WORTH_IT and workers() > 1 else b""
+    if not first.startswith(b"From ") or scan.has_lengths(first):
         os.close(descriptor)
         return None
     return _mapped(descriptor, _shares(descriptor, size), work)
