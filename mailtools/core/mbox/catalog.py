@@ -1,7 +1,8 @@
 """The catalog of an mbox: one row per record, stored in columns, so that the mbox need not be read again.
 
 A row holds the offset of the record, the size of its message on the wire in octets, whether LF to CRLF is the
-only conversion needed, and a digest that identifies the message. Knows no file; the index (system/mbox/index)
+only conversion needed, a digest that identifies the message, and the state (UID, flags, keywords) that its
+header has. Knows no file; the index (system/mbox/index)
 keeps a catalog beside its mbox.
 
 On the wire a message is what its sender sent: without postmark, unquoted, without the mbox's own fields, with
@@ -18,18 +19,20 @@ import hashlib
 import re
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from mailtools.core.mbox import scan
+from mailtools.core.mbox import scan, state
 from mailtools.core.mbox.scan import Read
+from mailtools.core.mbox.state import MOST_KEYWORDS, NOTHING, StoredBase, StoredState
 from mailtools.core.mbox.stored import Record, shown
 
 DIGEST = 16  # octets
 PLAIN = 1  # LF to CRLF is the only conversion needed
 OTHER = 0  # the message must be unquoted, stripped or completed
 
-_MAGIC = b"mailtools index 2\n"
+_MAGIC = b"mailtools index 3\n"
+_HEADER = 1 << 20  # octets in which a header with state ends
 _LINES = re.compile(rb"(?im)^Lines:[^\n]*\n")
 
 
@@ -46,13 +49,21 @@ class CatalogRow(NamedTuple):
 class Catalog:
     """The rows of an mbox, up to the offset *end*."""
 
-    __slots__ = ("copies", "digests", "end", "former", "kinds", "sizes", "starts")
+    __slots__ = (
+        "base", "copies", "digests", "end", "flags", "former", "keywords", "kinds", "sizes", "starts", "uids",
+        "words",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.starts = array("Q")
         self.sizes = array("Q")
         self.kinds = bytearray()
         self.digests = bytearray()
+        self.uids = array("I")  # as the header says; 0 for none
+        self.flags = bytearray()  # bits of core/mbox/state
+        self.keywords = array("Q")  # bit n: the keyword words[n]
+        self.words: list[bytes] = []
+        self.base: StoredBase | None = None  # of the first record
         self.copies: dict[int, int] = {}  # by record number: its copy number, if that is not 1
         self.former: dict[bytes, list[int]] = {}  # by digest: copy numbers of records to be read again
         self.end = 0  # octets of the mbox that the rows cover
@@ -72,12 +83,33 @@ class Catalog:
         """The digest of record *number*."""
         return bytes(self.digests[number * DIGEST : (number + 1) * DIGEST])
 
-    def add(self, start: int, size: int, kind: int, digest: bytes) -> None:
+    def add(self, start: int, size: int, kind: int, digest: bytes, state: StoredState = NOTHING) -> None:
         """Append a row; *start* and *size* in octets."""
+        if state.base and not self.starts:
+            self.base = state.base
+            self.mask(state.base.keywords)
         self.starts.append(start)
         self.sizes.append(size)
         self.kinds.append(kind)
         self.digests += digest
+        self.uids.append(state.uid)
+        self.flags.append(state.flags)
+        self.keywords.append(self.mask(state.keywords) if state.keywords else 0)
+
+    def mask(self, words: Sequence[bytes]) -> int:
+        """The bits of keywords; a new one gets the next bit, as long as there is one."""
+        mask = 0
+        for word in words:
+            if word not in self.words and len(self.words) < MOST_KEYWORDS:
+                self.words.append(word)
+            if word in self.words:
+                mask |= 1 << self.words.index(word)
+        return mask
+
+    def state(self, number: int) -> StoredState:
+        """The state that the header of record *number* has."""
+        words = tuple(unmask(self.keywords[number], self.words))
+        return StoredState(self.uids[number], self.flags[number], words, None if number else self.base)
 
     def cut(self, count: int) -> None:
         """Keep the first *count* rows and set `end` to the end of the last of them.
@@ -92,6 +124,9 @@ class Catalog:
                 if (digest := self.digest(number)) in several:
                     self.former.setdefault(digest, []).append(self.copies.pop(number, 1))
         del self.starts[count:], self.sizes[count:], self.kinds[count:], self.digests[count * DIGEST :]
+        del self.uids[count:], self.flags[count:], self.keywords[count:]
+        if not count:
+            self.base, self.words = None, []
 
     def read_on(self, read: Read, end: int) -> None:
         """Add the records that *read* gives from `self.end` on, up to *end*. Raises BadDataError."""
@@ -137,11 +172,18 @@ class Catalog:
 
     def octets(self, stamp: bytes) -> bytes:
         """The catalog as the octets of a file. *stamp*: one line that identifies the mbox it belongs to."""
-        copies = array("Q", [value for pair in self.copies.items() for value in pair]).tobytes()
-        columns = b"".join((self.starts.tobytes(), self.sizes.tobytes(), self.kinds, self.digests, copies))
-        numbers = (len(self), len(self.copies), self.end, zlib.crc32(columns))
-        head = b"%b%b\n%d %d %d %d\n" % (_MAGIC, stamp, *numbers)
+        copies = array("Q", [value for pair in self.copies.items() for value in pair])
+        columns = b"".join(bytes(column) for column in self._columns(copies))
+        base = (self.base.validity, self.base.last) if self.base else (0, 0)
+        numbers = (len(self), len(self.copies), self.end, zlib.crc32(columns), *base)
+        head = b"%b%b\n%d %d %d %d %d %d %b\n" % (_MAGIC, stamp, *numbers, b" ".join(self.words))
         return head + columns
+
+    def _columns(self, copies: "array[int]") -> Sequence["array[int] | bytearray"]:
+        """All columns as they stand in a file."""
+        return (
+            self.starts, self.sizes, self.kinds, self.digests, copies, self.uids, self.flags, self.keywords,
+        )  # fmt: skip
 
 
 def from_octets(octets: bytes) -> tuple[bytes, Catalog] | None:
@@ -150,23 +192,36 @@ def from_octets(octets: bytes) -> tuple[bytes, Catalog] | None:
         return None
     stamp, _, rest = octets[len(_MAGIC) :].partition(b"\n")
     numbers, _, columns = rest.partition(b"\n")
+    words = numbers.split(b" ")
     try:
-        count, copies, end, checksum = map(int, numbers.split(b" "))
+        count, copies, end, checksum, validity, last = map(int, words[:6])
     except ValueError:
         return None
-    catalog = Catalog()
-    words = catalog.starts.itemsize * count
-    behind = 2 * words + (1 + DIGEST) * count
-    if len(columns) != behind + 2 * catalog.starts.itemsize * copies or zlib.crc32(columns) != checksum:
+    catalog, pairs = Catalog(), array("Q")
+    lengths = (count, count, count, DIGEST * count, 2 * copies, count, count, count)
+    at = 0
+    for column, length in zip(catalog._columns(pairs), lengths, strict=True):
+        size = length * (column.itemsize if isinstance(column, array) else 1)
+        piece = columns[at : at + size]
+        if len(piece) != size:
+            return None
+        column.frombytes(piece) if isinstance(column, array) else column.extend(piece)
+        at += size
+    if at != len(columns) or zlib.crc32(columns) != checksum:
         return None
-    catalog.starts.frombytes(columns[:words])
-    catalog.sizes.frombytes(columns[words : 2 * words])
-    catalog.kinds += columns[2 * words : 2 * words + count]
-    catalog.digests += columns[2 * words + count : behind]
-    pairs = array("Q", columns[behind:])
     catalog.copies = dict(zip(pairs[::2], pairs[1::2], strict=True))
     catalog.end = end
+    catalog.words = [word for word in words[6:] if word]
+    catalog.base = StoredBase(validity, last, tuple(catalog.words)) if validity else None
     return stamp, catalog
+
+
+def unmask(mask: int, words: Sequence[bytes]) -> Iterator[bytes]:
+    """The keywords whose bits are set in *mask*."""
+    while mask:
+        bit = mask & -mask
+        yield words[bit.bit_length() - 1]
+        mask ^= bit
 
 
 # -- one record --------------------------------------------------------------------------------------------
@@ -187,10 +242,11 @@ def plain_wire(octets: bytes) -> bytes:
     return octets[octets.find(b"\n") + 1 : -1].replace(b"\n", b"\r\n")
 
 
-def measured(record: Record) -> tuple[int, int, bytes]:
-    """(octets on the wire, PLAIN or OTHER, digest) of a record, as in `CatalogRow`; reads a large one."""
+def measured(record: Record) -> tuple[int, int, bytes, StoredState]:
+    """(octets on the wire, PLAIN or OTHER, digest, state) of a record; reads a large one."""
+    state = _state_of(record)
     if not record.whole:
-        return _measured_in_pieces(record)
+        return *_measured_in_pieces(record), state
     first = record.line_end + 1
     stored = record.buffer[first : record.end - 1]
     message = record.message(shown)
@@ -202,7 +258,18 @@ def measured(record: Record) -> tuple[int, int, bytes]:
         message = message.replace(b"\r\n", b"\n")
     if not message.endswith(b"\n") and message:
         message += b"\n"
-    return len(message) + message.count(b"\n"), PLAIN if is_plain else OTHER, _digest(message)
+    kind = PLAIN if is_plain else OTHER
+    return len(message) + message.count(b"\n"), kind, _digest(message), state
+
+
+def _state_of(record: Record) -> StoredState:
+    first = min(record.line_end + 1, record.end)
+    blank = b"\n\r\n" if record.crlf else b"\n\n"
+    stop = record.buffer.find(blank, first, min(record.end, first + _HEADER)) + 1
+    header = record.buffer[first:stop]
+    lower = header.lower()
+    has_any = b"\nx-uid:" in lower or b"status:" in lower or b"x-keywords:" in lower
+    return state.parse(header) if has_any else NOTHING
 
 
 def _digest(message: bytes) -> bytes:

@@ -71,6 +71,11 @@ class Snapshot:
     def __len__(self) -> int:
         return len(self._seen)
 
+    @property
+    def descriptor(self) -> int:
+        """The descriptor of the mbox; -1 if there is none."""
+        return self._box.descriptor
+
     def close(self) -> None:
         """Close the file."""
         self._box.close()

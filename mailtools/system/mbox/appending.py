@@ -61,15 +61,24 @@ def append(path: str, records: Sequence[NewRecord]) -> bool:
     return True
 
 
-def append_waiting(path: str, records: Sequence[NewRecord], patience: float = 30.0) -> None:
-    """Append *records*, waiting up to *patience* seconds for the lock. Raises LockTimeoutError too."""
+def append_waiting(path: str, records: Sequence[NewRecord], patience: float = 30.0) -> list[int]:
+    """Append *records*, waiting up to *patience* seconds for the lock; return the offset of each.
+
+    Raises LockTimeoutError too.
+    """
     import time
 
     deadline = time.monotonic() + patience
-    while not append(path, records):
+    batch = Append(path, records)
+    while not batch.begin():
         if time.monotonic() > deadline:
             raise LockTimeoutError(f"{path}: locked by another program")
         time.sleep(_LOOK_AGAIN)
+    try:
+        batch.write()
+        return batch.offsets()
+    finally:
+        batch.end()
 
 
 class Append:
@@ -126,6 +135,14 @@ class Append:
         self._gap = _gap_before(self.path, self.descriptor, self._length)
         self._note.open_at(self.descriptor, self._length, self._gap, self.records)
         return True
+
+    def offsets(self) -> list[int]:
+        """Where in the mbox each record begins, after `begin`."""
+        found, at = [], self._length + len(self._gap)
+        for record in self.records:
+            found.append(at)
+            at += record.size
+        return found
 
     @property
     def is_quick(self) -> bool:

@@ -95,7 +95,7 @@ def _replace(mbox: MboxFile, descriptor: int, there: Catalog, victims: set[int])
     new = folder.create(temporary)
     try:
         lock.take(new)
-        _take_over(new, os.fstat(descriptor))
+        take_over(new, os.fstat(descriptor))
         found = _copy(descriptor, new, there, kept, base)
         os.fsync(new)
         folder.rename(temporary, mbox.name, mbox.folder)
@@ -109,7 +109,8 @@ def _replace(mbox: MboxFile, descriptor: int, there: Catalog, victims: set[int])
     return new
 
 
-def _take_over(new: int, old: os.stat_result) -> None:
+def take_over(new: int, old: os.stat_result) -> None:
+    """Give the file *new* owner and mode of the *old* one."""
     with suppress(PermissionError):
         os.fchown(new, old.st_uid, old.st_gid)
     os.fchmod(new, old.st_mode & 0o777)
@@ -133,7 +134,7 @@ def _copy(old: int, new: int, there: Catalog, kept: Sequence[int], base: bytes) 
     write_all(new, os.pread(old, position, 0))
     for number in kept:
         row = there[number]
-        found.add(position, row.size, row.kind, row.digest)
+        found.add(position, row.size, row.kind, row.digest, there.state(number))
         position += row.end - row.start
         if base and number == kept[0]:
             found.kinds[0] = OTHER
@@ -146,10 +147,15 @@ def _copy(old: int, new: int, there: Catalog, kept: Sequence[int], base: bytes) 
             line = os.pread(old, _HEADER, start).partition(b"\n")[0] + b"\n"
             write_all(new, line + base)
             at += len(line)
-        while at < end and (block := os.pread(old, min(_BLOCK, end - at), at)):
-            write_all(new, block)
-            at += len(block)
+        copy_range(old, new, at, end)
     return found
+
+
+def copy_range(old: int, new: int, start: int, end: int) -> None:
+    """Append the octets from *start* to *end* of the file *old* to *new*."""
+    while start < end and (block := os.pread(old, min(_BLOCK, end - start), start)):
+        write_all(new, block)
+        start += len(block)
 
 
 def _ranges(there: Catalog, kept: Sequence[int]) -> Iterator[tuple[int, int]]:

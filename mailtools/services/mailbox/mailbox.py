@@ -1,0 +1,210 @@
+"""One mailbox as IMAP's users see it: messages with UIDs, flags and keywords, in one mbox.
+
+Many sessions and processes have the same mailbox open. Each has a `Mailbox` of its own; what one changes is
+on the disk when the call returns, and the others find it with `refresh`. The mbox itself gets UIDs and flags
+later, with `settle`, so that a change of a flag does not write the mbox anew. Knows no protocol.
+
+Every method that reads or writes the disk raises LockTimeoutError if another program holds the lock longer
+than *patience* (seconds), BadDataError if the file is no mbox, CannotWriteError and OSError.
+"""
+
+import os
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from mailtools.core.errors import LockTimeoutError
+from mailtools.core.mbox.catalog import Catalog
+from mailtools.core.mbox.states import States
+from mailtools.services.mailbox.snapshot import Snapshot
+from mailtools.system import clock
+from mailtools.system.mbox import appending, index, rewrite, settle
+from mailtools.system.mbox.appending import NewRecord
+from mailtools.system.mbox.dotlock import MboxLock
+from mailtools.system.mbox.index import Box
+from mailtools.system.mbox.mboxfile import MboxFile
+from mailtools.system.mbox.state_file import StateFile
+
+_LOOK_AGAIN = 0.02  # seconds, while another program holds the lock
+PATIENCE = 10.0
+
+_COMPARED = 2048  # octets by which an appended record is found again
+
+Change = Callable[[int, int, int], tuple[int, int]]  # (UID, flags, mask) of a message -> those that it gets
+
+
+class NewMessage(NamedTuple):
+    """A message to append: its record, flags (bits of core/mbox/state) and keywords."""
+
+    record: NewRecord
+    flags: int = 0
+    keywords: tuple[bytes, ...] = ()
+
+
+class Mailbox:
+    """The mailbox in the mbox at *path*; the file is made if it is missing. Close it after use."""
+
+    def __init__(self, path: str, patience: float = PATIENCE) -> None:
+        self.path = path
+        self.states = States()
+        self.is_read_only = False  # states cannot be kept beside the mbox
+        self._file = StateFile()
+        self._stamp: object = None
+        self._catalog = Catalog()
+        self._snapshot: Snapshot | None = None
+        self.refresh(patience)
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._snapshot is not None:
+            self._snapshot.close()
+            self._snapshot = None
+
+    # -- looking -------------------------------------------------------------------------------------------
+
+    def refresh(self, patience: float = PATIENCE) -> bool:
+        """Find out what others changed; False if nothing. Costs three calls of stat then."""
+        with MboxFile(self.path, make=True) as mbox:
+            if self._stamp is not None and self._stamp == self._stamp_of(mbox):
+                return False
+            with self._locked(mbox, patience):
+                pass
+        return True
+
+    def message(self, row: int) -> bytes | Iterator[bytes] | None:
+        """The message in *row* (CRLF), in blocks if it is large; None if it is gone."""
+        return None if self._snapshot is None else self._snapshot.message(row)
+
+    def size(self, row: int) -> int:
+        """The size of the message in *row*, in octets as `message` gives it."""
+        return self._catalog.sizes[row]
+
+    def postmark(self, row: int) -> bytes:
+        """The postmark of the record in *row*, which has the time of its arrival."""
+        descriptor = -1 if self._snapshot is None else self._snapshot.descriptor
+        return (
+            os.pread(descriptor, 1024, self._catalog.starts[row]).partition(b"\n")[0]
+            if descriptor >= 0
+            else b""
+        )
+
+    # -- changing ------------------------------------------------------------------------------------------
+
+    def store(self, uids: Collection[int], change: Change, patience: float = PATIENCE) -> list[int]:
+        """Change the flags of *uids*, durably; return those that are there."""
+        with MboxFile(self.path, make=True) as mbox, self._locked(mbox, patience):
+            states = self.states
+            there = [(uid, row) for uid in uids if (row := states.row_of(uid)) >= 0]
+            before = states.modseq
+            changed = [
+                row
+                for uid, row in there
+                if states.change(row, *change(uid, states.flags[row], states.masks[row]))
+            ]
+            if states.modseq != before:
+                self._file.note(mbox, states, len(states), changed)
+                self._stamp = self._stamp_of(mbox)
+        return [uid for uid, _ in there]
+
+    def expunge(self, uids: Collection[int], patience: float = PATIENCE) -> None:
+        """Remove the messages *uids* from the mbox, durably; those that are gone already are passed over."""
+        self.refresh(patience)
+        rows = [row for uid in uids if (row := self.states.row_of(uid)) >= 0]
+        if rows:
+            rewrite.remove(self.path, self._catalog, rows, patience)
+            self.refresh(patience)
+
+    def append(self, messages: Sequence[NewMessage], patience: float = PATIENCE) -> list[int]:
+        """Append *messages* durably, with their flags; return their UIDs."""
+        offsets = appending.append_waiting(self.path, [message.record for message in messages], patience)
+        self.refresh(patience)
+        found = [self._uid_at(offset, one.record) for offset, one in zip(offsets, messages, strict=True)]
+        wanted = {uid: one for uid, one in zip(found, messages, strict=True) if one.flags or one.keywords}
+
+        def change(uid: int, flags: int, mask: int) -> tuple[int, int]:
+            return flags | wanted[uid].flags, mask | self.states.mask(wanted[uid].keywords)
+
+        if wanted:
+            self.store(sorted(wanted.keys() - {0}), change, patience)
+        return found
+
+    def _uid_at(self, offset: int, record: NewRecord) -> int:
+        """The UID of a record that was just appended; 0 if another program has moved it already."""
+        row = bisect_left(self._catalog.starts, offset)
+        begin = (record.head + next(record.body.blocks(), b""))[:_COMPARED]
+        is_there = row < len(self._catalog) and self._octets(offset, len(begin)) == begin
+        return self.states.uids[row] if is_there else 0
+
+    def settle(self, patience: float = PATIENCE) -> None:
+        """Write UIDs and flags that the mbox does not have yet into it, durably."""
+        if self.is_read_only:
+            return
+        anew = -1
+        try:
+            with MboxFile(self.path, make=True) as mbox, self._locked(mbox, patience) as descriptor:
+                due = self.states.due(self._catalog)
+                if not due:
+                    return
+                written = settle.write(mbox, descriptor, self._catalog, due)
+                anew = written if written != descriptor else -1
+                self.states.was_stored()
+                self._file.save(mbox, self.states)
+                self._take(mbox.open(os.O_RDWR), self._catalog)
+                self._stamp = self._stamp_of(mbox)
+        finally:
+            if anew >= 0:  # it was locked while our dotlock was there
+                os.close(anew)
+
+    # -- the lock ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _locked(self, mbox: MboxFile, patience: float) -> Iterator[int]:
+        """Hold the lock of the mbox, whose descriptor it gives; first take over what others changed."""
+        deadline = time.monotonic() + patience
+        while True:
+            descriptor = mbox.open(os.O_RDWR | os.O_CREAT)
+            lock = MboxLock(descriptor, mbox)
+            if lock.acquire():
+                if mbox.is_still(descriptor):
+                    break
+                lock.release()
+            os.close(descriptor)
+            if time.monotonic() > deadline:
+                raise LockTimeoutError(f"{self.path}: locked by another program")
+            time.sleep(_LOOK_AGAIN)
+        try:
+            self._look(mbox, descriptor)
+            yield descriptor
+        finally:
+            lock.release()
+            os.close(descriptor)
+
+    def _look(self, mbox: MboxFile, descriptor: int) -> None:
+        if self._stamp is not None and self._stamp == self._stamp_of(mbox):
+            return
+        appending.repair(mbox, descriptor)
+        catalog = index.current(mbox, descriptor)
+        index.save(mbox, descriptor, catalog)
+        self.states = states = self._file.load(mbox, self.states)
+        merged = states.merge(catalog, int(clock.now()))
+        if merged.is_rebuilt:
+            self._file.save(mbox, states)
+        elif merged.added or merged.changed:
+            self._file.note(mbox, states, len(states) - merged.added, list(merged.changed))
+        self._take(mbox.open(os.O_RDWR), catalog)
+        self._stamp = self._stamp_of(mbox)
+
+    def _take(self, descriptor: int, catalog: Catalog) -> None:
+        self.close()
+        self._catalog = catalog
+        self._snapshot = Snapshot(self.path, Box(descriptor, catalog))
+
+    def _stamp_of(self, mbox: MboxFile) -> object:
+        try:
+            status = mbox.folder.status(mbox.name)
+        except FileNotFoundError:
+            return None
+        there = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        return there, self._file.stamp(mbox)
