@@ -14,7 +14,7 @@ import re
 import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from mailtools.core.mbox.catalog import DIGEST, Catalog, unmask
@@ -89,8 +89,8 @@ class States:
 
     # -- what the mbox says ----------------------------------------------------------------------------------
 
-    def merge(self, catalog: Catalog, new_validity: int) -> Merged:
-        """Take over what the mbox says now. *new_validity*: a UIDVALIDITY, if the mailbox needs a new one."""
+    def merge(self, catalog: Catalog, new_validity: Callable[[], int]) -> Merged:
+        """Take over what the mbox says now. *new_validity* gives a new UIDVALIDITY."""
         if not self.validity:
             return self._begin(catalog, new_validity)
         if catalog.base and catalog.base.validity == self.validity:
@@ -105,11 +105,11 @@ class States:
             self._rebuild(catalog)
             merged = Merged(True)
         if self.uid_next > LARGEST_UID:
-            self._renumber(max(new_validity, self.validity + 1))
+            self._renumber(max(new_validity(), self.validity + 1))
             merged = Merged(True)
         return merged
 
-    def _begin(self, catalog: Catalog, new_validity: int) -> Merged:
+    def _begin(self, catalog: Catalog, new_validity: Callable[[], int]) -> Merged:
         """The first look at a mailbox: believe the UIDs of the mbox if they can be right, all of them."""
         base = catalog.base
         self._add(catalog, 0)
@@ -124,7 +124,7 @@ class States:
             self.uid_next = following
             if following <= LARGEST_UID:
                 return Merged(True)
-        self._renumber(max(new_validity, base.validity + 1 if base else 0))
+        self._renumber(max(new_validity(), base.validity + 1 if base else 0))
         return Merged(True)
 
     def _renumber(self, validity: int) -> None:

@@ -43,11 +43,27 @@ class NewMessage(NamedTuple):
     keywords: tuple[bytes, ...] = ()
 
 
-class Mailbox:
-    """The mailbox in the mbox at *path*; the file is made if it is missing. Close it after use."""
+def _seconds() -> int:
+    return int(clock.now())
 
-    def __init__(self, path: str, patience: float = PATIENCE) -> None:
+
+class Mailbox:
+    """The mailbox in the mbox at *path*. Close it after use.
+
+    *make*: the file is made if it is missing; else FileNotFoundError is raised, also later. *new_validity*: a
+    UIDVALIDITY for a mailbox that needs one.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        patience: float = PATIENCE,
+        make: bool = True,
+        new_validity: Callable[[], int] = _seconds,
+    ) -> None:
         self.path = path
+        self._make = make
+        self._new_validity = new_validity
         self.states = States()
         self.is_read_only = False  # states cannot be kept beside the mbox
         self._file = StateFile()
@@ -66,7 +82,7 @@ class Mailbox:
 
     def refresh(self, patience: float = PATIENCE) -> bool:
         """Find out what others changed; False if nothing. Costs three calls of stat then."""
-        with MboxFile(self.path, make=True) as mbox:
+        with MboxFile(self.path, self._make) as mbox:
             if self._stamp is not None and self._stamp == self._stamp_of(mbox):
                 return False
             with self._locked(mbox, patience):
@@ -83,18 +99,16 @@ class Mailbox:
 
     def postmark(self, row: int) -> bytes:
         """The postmark of the record in *row*, which has the time of its arrival."""
-        descriptor = -1 if self._snapshot is None else self._snapshot.descriptor
-        return (
-            os.pread(descriptor, 1024, self._catalog.starts[row]).partition(b"\n")[0]
-            if descriptor >= 0
-            else b""
-        )
+        return self._octets(self._catalog.starts[row], 1024).partition(b"\n")[0]
+
+    def _octets(self, start: int, size: int) -> bytes:
+        return b"" if self._snapshot is None else os.pread(self._snapshot.descriptor, size, start)
 
     # -- changing ------------------------------------------------------------------------------------------
 
     def store(self, uids: Collection[int], change: Change, patience: float = PATIENCE) -> list[int]:
         """Change the flags of *uids*, durably; return those that are there."""
-        with MboxFile(self.path, make=True) as mbox, self._locked(mbox, patience):
+        with MboxFile(self.path, self._make) as mbox, self._locked(mbox, patience):
             states = self.states
             there = [(uid, row) for uid in uids if (row := states.row_of(uid)) >= 0]
             before = states.modseq
@@ -143,7 +157,7 @@ class Mailbox:
             return
         anew = -1
         try:
-            with MboxFile(self.path, make=True) as mbox, self._locked(mbox, patience) as descriptor:
+            with MboxFile(self.path, self._make) as mbox, self._locked(mbox, patience) as descriptor:
                 due = self.states.due(self._catalog)
                 if not due:
                     return
@@ -164,7 +178,7 @@ class Mailbox:
         """Hold the lock of the mbox, whose descriptor it gives; first take over what others changed."""
         deadline = time.monotonic() + patience
         while True:
-            descriptor = mbox.open(os.O_RDWR | os.O_CREAT)
+            descriptor = mbox.open(os.O_RDWR | (os.O_CREAT if self._make else 0))
             lock = MboxLock(descriptor, mbox)
             if lock.acquire():
                 if mbox.is_still(descriptor):
@@ -188,7 +202,7 @@ class Mailbox:
         catalog = index.current(mbox, descriptor)
         index.save(mbox, descriptor, catalog)
         self.states = states = self._file.load(mbox, self.states)
-        merged = states.merge(catalog, int(clock.now()))
+        merged = states.merge(catalog, self._new_validity)
         if merged.is_rebuilt:
             self._file.save(mbox, states)
         elif merged.added or merged.changed:
