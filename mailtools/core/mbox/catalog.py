@@ -25,7 +25,7 @@ from typing import NamedTuple
 from mailtools.core.mbox import scan, state
 from mailtools.core.mbox.scan import Read
 from mailtools.core.mbox.state import MOST_KEYWORDS, NOTHING, StoredBase, StoredState
-from mailtools.core.mbox.stored import Record, shown
+from mailtools.core.mbox.stored import Record, header_end, shown
 
 DIGEST = 16  # octets
 PLAIN = 1  # LF to CRLF is the only conversion needed
@@ -265,7 +265,8 @@ def measured(record: Record) -> tuple[int, int, bytes, StoredState]:
 def _state_of(record: Record) -> StoredState:
     first = min(record.line_end + 1, record.end)
     blank = b"\n\r\n" if record.crlf else b"\n\n"
-    stop = record.buffer.find(blank, first, min(record.end, first + _HEADER)) + 1
+    # From the end of the postmark on: a message may begin with its empty line.
+    stop = record.buffer.find(blank, record.line_end - record.crlf, min(record.end, first + _HEADER)) + 1
     header = record.buffer[first:stop]
     lower = header.lower()
     has_any = b"\nx-uid:" in lower or b"status:" in lower or b"x-keywords:" in lower
@@ -290,7 +291,7 @@ def _measured_in_pieces(record: Record) -> tuple[int, int, bytes]:
 
 def _without_lines(message: bytes) -> bytes:
     """*message* without its Lines field, which mutt changes."""
-    stop = message.find(b"\n\n") + 1
+    stop = header_end(message)
     head = message[:stop]
     if b"lines:" not in head.lower():
         return message

@@ -132,9 +132,14 @@ def shown(message: bytes) -> bytes:
     return unquoted(_stripped(message))
 
 
+def header_end(message: bytes) -> int:
+    """The offset behind the header of a message (LF): before its first empty line."""
+    return 0 if message.startswith(b"\n") else message.find(b"\n\n") + 1 or len(message)
+
+
 def _stripped(message: bytes) -> bytes:
     """A stored message (LF) without the mbox's state fields."""
-    stop = message.find(b"\n\n") + 1 or len(message)
+    stop = header_end(message)
     head = message[:stop]
     stripped = quoting.strip_state(head)
     return message if stripped is head else stripped + message[stop:]
@@ -144,7 +149,7 @@ def unquoted(message: bytes) -> bytes:
     """A stored message (LF) as it was before it was quoted: From lines, and state fields in its header."""
     message = quoting.unquote(message)
     if b"\n>" in message[:HEAD] or message.startswith(b">"):
-        stop = message.find(b"\n\n") + 1 or len(message)
+        stop = header_end(message)
         message = quoting.unquote_state(message[:stop]) + message[stop:]
     return message
 

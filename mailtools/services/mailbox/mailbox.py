@@ -132,6 +132,8 @@ class Mailbox:
 
     def append(self, messages: Sequence[NewMessage], patience: float = PATIENCE) -> list[int]:
         """Append *messages* durably, with their flags; return their UIDs."""
+        if not messages:
+            return []
         offsets = appending.append_waiting(self.path, [message.record for message in messages], patience)
         self.refresh(patience)
         found = [self._uid_at(offset, one.record) for offset, one in zip(offsets, messages, strict=True)]

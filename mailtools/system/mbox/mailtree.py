@@ -24,6 +24,7 @@ _SUFFIX = ".mbox"
 _DEEPEST = 20  # levels of mailboxes
 _MOST = 20_000  # mailboxes of a user that are listed
 _OWN_FILES = (".index", ".append", ".states", ".journal")  # of a mailbox, in the state folder
+_UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 _SUBSCRIPTIONS = "subscriptions"
 _VALIDITY = "uidvalidity"
 
@@ -182,7 +183,7 @@ class MailTree:
 def _parts(name: str) -> list[str]:
     """The parts of a mailbox name as names of files. Raises MailboxError."""
     parts = name.split(DELIMITER)
-    if len(parts) > _DEEPEST or not all(parts):
+    if len(parts) > _DEEPEST or not all(parts) or _UNUSABLE.search(name):
         raise MailboxError("no mailbox can have that name", "CANNOT")
     try:
         return [file_name(part) for part in parts]

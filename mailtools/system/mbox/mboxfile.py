@@ -4,6 +4,7 @@ All that belongs to the mbox is reached through it: the mbox, its dotlock, and m
 ``.mailtools/`` beside it. So nobody who may write in the folder can lead us out of it between two steps.
 """
 
+import errno
 import os
 from contextlib import suppress
 from types import TracebackType
@@ -43,7 +44,29 @@ class MboxFile:
 
     def open(self, flags: int) -> int:
         """Open the mbox and return its descriptor."""
-        return self.folder.open(self.name, flags)
+        try:
+            return self.folder.open(self.name, flags)
+        except OSError as error:
+            if error.errno != errno.EMLINK or not self._remove_other_name():
+                raise
+            return self.folder.open(self.name, flags)
+
+    def _remove_other_name(self) -> bool:
+        """Remove the name that the mbox had while it was written anew; False if it has another one.
+
+        A power failure between the syncs of two folders leaves both, on a filesystem without a journal.
+        """
+        with suppress(OSError):
+            there = self.state(make=False).status(self.new_name)
+            if there.st_ino == self.folder.status(self.name).st_ino:
+                self.state().unlink(self.new_name)
+                return True
+        return False
+
+    @property
+    def new_name(self) -> str:
+        """The name, in the state folder, of an mbox that is being written anew."""
+        return f"{self.name}.new"
 
     def is_still(self, descriptor: int) -> bool:
         """Tell whether *descriptor* is still the mbox: other programs replace it by rename."""

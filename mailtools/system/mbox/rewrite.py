@@ -91,19 +91,18 @@ def _replace(mbox: MboxFile, descriptor: int, there: Catalog, victims: set[int])
     kept = [number for number in range(len(there)) if number not in victims]
     base = _imap_base(descriptor, there) if 0 in victims and kept else b""
     folder = mbox.state()
-    temporary = f"{mbox.name}.new"
-    new = folder.create(temporary)
+    new = folder.create(mbox.new_name)
     try:
         lock.take(new)
         take_over(new, os.fstat(descriptor))
         found = _copy(descriptor, new, there, kept, base)
         os.fsync(new)
-        folder.rename(temporary, mbox.name, mbox.folder)
+        folder.rename(mbox.new_name, mbox.name, mbox.folder)
         mbox.folder.sync()
         index.save(mbox, new, found)
     except BaseException:
         with suppress(OSError):
-            folder.unlink(temporary)
+            folder.unlink(mbox.new_name)
         os.close(new)
         raise
     return new

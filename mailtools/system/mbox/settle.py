@@ -54,43 +54,43 @@ def _places(descriptor: int, there: Catalog, due: Due) -> list[tuple[int, bytes]
     found = []
     for number, state in due.items():
         row = there[number]
-        start, header = _header_at(descriptor, row.start, row.end)
-        place = state_.in_place(header, state)
+        start, header, is_crlf = _header_at(descriptor, row.start, row.end)
+        place = None if is_crlf else state_.in_place(header, state)
         if place is None:
             return None
         found.append((start + place[0], place[1]))
     return found
 
 
-def _header_at(descriptor: int, start: int, end: int) -> tuple[int, bytes]:
-    """(offset, octets) of the header of a record, without postmark and empty line."""
+def _header_at(descriptor: int, start: int, end: int) -> tuple[int, bytes, bool]:
+    """(offset, octets, whether lines end with CRLF) of the header of a record, between postmark and body."""
     size = 8 << 10
     while True:
         octets = os.pread(descriptor, min(size, end - start), start)
         first = octets.find(b"\n") + 1
+        is_crlf = octets.endswith(b"\r\n", 0, first)
         blanks = [octets.find(blank, first - 1) for blank in (b"\n\n", b"\n\r\n")]
         stops = [blank + 1 for blank in blanks if blank >= 0]
         if stops:
-            return start + first, octets[first : max(min(stops), first)]
+            return start + first, octets[first : max(min(stops), first)], is_crlf
         if size >= end - start or size >= _HEADER:
-            return start + first, octets[first:] if size >= end - start else b""
+            return start + first, octets[first:] if size >= end - start else b"", is_crlf
         size *= 8
 
 
 def _write_anew(mbox: MboxFile, descriptor: int, there: Catalog, due: Due) -> int:
     folder = mbox.state()
-    temporary = f"{mbox.name}.new"
-    new = folder.create(temporary)
+    new = folder.create(mbox.new_name)
     try:
         lock.take(new)
         take_over(new, os.fstat(descriptor))
         _copy(descriptor, new, there, due)
         os.fsync(new)
-        folder.rename(temporary, mbox.name, mbox.folder)
+        folder.rename(mbox.new_name, mbox.name, mbox.folder)
         mbox.folder.sync()
     except BaseException:
         with suppress(OSError):
-            folder.unlink(temporary)
+            folder.unlink(mbox.new_name)
         os.close(new)
         raise
     return new
@@ -104,10 +104,9 @@ def _copy(old: int, new: int, there: Catalog, due: Due) -> None:
         for passed in range(following, number + 1):
             there.starts[passed] = starts[passed] + grown
         following = number + 1
-        start, header = _header_at(old, starts[number], starts[number + 1])
-        lines = header.replace(b"\r\n", b"\n")
-        octets = state_.rewritten(lines, due[number])
-        if len(lines) < len(header):
+        start, header, is_crlf = _header_at(old, starts[number], starts[number + 1])
+        octets = state_.rewritten(header.replace(b"\r\n", b"\n"), due[number])
+        if is_crlf:
             octets = octets.replace(b"\n", b"\r\n")
         copy_range(old, new, at, start)
         write_all(new, octets)

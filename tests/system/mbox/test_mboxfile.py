@@ -62,3 +62,17 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
         with pytest.raises(NotADirectoryError):
             MboxFile(str(tmp_path / "bob/.mailtools/below/in.mbox"), make=True)
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_the_name_that_a_new_mbox_had_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power failure can leave both names; root opens no file that has two."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with MboxFile(str(tmp_path / "in.mbox")) as mbox:
+        os.close(mbox.open(os.O_RDWR | os.O_CREAT))
+        mbox.state()
+        os.link(tmp_path / "in.mbox", tmp_path / ".mailtools/in.mbox.new")
+        os.close(mbox.open(os.O_RDWR))
+        assert (tmp_path / "in.mbox").stat().st_nlink == 1
+        os.link(tmp_path / "in.mbox", tmp_path / "other")
+        with pytest.raises(OSError, match="second name"):
+            mbox.open(os.O_RDWR)
