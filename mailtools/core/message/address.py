@@ -26,6 +26,18 @@ class Address(NamedTuple):
     spec: str  # addr-spec: local@domain, the local part quoted where it must be; "" where none was found
 
 
+class Member(NamedTuple):
+    """One mailbox of a list, or the start or the end of a group, in the octets of the field."""
+
+    kind: str  # MAILBOX, GROUP or END
+    name: bytes = b""  # display name or name of the group: not decoded, without quotes
+    route: bytes = b""  # RFC 5322 §4.4: "@a,@b"
+    spec: bytes = b""  # as in `Address`
+
+
+MAILBOX, GROUP, END = "mailbox", "group", "end"
+
+
 class ListFault(NamedTuple):
     """An entry of a list that is not one mailbox (RFC 5322 §3.4): guessing could leave a recipient out."""
 
@@ -79,6 +91,48 @@ def addresses(header_value: bytes | str) -> list[Address]:
     return found
 
 
+def members(header_value: bytes, most: int) -> list[Member]:
+    """Return the first *most* mailboxes and groups of a list, their octets as they are written.
+
+    Every group that is given has its end; a group without a name is opened. Octets over 127 pass for letters.
+    """
+    text = header_value.decode("ascii", "surrogateescape")
+    if "\n" in text:
+        text = _FOLD.sub("", text)
+    found: list[Member] = []
+    parser = _Parser(text, raw=True)
+    at = 0
+    in_group = False
+    while at < len(text) and len(found) < most:
+        if match := _USUAL.match(text, at):
+            at = match.end()
+            quoted, plain, spec, bare = match.groups()
+            found.append(_mailbox((quoted or plain or "").strip(), "", spec or bare))
+            continue
+        parser.group, parser.route, parser.is_last = "", "", False
+        entry: list[Address] = []
+        at = parser.entry(at, entry)
+        if parser.group:
+            found += [Member(END)] * in_group
+            found.append(Member(GROUP, _octets(parser.group)))
+            in_group = True
+        found += (_mailbox(name, parser.route.lstrip(","), spec) for name, spec in entry)
+        if parser.is_last and in_group:
+            found.append(Member(END))
+            in_group = False
+    if in_group:
+        found.append(Member(END))
+    return found
+
+
+def _mailbox(name: str, route: str, spec: str) -> Member:
+    return Member(MAILBOX, _octets(name), _octets(route), _octets(spec))
+
+
+def _octets(text: str) -> bytes:
+    return text.encode("ascii", "surrogateescape")
+
+
 def faults(header_value: bytes | str) -> list[ListFault]:
     """Return the entries of a list that are not one mailbox each. Empty entries and groups are none."""
     text = charsets.decode_raw(header_value) if isinstance(header_value, bytes) else header_value
@@ -130,8 +184,8 @@ def _first_name(header_value: bytes) -> str:
     return name or spec or words.decode(header_value[:2000]).strip()
 
 
-def _named(name: str) -> str:
-    if "=?" in name:
+def _named(name: str, raw: bool = False) -> str:
+    if "=?" in name and not raw:
         name = words.decode(name.encode("utf-8", "replace"))
     return name.strip()
 
@@ -143,10 +197,13 @@ class _Parser:
     searching to the end of the list for each of them would take quadratic time.
     """
 
-    __slots__ = ("faults", "open_comment", "open_quote", "text")
+    __slots__ = ("faults", "group", "is_last", "open_comment", "open_quote", "raw", "route", "text")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, raw: bool = False) -> None:
         self.text = text
+        self.raw = raw  # names are not decoded
+        self.group = self.route = ""  # the group that an entry has begun, and the route of its address
+        self.is_last = False  # a semicolon ended the entry
         self.faults: list[ListFault] = []
         self.open_quote = False
         self.open_comment = False
@@ -159,6 +216,7 @@ class _Parser:
         current = before
         behind: list[_Token] = []
         comment = ""
+        has_domain = False  # an "@" stands in `before`: searching the list at each colon would be quadratic
         for kind, text, after in self._tokens(at):
             at = after
             if kind == "comment":
@@ -168,19 +226,24 @@ class _Parser:
                     current.append((kind, text))
             elif kind != "special" or text in "@.\\[]":
                 current.append((kind, text))
+                has_domain |= text == "@" and current is before
             elif text == "<":
                 behind += [(kind, text)] if angle is not None else []
                 angle = current = []
             elif text == ">" and current is angle:
                 current = behind  # text behind the address is not part of the display name
             elif text == ":" and current is angle:
-                current.clear()  # RFC 5322 §4.4, a route: <@a,@b:user@host>
-            elif text == ":" and ("special", "@") not in before:
+                # RFC 5322 §4.4, a route: <@a,@b:user@host>
+                self.route = "".join(text for kind, text in current if kind != "space").replace("@", ",@")
+                current.clear()
+            elif text == ":" and not has_domain:
+                self.group = _phrase(before, self.raw)
                 before.clear()  # RFC 5322 §3.4: the name of a group
                 comment = ""
             elif text == ";" or (text == "," and not (current is angle and _is_route(current))):
+                self.is_last = text == ";"
                 break
-        _add(before, angle, comment, found)
+        _add(before, angle, comment, found, self.raw)
         if why := _fault(before, angle, behind):
             self.faults.append(ListFault(self.text[begin:at].strip(" \t\r\n,;"), why))
         return at
@@ -232,11 +295,13 @@ def _fault(before: list[_Token], angle: list[_Token] | None, behind: list[_Token
     return "" if len(_specs(angle)) == 1 else "no address between < and >"
 
 
-def _add(before: list[_Token], angle: list[_Token] | None, comment: str, found: list[Address]) -> None:
-    comment = _named(_ESCAPED.sub(r"\1", comment))
+def _add(
+    before: list[_Token], angle: list[_Token] | None, comment: str, found: list[Address], raw: bool
+) -> None:
+    comment = _named(_ESCAPED.sub(r"\1", comment), raw)
     if angle is not None:
         specs = _specs(angle)
-        name = _phrase(before)
+        name = _phrase(before, raw)
         if specs or name:
             found.append(Address(name or comment, specs[0] if specs else ""))
         return
@@ -247,7 +312,7 @@ def _add(before: list[_Token], angle: list[_Token] | None, comment: str, found: 
     elif len(specs) == 1:
         found.append(Address(comment, specs[0]))
     elif specs:
-        found.append(Address(comment or _phrase(before), ""))
+        found.append(Address(comment or _phrase(before, raw), ""))
 
 
 def _specs(tokens: list[_Token]) -> list[str]:
@@ -278,7 +343,7 @@ def _requoted(quoted: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _phrase(tokens: list[_Token]) -> str:
+def _phrase(tokens: list[_Token], raw: bool) -> str:
     """The display name that *tokens* spell."""
     text = "".join(_ESCAPED.sub(r"\1", text[1:-1]) if kind == "quoted" else text for kind, text in tokens)
-    return _named(_SPACES.sub(" ", text))
+    return _named(_SPACES.sub(" ", text), raw)

@@ -164,6 +164,13 @@ def head_of(message: bytes) -> bytes:
     return message[start : header.reading_offset(message, start)]
 
 
+def body_of(message: bytes) -> int:
+    """The offset of the body of *message*, as `parse` has it."""
+    line = _DELIMITER.search(message)
+    limit = line.start() + 1 if line else len(message)
+    return header.reading_offset(message, _behind_bom(message, 0, limit), limit)
+
+
 def parse(message: bytes) -> list[Part]:
     """The parts of *message* (LF or CRLF) in their order in the octets; the first is the message itself."""
     return _Walk(message).run()

@@ -24,7 +24,7 @@ _ESCAPED = lazy(rb"\\([\"\\])")
 _SECTION = lazy(r"(.+?)\*(\d{1,3})?(\*)?$")
 _PERCENT = lazy(rb"%([0-9A-Fa-f]{2})")
 _COMMENT_PIECE = lazy(rb'"(?:[^"\\]|\\.)*+"|[^"()]++|[()"]', re.DOTALL)
-_FILE_NAMES = ("name", "filename")  # whose unquoted values may hold parentheses
+_FILE_NAMES = (b"name", b"filename")  # whose unquoted values may hold parentheses
 _PLAIN_FILE_NAME = lazy(rb"name\s{0,9}=\s{0,9}[^\"\s;]", re.IGNORECASE)
 
 
@@ -34,19 +34,12 @@ def parse(value: bytes) -> tuple[str, dict[str, str]]:
     RFC 2231 sections are joined and decoded; RFC 2047 words are decoded too, although they are not allowed
     there. If a name occurs twice, the first counts.
     """
-    value = value[:_MOST]
-    if b"(" in value and not _PLAIN_FILE_NAME.search(value):
-        value = uncommented(value)
-    kind, _, rest = value.partition(b";")
-    if b"=" in kind:  # a semicolon is missing
-        kind, space, more = kind.strip().partition(b" ")
-        rest = more + b";" + rest if space else rest
+    kind, pairs = written(value)
     found: dict[str, str] = {}
     sections: dict[str, dict[int, tuple[bytes, bool]]] = {}
-    for match in _PARAMETER.finditer(b";" + rest):
-        name = match[1].decode("latin-1").lower()
+    for octets, text in pairs:
+        name = octets.decode("latin-1")
         section = _SECTION.match(name)
-        text = _value(match[2], match[3], section[1] if section else name)
         if section:
             number = int(section[2] or 0)
             sections.setdefault(section[1], {}).setdefault(number, (text, bool(section[3]) or not section[2]))
@@ -57,13 +50,29 @@ def parse(value: bytes) -> tuple[str, dict[str, str]]:
     return token(kind), found
 
 
+def written(value: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Return the type or disposition, and the names in lower case and values of parameters, not decoded."""
+    value = value[:_MOST]
+    if b"(" in value and not _PLAIN_FILE_NAME.search(value):
+        value = uncommented(value)
+    kind, _, rest = value.partition(b";")
+    if b"=" in kind:  # a semicolon is missing
+        kind, space, more = kind.strip().partition(b" ")
+        rest = more + b";" + rest if space else rest
+    found = []
+    for match in _PARAMETER.finditer(b";" + rest):
+        name = match[1].lower()
+        found.append((name, _value(match[2], match[3], name.partition(b"*")[0])))
+    return kind, found
+
+
 def token(value: bytes) -> str:
     """Return a value of one word in lower case: without comments, quotes and white space (``"base64"``)."""
     text = uncommented(value) if b"(" in value else value
     return charsets.decode_raw(b"".join(text.split()).strip(b"\"'")).lower()
 
 
-def _value(quoted: bytes | None, plain: bytes | None, name: str) -> bytes:
+def _value(quoted: bytes | None, plain: bytes | None, name: bytes) -> bytes:
     if quoted is not None:
         # Only these two are escaped: C:\\file stays a path (as Python and browsers have it).
         return _ESCAPED.sub(rb"\1", quoted) if b"\\" in quoted else quoted
