@@ -25,6 +25,7 @@ COMMANDS = {
     "queue": ("mailtools.commands.queue.group", "Look at queued mail, change it, deliver it."),
     "send": ("mailtools.commands.send", "Send a message, or every message of an mbox, over SMTP."),
     "sendmail": ("mailtools.commands.sendmail.command", "Take a message as /usr/sbin/sendmail does."),
+    "serve-imap": ("mailtools.commands.serve_imap", "Let mail programs read and order mbox files over IMAP."),
     "serve-pop3": ("mailtools.commands.serve_pop3", "Let mail programs read mbox files over POP3."),
     "serve-smtp": ("mailtools.commands.serve_smtp", "Receive mail over SMTP into mbox files."),
     "user": ("mailtools.commands.user", "Add, change, delete, list and check users."),

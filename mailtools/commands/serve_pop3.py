@@ -60,12 +60,13 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     from mailtools.commands.output.logging import set_up
     from mailtools.core.pop3.server import Pop3Offer
     from mailtools.services.pop3_server import service
+    from mailtools.services.users.choice import choose_users
     from mailtools.system import clock
 
     set_up(ctx.obj["verbosity"], ctx.obj["log_format"])
     sockets = open_sockets(options["host"], options["port"], options["listen"])
     host = clock.host_name()
-    users = service.choose_users(options["root"], options["users"], options["dev"], sockets)
+    users = choose_users(options["root"], options["users"], options["dev"], sockets)
     certificates = open_certificates(options, (service.NAME,), host)
     pop3 = service.Pop3Service(
         offer=Pop3Offer(

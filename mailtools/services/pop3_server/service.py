@@ -1,25 +1,20 @@
 """Runs a POP3 server: its sessions, and the threads that check passwords and open maildrops."""
 
 import logging
-import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from mailtools.core.errors import ConfigurationError
 from mailtools.core.pop3.server import Pop3Offer, Pop3ServerEngine
 from mailtools.services.pop3_server.session import MaildropSession, Pop3Ports
 from mailtools.services.users.login import LoginRules, Logins
-from mailtools.system.files.home import expand
 from mailtools.system.mbox.mailroot import MailRoot
-from mailtools.system.net import listeners
 from mailtools.system.net.server import Server, ServerSettings, serve
 from mailtools.system.net.server_connection import NewConnection, OpenSession, ServerSession
 from mailtools.system.process.loop import Loop
 from mailtools.system.process.pool import POOL_THREADS, WorkerPool
 from mailtools.system.users.checker import Checker
-from mailtools.system.users.users_file import Users
 
 log = logging.getLogger("mailtools")
 
@@ -32,26 +27,6 @@ class Pop3Service(NamedTuple):
     offer: Pop3Offer
     root: str
     login_rules: LoginRules
-
-
-def choose_users(root: str, users: str | None, dev: bool, sockets: Sequence[socket.socket]) -> Users | None:
-    """Return the users who may log in: those of the users file, or None for anybody with *dev* on loopback.
-
-    Raises ConfigurationError.
-    """
-    path = expand(users) if users else os.path.join(MailRoot(root).path, "users")
-    if dev:
-        for sock in sockets:
-            if not listeners.is_loopback(sock):
-                shown = listeners.shown_address(sock)
-                raise ConfigurationError(
-                    f"{shown} can be reached from other machines, and --dev lets anybody in; leave it out, or"
-                    " listen on 127.0.0.1"
-                )
-        return None
-    if not users and not os.path.exists(path):
-        raise ConfigurationError(f"{path}: no users file; make a user with: mailtools user add NAME")
-    return Users(path, log.warning)
 
 
 def run(

@@ -1,0 +1,341 @@
+"""The commands of an IMAP client, parsed: what each asks for.
+
+Owns the arguments of RFC 9051 §6 and RFC 3501 §6, with UIDPLUS, MOVE, UNSELECT, LIST-EXTENDED and
+LIST-STATUS. Knows no session and no literal on the wire (core/imap/server reads them).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from mailtools.core.imap import fetch_items, search_keys, utf7
+from mailtools.core.imap.cursor import Cursor, ImapCommandError, SequenceSet
+from mailtools.core.imap.fetch_items import FetchItem
+from mailtools.core.imap.search_keys import SearchKey
+
+SYSTEM_FLAGS = (b"\\Answered", b"\\Flagged", b"\\Deleted", b"\\Seen", b"\\Draft")
+_CANONICAL = {flag.lower(): flag for flag in SYSTEM_FLAGS}
+STATUS_ITEMS = ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "DELETED")
+
+
+class Noop(NamedTuple):
+    """NOOP and CHECK."""
+
+    is_check: bool = False
+
+
+class Select(NamedTuple):
+    """SELECT, or EXAMINE if *is_read_only*."""
+
+    mailbox: str
+    is_read_only: bool
+
+
+class Leave(NamedTuple):
+    """CLOSE if *expunges*, else UNSELECT."""
+
+    expunges: bool
+
+
+class Create(NamedTuple):
+    """CREATE."""
+
+    mailbox: str
+
+
+class Delete(NamedTuple):
+    """DELETE."""
+
+    mailbox: str
+
+
+class Rename(NamedTuple):
+    """RENAME."""
+
+    mailbox: str
+    new: str
+
+
+class Subscribe(NamedTuple):
+    """SUBSCRIBE, or UNSUBSCRIBE if not *wanted*."""
+
+    mailbox: str
+    wanted: bool
+
+
+class List(NamedTuple):
+    """LIST or LSUB."""
+
+    reference: str
+    patterns: tuple[str, ...]
+    is_lsub: bool = False
+    only_subscribed: bool = False
+    only_special: bool = False
+    with_subscribed: bool = False
+    status: tuple[str, ...] = ()
+
+
+class Status(NamedTuple):
+    """STATUS."""
+
+    mailbox: str
+    items: tuple[str, ...]
+
+
+class Namespace(NamedTuple):
+    """NAMESPACE."""
+
+
+class Expunge(NamedTuple):
+    """EXPUNGE, or UID EXPUNGE with a set."""
+
+    uids: SequenceSet | None
+
+
+class Search(NamedTuple):
+    """SEARCH. *returns*: the options of RETURN, None without it."""
+
+    by_uid: bool
+    returns: tuple[str, ...] | None
+    key: SearchKey
+
+
+class Fetch(NamedTuple):
+    """FETCH."""
+
+    by_uid: bool
+    numbers: SequenceSet
+    items: tuple[FetchItem, ...]
+
+
+class Store(NamedTuple):
+    """STORE. *how*: "", "+" or "-"."""
+
+    by_uid: bool
+    numbers: SequenceSet
+    how: str
+    is_silent: bool
+    flags: tuple[bytes, ...]
+
+
+class Copy(NamedTuple):
+    """COPY, or MOVE if *moves*."""
+
+    by_uid: bool
+    numbers: SequenceSet
+    mailbox: str
+    moves: bool
+
+
+class Append(NamedTuple):
+    """APPEND, without its message. *seconds*: its date since the epoch, or None."""
+
+    mailbox: str
+    flags: tuple[bytes, ...]
+    seconds: float | None
+
+
+Command = (
+    Noop | Select | Leave | Create | Delete | Rename | Subscribe | List | Status | Namespace | Expunge
+    | Search | Fetch | Store | Copy
+)  # fmt: skip
+
+
+def mailbox(cursor: Cursor) -> str:
+    """The name of a mailbox."""
+    return _name(cursor.astring())
+
+
+def _name(octets: bytes) -> str:
+    name = utf7.decode(octets)
+    return "INBOX" if name.upper() == "INBOX" else name
+
+
+def _flags(cursor: Cursor) -> tuple[bytes, ...]:
+    """Flags in parentheses, or without."""
+    found: list[bytes] = []
+    in_list = cursor.takes(b"(")
+    while not (in_list and cursor.takes(b")")):
+        if found:
+            cursor.space()
+        if cursor.takes(b"\\"):
+            flag = _CANONICAL.get(b"\\" + cursor.atom().lower())
+            if flag is None:
+                raise ImapCommandError("no such system flag, or one that cannot be set")
+        else:
+            flag = cursor.atom()
+        found.append(flag)
+        if not in_list and cursor.is_end:
+            break
+    return tuple(dict.fromkeys(found))
+
+
+def _status_items(cursor: Cursor) -> tuple[str, ...]:
+    items = tuple(item.decode("ascii", "replace").upper() for item in cursor.listed())
+    if not items or not set(items) <= set(STATUS_ITEMS):
+        raise ImapCommandError("items of STATUS expected")
+    return items
+
+
+def _select(cursor: Cursor, is_read_only: bool) -> Select:
+    name = mailbox(cursor)
+    if cursor.takes(b" ("):  # parameters: none of those that we know changes anything
+        cursor.at = len(cursor.line)
+    return Select(name, is_read_only)
+
+
+def _rename(cursor: Cursor) -> Rename:
+    old = mailbox(cursor)
+    cursor.space()
+    return Rename(old, mailbox(cursor))
+
+
+def _lsub(cursor: Cursor) -> List:
+    reference = _name(cursor.astring())
+    cursor.space()
+    return List(reference, (_name(cursor.pattern()),), is_lsub=True, only_subscribed=True)
+
+
+def _list(cursor: Cursor) -> List:
+    options: set[str] = set()
+    if cursor.is_at(b"("):
+        options = {option.decode("ascii", "replace").upper() for option in cursor.listed()}
+        cursor.space()
+    reference = cursor.astring().decode("utf-8", "replace")
+    cursor.space()
+    patterns: list[str] = []
+    if cursor.takes(b"("):
+        while not patterns or not cursor.takes(b")"):
+            if patterns:
+                cursor.space()
+            patterns.append(utf7.decode(cursor.pattern()))
+    else:
+        patterns.append(utf7.decode(cursor.pattern()))
+    found = List(
+        utf7.decode(reference.encode()), tuple(patterns), only_subscribed="SUBSCRIBED" in options,
+        only_special="SPECIAL-USE" in options, with_subscribed="SUBSCRIBED" in options,
+    )  # fmt: skip
+    return _list_return(cursor, found) if cursor.takes(b" ") else found
+
+
+def _list_return(cursor: Cursor, found: List) -> List:
+    if cursor.word() != "RETURN":
+        raise ImapCommandError("RETURN expected")
+    cursor.space()
+    cursor.needs(b"(")
+    is_first = True
+    while not cursor.takes(b")"):
+        if not is_first:
+            cursor.space()
+        is_first = False
+        option = cursor.word()
+        if option == "SUBSCRIBED":
+            found = found._replace(with_subscribed=True)
+        elif option == "STATUS":
+            cursor.space()
+            found = found._replace(status=_status_items(cursor))
+        elif option not in ("CHILDREN", "SPECIAL-USE"):  # these are always given
+            raise ImapCommandError(f"no option of LIST: {option[:50]}")
+    return found
+
+
+def _status(cursor: Cursor) -> Status:
+    name = mailbox(cursor)
+    cursor.space()
+    return Status(name, _status_items(cursor))
+
+
+def append(cursor: Cursor) -> Append:
+    """The arguments of APPEND up to its message."""
+    name = mailbox(cursor)
+    cursor.space()
+    flags: tuple[bytes, ...] = ()
+    if cursor.is_at(b"("):
+        flags = _flags(cursor)
+        cursor.space()
+    seconds = None
+    if cursor.is_at(b'"'):
+        seconds = cursor.date_time()
+        cursor.space()
+    return Append(name, flags, seconds)
+
+
+def _fetch(cursor: Cursor, by_uid: bool) -> Fetch:
+    numbers = cursor.sequence_set()
+    cursor.space()
+    return Fetch(by_uid, numbers, fetch_items.parse(cursor))
+
+
+def _store(cursor: Cursor, by_uid: bool) -> Store:
+    numbers = cursor.sequence_set()
+    cursor.space()
+    how = next((sign for sign in ("+", "-") if cursor.takes(sign.encode())), "")
+    word = cursor.word()
+    if word not in ("FLAGS", "FLAGS.SILENT"):
+        raise ImapCommandError("FLAGS expected")
+    cursor.space()
+    return Store(by_uid, numbers, how, word == "FLAGS.SILENT", _flags(cursor))
+
+
+def _copy(cursor: Cursor, by_uid: bool, moves: bool) -> Copy:
+    numbers = cursor.sequence_set()
+    cursor.space()
+    return Copy(by_uid, numbers, mailbox(cursor), moves)
+
+
+def _search(cursor: Cursor, by_uid: bool) -> Search:
+    return Search(by_uid, *search_keys.parse(cursor))
+
+
+_Parse = Callable[[Cursor], Command]
+# Commands without arguments, those with some, and those of a mailbox that is selected, by UID too.
+ALONE: Mapping[str, Command] = {
+    "NOOP": Noop(), "CHECK": Noop(True), "NAMESPACE": Namespace(), "CLOSE": Leave(True),
+    "UNSELECT": Leave(False), "EXPUNGE": Expunge(None),
+}  # fmt: skip
+OF_MAILBOXES: Mapping[str, _Parse] = {
+    "SELECT": lambda cursor: _select(cursor, False),
+    "EXAMINE": lambda cursor: _select(cursor, True),
+    "CREATE": lambda cursor: Create(mailbox(cursor)),
+    "DELETE": lambda cursor: Delete(mailbox(cursor)),
+    "RENAME": _rename,
+    "SUBSCRIBE": lambda cursor: Subscribe(mailbox(cursor), True),
+    "UNSUBSCRIBE": lambda cursor: Subscribe(mailbox(cursor), False),
+    "LIST": _list,
+    "LSUB": _lsub,
+    "STATUS": _status,
+}
+OF_MESSAGES: Mapping[str, Callable[[Cursor, bool], Command]] = {
+    "FETCH": _fetch,
+    "STORE": _store,
+    "COPY": lambda cursor, by_uid: _copy(cursor, by_uid, False),
+    "MOVE": lambda cursor, by_uid: _copy(cursor, by_uid, True),
+    "SEARCH": _search,
+}
+SELECTED = frozenset((*OF_MESSAGES, "CHECK", "CLOSE", "UNSELECT", "EXPUNGE"))  # need a selected mailbox
+
+
+def parse(word: str, cursor: Cursor) -> Command:
+    """The command *word* (upper case) with the arguments at *cursor*. Raises ImapCommandError."""
+    command: Command
+    if word in ALONE:
+        command = ALONE[word]
+    else:
+        cursor.space()
+        if word in OF_MAILBOXES:
+            command = OF_MAILBOXES[word](cursor)
+        elif word in OF_MESSAGES:
+            command = OF_MESSAGES[word](cursor, False)
+        else:
+            command = _of_uid(cursor)
+    cursor.end()
+    return command
+
+
+def _of_uid(cursor: Cursor) -> Command:
+    word = cursor.word()
+    cursor.space()
+    if word == "EXPUNGE":
+        return Expunge(cursor.sequence_set())
+    if word not in OF_MESSAGES:
+        raise ImapCommandError(f"no command: UID {word[:50]}")
+    return OF_MESSAGES[word](cursor, True)

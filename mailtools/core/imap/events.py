@@ -1,0 +1,83 @@
+"""The events of the IMAP server's engine. A question needs an answer before the engine continues."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, LoginFailed
+from mailtools.core.engine import Question
+from mailtools.core.imap import commands
+
+
+class Refusal(NamedTuple):
+    """The answer to what cannot be done, with its response code (RFC 5530)."""
+
+    text: str
+    code: str = ""
+
+
+class Outcome(NamedTuple):
+    """The result of a command: OK, NO or BAD, a text and a response code."""
+
+    status: str
+    text: str
+    code: str = ""
+    untagged: Iterator[bytes] | tuple[bytes, ...] = ()  # whole responses, sent before the result
+
+
+@dataclass(slots=True)
+class UserWanted(Question[Refusal | None]):
+    """A question: may *user*, who has logged in, have mailboxes?"""
+
+    user: str
+
+
+@dataclass(slots=True)
+class Execute(Question[Outcome]):
+    """A question: execute *command*."""
+
+    command: commands.Command
+
+
+class MoreWanted(Question[bytes | None]):
+    """A question: what are the next responses of the command under way? None: there are no more."""
+
+    __slots__ = ()
+
+
+@dataclass(slots=True)
+class AppendStart(Question[Refusal | None]):
+    """A question: may a message of *size* octets be appended? Its octets follow as `AppendChunk`."""
+
+    command: commands.Append
+    size: int
+
+
+class AppendChunk(NamedTuple):
+    """Octets of the message that is being appended."""
+
+    octets: bytes
+
+
+class AppendEnd(Question[Outcome]):
+    """A question: the message is complete; is it stored?"""
+
+    __slots__ = ()
+
+
+class IdleBegun(NamedTuple):
+    """The client waits for news: `ImapServerEngine.push` sends them."""
+
+
+class IdleEnded(NamedTuple):
+    """The client waits no longer."""
+
+
+class SessionEnded(NamedTuple):
+    """The session ended, however that came."""
+
+
+Event = (
+    CheckDigest | CheckPassword | FindKeys | LoginFailed | UserWanted | Execute | MoreWanted | AppendStart
+    | AppendChunk | AppendEnd | IdleBegun | IdleEnded | SessionEnded
+)  # fmt: skip

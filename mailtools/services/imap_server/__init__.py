@@ -1,0 +1,1 @@
+"""IMAP sessions over the mailboxes of a user."""

@@ -1,0 +1,96 @@
+"""FETCH: what is asked about messages, read from the mailbox and written as responses.
+
+Owns RFC 9051 §6.4.5 and §7.5.2. A message is read once, and only if an item needs it. Knows no session: it
+gets a view, and yields one response after the other, so that memory holds one message at a time.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from mailtools.core.imap import bodystructure, envelope, sections, strings
+from mailtools.core.imap.fetch_items import FetchItem
+from mailtools.core.message import date, header, mime
+from mailtools.services.imap_server.view import View
+
+FLAGS = FetchItem(b"FLAGS", "FLAGS")
+_FROM_INDEX = frozenset(("UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "MODSEQ"))
+
+
+def responses(
+    view: View, chosen: Iterable[tuple[int, int]], items: Sequence[FetchItem], with_uid: bool
+) -> Iterator[bytes]:
+    """A FETCH response for each message of *chosen* (sequence number, UID) that is still there.
+
+    Raises OSError and MailError if a message cannot be read.
+    """
+    kinds = {item.kind for item in items}
+    for number, uid in chosen:
+        row = view.row(uid)
+        if row < 0:
+            continue
+        source = _Source(view, row, needs_message=not kinds <= _FROM_INDEX)
+        if source.is_gone:
+            continue
+        values = [b"UID %d" % uid] if with_uid and "UID" not in kinds else []
+        values += [b"%b %b" % (item.name, _value(item, view, uid, row, source)) for item in items]
+        yield b"* %d FETCH (%b)\r\n" % (number, b" ".join(values))
+
+
+class _Source:
+    """One message, and its parts once they are needed."""
+
+    def __init__(self, view: View, row: int, needs_message: bool) -> None:
+        found = view.box.message(row) if needs_message else b""
+        self.is_gone = found is None
+        self.message = found if isinstance(found, bytes) else b"".join(found or ())
+        self._parts: list[mime.Part] | None = None
+
+    @property
+    def parts(self) -> list[mime.Part]:
+        if self._parts is None:
+            self._parts = mime.parse(self.message)
+        return self._parts
+
+
+def _value(item: FetchItem, view: View, uid: int, row: int, source: _Source) -> bytes:
+    kind = item.kind
+    if kind == "UID":
+        return b"%d" % uid
+    if kind == "FLAGS":
+        return b"(%b)" % view.flags(uid, row)
+    if kind == "INTERNALDATE":
+        return internal_date(view.box.postmark(row))
+    if kind == "RFC822.SIZE":
+        return b"%d" % view.box.size(row)
+    if kind == "MODSEQ":
+        return b"(%d)" % view.box.states.modseqs[row]
+    if kind == "ENVELOPE":
+        return envelope.envelope(source.message[: header.body_offset(source.message)])
+    if kind == "BODYSTRUCTURE":
+        return bodystructure.bodystructure(source.message)
+    if kind == "BODY":
+        return bodystructure.body(source.message)
+    return _content(item, source)
+
+
+def internal_date(postmark: bytes) -> bytes:
+    """When a message arrived, by its postmark, as in INTERNALDATE."""
+    moment = date.parse(postmark.split(b" ", 2)[-1])
+    return strings.internal_date(moment[0] if moment else 0.0)
+
+
+def _content(item: FetchItem, source: _Source) -> bytes:
+    """The value of BODY[...], RFC822 and BINARY."""
+    section = item.section
+    if item.kind == "BINARY.SIZE":
+        return b"%d" % len(sections.decoded(source.message, section) or b"")
+    read = sections.decoded if item.kind == "BINARY" else _extracted
+    octets = read(source.message, section)
+    if octets is not None and item.partial is not None:
+        octets = sections.partial(octets, *item.partial)
+    if item.kind == "BINARY" and octets is not None and b"\0" in octets:
+        return strings.literal(octets, binary=True)
+    return strings.nstring(octets)
+
+
+def _extracted(message: bytes, section: sections.Section) -> bytes | None:
+    return sections.extract(message, None, section)

@@ -1,0 +1,261 @@
+"""Commands about the messages of the selected mailbox: FETCH, STORE, SEARCH, COPY, MOVE, EXPUNGE.
+
+Called by a worker; what FETCH responds is read while it is sent. All methods raise MailboxError, MailError
+and OSError.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from itertools import chain
+from typing import Any
+
+from mailtools.core.imap import commands
+from mailtools.core.imap.events import Outcome
+from mailtools.core.imap.grammar import sets
+from mailtools.core.mbox.state import DELETED, OLD, SEEN
+from mailtools.services.imap_server import fetch, search
+from mailtools.services.imap_server.mailboxes import Mailboxes
+from mailtools.services.imap_server.view import BITS, View
+from mailtools.services.mailbox.mailbox import Mailbox, NewMessage
+from mailtools.services.transit import mbox_form
+from mailtools.services.transit.mbox_form import MboxIntake
+from mailtools.system.mbox.appending import NewRecord
+from mailtools.system.mbox.mailtree import MailboxError
+
+_AT_ONCE = 100  # messages that COPY appends with one lock and one sync
+
+
+class Selected:
+    """The mailbox *name* as one session sees it."""
+
+    def __init__(self, mailboxes: Mailboxes, name: str, is_read_only: bool) -> None:
+        self.name = name
+        self.is_read_only = is_read_only
+        self._mailboxes = mailboxes
+        self._box = mailboxes.open(name)
+        self.view = View(self._box)
+        self.is_due = False  # the mbox does not have all states yet
+        if self.view.recent and not is_read_only:
+            self._store(self.view.recent, lambda uid, flags, mask: (flags | OLD, mask))
+            tuple(self.view.news(True, self.view.recent))
+
+    def close(self) -> None:
+        """Close the files."""
+        self._box.close()
+
+    def settle(self) -> None:
+        """Write UIDs and flags into the mbox."""
+        self.is_due = False
+        if not self.is_read_only:
+            self._box.settle(0.0)
+
+    def refresh(self) -> None:
+        """Find out what others changed. Raises MailboxError if the mailbox is another one now."""
+        try:
+            self._box.refresh(0.0)
+        except FileNotFoundError:
+            raise MailboxError("the mailbox is gone", "NONEXISTENT") from None
+        if self._box.states.validity != self.view.validity:
+            raise MailboxError("the mailbox has other UIDs now: select it again", "UIDVALIDITY")
+
+    def do(self, command: commands.Command) -> Outcome | None:
+        """Execute *command*; None if it is not about messages. News are among the responses."""
+        method = _DO.get(type(command))
+        if method is None:
+            return None
+        self.refresh()
+        return method(self, command)
+
+    def opening(self) -> tuple[bytes, ...]:
+        """The responses to SELECT."""
+        view, states = self.view, self._box.states
+        known = view.known_flags()
+        unseen = next((n for n, flags in enumerate(states.flags, 1) if not flags & SEEN), 0)
+        permanent = b"" if self.is_read_only else known + b" \\*"
+        return (
+            b"* FLAGS (%b)\r\n" % known,
+            b"* OK [PERMANENTFLAGS (%b)] kept\r\n" % permanent,
+            b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(view), len(view.recent)),
+            b"* OK [UNSEEN %d] the first\r\n" % unseen if unseen else b"",
+            b"* OK [UIDVALIDITY %d] of these UIDs\r\n" % states.validity,
+            b"* OK [UIDNEXT %d] at least\r\n" % states.uid_next,
+        )
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    def _noop(self, command: commands.Noop) -> Outcome:
+        if command.is_check:
+            self.settle()
+        return Outcome("OK", "done", untagged=tuple(self.view.news(True)))
+
+    def _chosen(self, command: "commands.Fetch | commands.Store | commands.Copy") -> list[tuple[int, int]]:
+        view, by_uid = self.view, command.by_uid
+        return view.chosen(command.numbers.ranges(view.largest(by_uid)), by_uid)
+
+    def _fetch(self, command: commands.Fetch) -> Outcome:
+        chosen = self._chosen(command)
+        kinds = {item.kind for item in command.items}
+        silent: Collection[int] = ()
+        items = command.items
+        if not self.is_read_only and not all(item.is_peek for item in items):
+            states = self._box.states
+            silent = {
+                uid for _, uid in chosen if (row := self.view.row(uid)) >= 0 and not states.flags[row] & SEEN
+            }
+            self._store(silent, lambda uid, flags, mask: (flags | SEEN, mask))
+            if silent and "FLAGS" not in kinds:  # they are told with the content
+                items = (*items, fetch.FLAGS)
+        is_by_uid = command.by_uid
+        responses = fetch.responses(self.view, chosen, items, is_by_uid)
+        return Outcome("OK", "done", untagged=chain(responses, self._late_news(silent, is_by_uid)))
+
+    def _late_news(self, silent: Collection[int], is_by_uid: bool) -> Iterator[bytes]:
+        yield from self.view.news(is_by_uid, silent, is_by_uid)
+
+    def _search(self, command: commands.Search) -> Outcome:
+        found = search.matching(self.view, command.key)
+        numbers = [uid if command.by_uid else number for number, uid in found]
+        news = self.view.news(command.by_uid)
+        if command.returns is None:
+            shown = b"".join(b" %d" % number for number in numbers)
+            return Outcome("OK", "done", untagged=(b"* SEARCH%b\r\n" % shown, *news))
+        return Outcome(
+            "OK",
+            "done",
+            untagged=(self._extended(command, numbers), *news),
+        )
+
+    def _extended(self, command: commands.Search, numbers: list[int]) -> bytes:
+        """The response ESEARCH (RFC 4731); the engine puts its tag in the place of TAG."""
+        values = {
+            "MIN": b"MIN %d" % numbers[0] if numbers else b"",
+            "MAX": b"MAX %d" % numbers[-1] if numbers else b"",
+            "ALL": b"ALL " + ",".join(sets(numbers)).encode() if numbers else b"",
+            "COUNT": b"COUNT %d" % len(numbers),
+        }
+        asked = [values[option] for option in command.returns or () if values[option]]
+        uid = [b"UID"] if command.by_uid else []
+        return b" ".join((b'* ESEARCH (TAG "\0")', *uid, *asked)) + b"\r\n"
+
+    # -- changing ------------------------------------------------------------------------------------------
+
+    def _writable(self) -> None:
+        if self.is_read_only:
+            raise MailboxError("the mailbox is open for reading only", "READ-ONLY")
+
+    def _store(self, uids: Collection[int], change: Callable[[int, int, int], tuple[int, int]]) -> None:
+        if uids:
+            self._box.store(sorted(uids), change, 0.0)
+            self.is_due = True
+
+    def _change_flags(self, command: commands.Store) -> Outcome:
+        self._writable()
+        chosen = self._chosen(command)
+        states, view = self._box.states, self.view
+        bits = sum(BITS[flag] for flag in command.flags if flag in BITS)
+        mask = states.mask(flag for flag in command.flags if flag not in BITS)
+        before = len(states.words)
+
+        def change(uid: int, flags: int, words: int) -> tuple[int, int]:
+            if command.how == "+":
+                return flags | bits, words | mask
+            if command.how == "-":
+                return flags & ~bits, words & ~mask
+            return bits | flags & OLD, mask
+
+        uids = {uid for _, uid in chosen}
+        self._store(uids, change)
+        by_uid = command.by_uid
+        new_words = (b"* FLAGS (%b)\r\n" % view.known_flags(),) if len(states.words) > before else ()
+        shown = () if command.is_silent else tuple(fetch.responses(view, chosen, (fetch.FLAGS,), by_uid))
+        return Outcome("OK", "stored", untagged=(*new_words, *shown, *view.news(by_uid, uids, by_uid)))
+
+    def _expunge(self, command: commands.Expunge) -> Outcome:
+        self._writable()
+        view, states = self.view, self._box.states
+        known = view.uids
+        if command.uids is not None:
+            wanted = [uid for _, uid in view.chosen(command.uids.ranges(view.largest(True)), True)]
+        else:
+            wanted = list(known)
+        doomed = [uid for uid in wanted if (row := view.row(uid)) >= 0 and states.flags[row] & DELETED]
+        if doomed:
+            self._box.expunge(doomed)
+        return Outcome("OK", "expunged", untagged=tuple(view.news(True)))
+
+    def expunge_silently(self) -> None:
+        """Remove the messages with the flag Deleted, as CLOSE does."""
+        if not self.is_read_only:
+            self._expunge(commands.Expunge(None))
+
+    def _copy(self, command: commands.Copy) -> Outcome:
+        if command.moves:
+            self._writable()
+        if not self._mailboxes.tree.exists(command.mailbox):
+            raise MailboxError("there is no such mailbox", "TRYCREATE")
+        chosen = [(uid, row) for _, uid in self._chosen(command) if (row := self.view.row(uid)) >= 0]
+        target = self._mailboxes.open(command.mailbox)
+        try:
+            pairs = self._copied(chosen, target)
+            validity = target.states.validity
+        finally:
+            target.close()
+        pairs = [(uid, new) for uid, new in pairs if new]
+        code = ""
+        if pairs:
+            old, new = (",".join(sets(numbers)) for numbers in zip(*pairs, strict=True))
+            code = f"COPYUID {validity} {old} {new}"
+        if not command.moves:
+            return Outcome("OK", "copied", code, tuple(self.view.news(command.by_uid)))
+        self._box.expunge([uid for uid, _ in chosen])
+        told = (f"* OK [{code}] moved\r\n".encode(),) if code else ()
+        return Outcome("OK", "moved", untagged=(*told, *self.view.news(True)))
+
+    def _copied(self, chosen: list[tuple[int, int]], target: Mailbox) -> list[tuple[int, int]]:
+        """Append the messages *chosen* (UID, row) to *target*; return (old, new) UIDs."""
+        states = self._box.states
+        pairs: list[tuple[int, int]] = []
+        for first in range(0, len(chosen), _AT_ONCE):
+            some, messages = [], []
+            for uid, row in chosen[first : first + _AT_ONCE]:
+                record = self._record(row, target.path)
+                if record is not None:
+                    some.append(uid)
+                    messages.append(NewMessage(record, states.flags[row] & ~OLD, states.keywords(row)))
+            pairs += zip(some, target.append(messages), strict=True)
+        return pairs
+
+    def _record(self, row: int, beside: str) -> NewRecord | None:
+        """The record of a message for another mbox; None if the message is gone."""
+        found = self._box.message(row)
+        if found is None:
+            return None
+        intake = MboxIntake(beside=beside)
+        for octets in (found,) if isinstance(found, bytes) else found:
+            intake.take(octets)
+        intake.end()
+        return NewRecord(self._box.postmark(row).removesuffix(b"\r") + b"\n", intake.body)
+
+
+def append(mailboxes: Mailboxes, command: commands.Append, intake: MboxIntake, now: float) -> Outcome:
+    """Store the message in *intake* as APPEND asks. Raises MailboxError, MailError, OSError."""
+    box = mailboxes.open(command.mailbox, 10.0)
+    try:
+        bits = sum(BITS[flag] for flag in command.flags if flag in BITS)
+        words = tuple(flag for flag in command.flags if flag not in BITS)
+        seconds = now if command.seconds is None else command.seconds
+        record = mbox_form.fetched_record(intake.body, seconds)
+        (uid,) = box.append([NewMessage(record, bits, words)])
+        code = f"APPENDUID {box.states.validity} {uid}" if uid else ""
+    finally:
+        box.close()
+    return Outcome("OK", "appended", code)
+
+
+_DO: dict[type, Callable[[Selected, Any], Outcome]] = {
+    commands.Noop: Selected._noop,
+    commands.Fetch: Selected._fetch,
+    commands.Search: Selected._search,
+    commands.Store: Selected._change_flags,
+    commands.Expunge: Selected._expunge,
+    commands.Copy: Selected._copy,
+}

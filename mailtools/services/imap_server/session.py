@@ -1,0 +1,365 @@
+"""An IMAP session: the login, the selected mailbox, and who does the work of each command.
+
+Each connection has one `ImapSession`, which answers the engine's questions. What touches the disk is done by
+a worker, and the question is answered later; a locked mbox is tried again after a pause. Messages are read
+while they are sent, in the loop, one after the other. What the commands do is in `mailboxes` (names), in
+`selected` (messages), `fetch` and `search`. This module knows no socket.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, LoginFailed
+from mailtools.core.engine import Question
+from mailtools.core.errors import BadDataError, DiskFullError, LockTimeoutError, MailError
+from mailtools.core.imap import commands, events
+from mailtools.core.imap.events import Outcome, Refusal
+from mailtools.core.imap.server import ImapServerEngine
+from mailtools.services.imap_server.mailboxes import Mailboxes
+from mailtools.services.imap_server.selected import Selected, append
+from mailtools.services.transit.mbox_form import MboxIntake
+from mailtools.services.users.login import Logins
+from mailtools.system import clock
+from mailtools.system.mbox.mailroot import MailRoot
+from mailtools.system.mbox.mailtree import MailboxError, MailTree
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+_LOOK_AGAIN = 0.05  # seconds between two attempts to lock an mbox
+_PATIENCE = 10.0  # seconds until such attempts end
+_IDLE_LOOK = 1.0  # seconds between two looks for news while a client idles
+_SETTLE = 10.0  # seconds after a change until the mbox has it
+_BUSY = Outcome("NO", "the server is busy, try again later", "UNAVAILABLE")
+_GONE = Outcome("NO", "the mailbox is gone")
+_LOCKED = Outcome("NO", "another program has locked the mailbox, try again later", "INUSE")
+
+
+class Run(Protocol):
+    """Gives a task to a worker; *done* gets its result in the loop, or None. *owner*: users take turns."""
+
+    def __call__(self, task: Callable[[], T], done: Callable[[T | None], None], owner: str) -> object: ...
+
+
+class ImapPorts(NamedTuple):
+    """What the sessions of a server share."""
+
+    root: MailRoot
+    run: Run
+    log: Callable[[str], None]
+    warn: Callable[[str], None]
+    later: Callable[[float, Callable[[], None]], Any]
+
+
+class ImapSession:
+    """The decisions of one session. *resume* is called after a question was answered later."""
+
+    def __init__(
+        self,
+        engine: ImapServerEngine,
+        logins: Logins,
+        peer: str,
+        ports: ImapPorts,
+        resume: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._logins = logins
+        self._login = logins.client(peer)
+        self._peer = peer
+        self._ports = ports
+        self._resume = resume
+        self._user = ""
+        self._mailboxes: Mailboxes | None = None
+        self._selected: Selected | None = None
+        self._responses: Iterator[bytes] = iter(())  # what is still to be sent of an answer
+        self._is_working = False  # a worker has the selected mailbox
+        self._is_settling = False  # a settling is planned
+        self._is_lost = False
+        self._is_ended = False
+        self._idles = 0  # changes whenever an IDLE begins or ends
+        self._intake: MboxIntake | None = None  # the message that APPEND sends
+        self._append: commands.Append | None = None
+        self._append_error: MailError | OSError | None = None
+        engine.mechanisms = self._mechanisms
+
+    def handle(self, event: Any) -> None:
+        """Handle *event*. A question is answered now, or later if that takes time."""
+        _HANDLERS[type(event)](self, event)
+
+    def lost(self) -> None:
+        """Give up what waits for the client alone."""
+        self._is_lost = True
+        self._login.leave()
+
+    def _mechanisms(self) -> tuple[str, ...]:
+        engine = self._engine
+        return self._logins.mechanisms(self._peer, engine.is_secure, bool(engine.bindings))
+
+    def _answer_later(self, question: Question[A], value: A) -> None:
+        self._engine.answer(question, value)
+        self._resume()
+
+    # -- logging in ----------------------------------------------------------------------------------------
+
+    def _check_password(self, question: CheckPassword | CheckDigest) -> None:
+        self._login.check(question, lambda is_right: self._answer_later(question, is_right))
+
+    def _find_keys(self, question: FindKeys) -> None:
+        self._login.find_keys(question, lambda found: self._answer_later(question, found))
+
+    def _login_failed(self, event: LoginFailed) -> None:
+        self._login.failed()
+        who = self._peer or "a local client"
+        self._ports.warn(f"login of {event.user!r} from {who} failed: {event.reason}")
+
+    def _logged_in(self, question: events.UserWanted) -> None:
+        self._login.succeeded()
+        self._user = self._logins.user_of(question.user)
+
+        def opened(tree: MailTree | None) -> None:
+            if tree is None:
+                self._answer_later(question, Refusal("the mailboxes cannot be opened", "SERVERBUG"))
+                return
+            self._mailboxes = Mailboxes(tree)
+            self._ports.log(f"login of {self._user!r} from {self._peer or 'a local client'}")
+            self._answer_later(question, None)
+
+        self._ports.run(self._open_tree, opened, self._user)
+
+    def _open_tree(self) -> MailTree | None:
+        import os
+
+        try:
+            return MailTree(os.path.dirname(self._ports.root.inbox(self._user)))
+        except (MailError, OSError, ValueError) as error:
+            self._ports.warn(f"the mailboxes of {self._user!r} cannot be opened: {error}")
+            return None
+
+    # -- work ----------------------------------------------------------------------------------------------
+
+    def _execute(self, question: events.Execute) -> None:
+        self._work(lambda: self._done(question.command), lambda outcome: self._answer(question, outcome))
+
+    def _work(self, task: Callable[[], Outcome], done: Callable[[Outcome], None]) -> None:
+        """Let a worker do *task*; while it finds the mbox locked, again after a pause."""
+        deadline = clock.monotonic() + _PATIENCE
+
+        def begin() -> None:
+            self._is_working = True
+            self._ports.run(lambda: self._safely(task), came, self._user)
+
+        def came(outcome: Outcome | None) -> None:
+            self._is_working = False
+            if self._is_ended:
+                self._leave_at_end()
+            elif outcome is _LOCKED and clock.monotonic() < deadline and not self._is_lost:
+                self._ports.later(_LOOK_AGAIN, begin)
+            else:
+                done(outcome or _BUSY)
+
+        begin()
+
+    def _safely(self, task: Callable[[], Outcome]) -> Outcome:
+        """Do *task*, in a worker; never raises."""
+        try:
+            return task()
+        except LockTimeoutError:
+            return _LOCKED
+        except MailboxError as error:
+            if error.code == "UIDVALIDITY" or (error.code == "NONEXISTENT" and self._is_gone()):
+                return _GONE
+            return Outcome("NO", str(error), error.code)
+        except DiskFullError:
+            return Outcome("NO", "no room on the disk", "OVERQUOTA")
+        except BadDataError as error:
+            return Outcome("NO", str(error), "CANNOT")
+        except (MailError, OSError) as error:
+            self._ports.warn(f"a mailbox of {self._user!r}: {error}")
+            return Outcome("NO", "the mailbox cannot be read or written", "SERVERBUG")
+
+    def _is_gone(self) -> bool:
+        return self._selected is not None and not self._its.tree.exists(self._selected.name)
+
+    def _answer(self, question: "Question[Outcome]", outcome: Outcome) -> None:
+        if outcome is _GONE:
+            self._engine.close_with(421, "", "the mailbox is gone or has other UIDs: select it again")
+            self._resume()
+            return
+        if not isinstance(outcome.untagged, tuple):
+            self._responses = iter(outcome.untagged)
+        self._answer_later(question, outcome)
+        self._settle_later()
+
+    def _more(self, question: events.MoreWanted) -> None:
+        try:
+            octets = next(self._responses, None)
+        except (MailError, OSError) as error:
+            self._ports.warn(f"a mailbox of {self._user!r} cannot be read: {error}")
+            self._engine.close_with(421, "", "the mailbox cannot be read")
+            return
+        self._engine.answer(question, octets)
+
+    @property
+    def _its(self) -> Mailboxes:
+        assert self._mailboxes is not None  # the engine asks only after the login
+        return self._mailboxes
+
+    def _done(self, command: commands.Command) -> Outcome:
+        """Do *command*, in a worker."""
+        if isinstance(command, commands.Select):
+            return self._select(command)
+        if isinstance(command, commands.Leave):
+            return self._leave(command.expunges)
+        found = self._selected.do(command) if self._selected is not None else None
+        return found or self._its.do(command)
+
+    def _select(self, command: commands.Select) -> Outcome:
+        self._leave(False)
+        self._selected = selected = Selected(self._its, command.mailbox, command.is_read_only)
+        mode = "READ-ONLY" if command.is_read_only else "READ-WRITE"
+        return Outcome("OK", "selected", mode, selected.opening())
+
+    def _leave(self, expunges: bool) -> Outcome:
+        selected = self._selected
+        if selected is not None:
+            if expunges:
+                selected.expunge_silently()
+            if selected.is_due or expunges:
+                selected.settle()
+            self._selected = None
+            selected.close()
+        return Outcome("OK", "closed")
+
+    # -- APPEND --------------------------------------------------------------------------------------------
+
+    def _append_start(self, question: events.AppendStart) -> None:
+        command = question.command
+        try:
+            is_there = self._its.tree.exists(command.mailbox)
+            beside = self._its.tree.mbox(command.mailbox)
+        except MailboxError as error:
+            self._engine.answer(question, Refusal(str(error), error.code))
+            return
+        if not is_there:
+            self._engine.answer(question, Refusal("there is no such mailbox", "TRYCREATE"))
+            return
+        self._intake, self._append, self._append_error = MboxIntake(beside=beside), command, None
+        self._engine.answer(question, None)
+
+    def _append_chunk(self, event: events.AppendChunk) -> None:
+        if self._intake is None or self._append_error is not None:
+            return
+        try:
+            self._intake.take(event.octets)
+        except (MailError, OSError) as error:
+            self._append_error = error
+
+    def _append_end(self, question: events.AppendEnd) -> None:
+        intake, command, error = self._intake, self._append, self._append_error
+        self._intake = None
+        assert intake is not None
+        assert command is not None
+
+        def task() -> Outcome:
+            if error is not None:
+                raise error
+            intake.end()
+            return append(self._its, command, intake, clock.now())
+
+        self._work(task, lambda outcome: self._answer(question, outcome))
+
+    # -- news, and what the mbox gets later ----------------------------------------------------------------
+
+    def _idle_begun(self, event: events.IdleBegun) -> None:
+        self._idles += 1
+        self._look(self._idles)
+
+    def _idle_ended(self, event: events.IdleEnded) -> None:
+        self._idles += 1
+
+    def _look(self, idle: int) -> None:
+        """Tell an idling client what is new, now and once a second."""
+        selected = self._selected
+
+        def look() -> Outcome:
+            assert selected is not None
+            selected.refresh()
+            return Outcome("OK", "", untagged=tuple(selected.view.news(True)))
+
+        def told(outcome: Outcome) -> None:
+            if outcome is _GONE:
+                self._engine.close_with(421, "", "the mailbox is gone")
+            elif isinstance(outcome.untagged, tuple) and outcome.untagged:
+                self._engine.push(b"".join(outcome.untagged))
+            self._resume()
+            self._ports.later(_IDLE_LOOK, again)
+
+        def again() -> None:
+            if idle == self._idles and not self._is_ended and not self._is_lost:
+                if selected is None or self._is_working:
+                    self._ports.later(_IDLE_LOOK, again)
+                else:
+                    self._work(look, told)
+
+        again()
+
+    def _settle_later(self) -> None:
+        """Write states into the mbox some seconds after a change, if the mailbox is still selected then."""
+        selected = self._selected
+        if selected is None or not selected.is_due or self._is_settling:
+            return
+
+        def settle() -> Outcome:
+            if selected is self._selected and selected.is_due:
+                selected.settle()
+            return Outcome("OK", "")
+
+        def begin() -> None:
+            self._is_settling = False
+            if selected is self._selected and not self._is_ended:
+                if self._is_working or self._engine.in_transaction:
+                    self._is_settling = True
+                    self._ports.later(_LOOK_AGAIN, begin)
+                else:
+                    self._work(settle, lambda outcome: None)
+
+        self._is_settling = True
+        self._ports.later(_SETTLE, begin)
+
+    def _ended(self, event: events.SessionEnded) -> None:
+        self._is_ended = True
+        self._idles += 1
+        if not self._is_working:
+            self._leave_at_end()
+
+    def _leave_at_end(self) -> None:
+        selected, self._selected = self._selected, None
+        if selected is None:
+            return
+
+        def leave() -> Outcome:
+            try:
+                if selected.is_due:
+                    selected.settle()
+            finally:
+                selected.close()
+            return Outcome("OK", "")
+
+        self._ports.run(lambda: self._safely(leave), lambda outcome: None, self._user)
+
+
+_HANDLERS: dict[type, Callable[[ImapSession, Any], None]] = {
+    CheckPassword: ImapSession._check_password,
+    CheckDigest: ImapSession._check_password,
+    FindKeys: ImapSession._find_keys,
+    LoginFailed: ImapSession._login_failed,
+    events.UserWanted: ImapSession._logged_in,
+    events.Execute: ImapSession._execute,
+    events.MoreWanted: ImapSession._more,
+    events.AppendStart: ImapSession._append_start,
+    events.AppendChunk: ImapSession._append_chunk,
+    events.AppendEnd: ImapSession._append_end,
+    events.IdleBegun: ImapSession._idle_begun,
+    events.IdleEnded: ImapSession._idle_ended,
+    events.SessionEnded: ImapSession._ended,
+}

@@ -1,0 +1,110 @@
+"""The view of one session: sequence numbers, and what the client was told of its mailbox.
+
+Owns RFC 9051 §2.3.1.2 and §7.4: a sequence number changes only when the client is told with EXPUNGE, new
+messages are told with EXISTS, flags with FETCH. Another session may remove a message at any time; until
+this client is told, the message keeps its number, and nothing can be had of it. Knows no command.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+
+from mailtools.core.mbox.state import ANSWERED, DELETED, DRAFT, FLAGGED, OLD, SEEN
+from mailtools.services.mailbox.mailbox import Mailbox
+
+FLAGS = (
+    (ANSWERED, b"\\Answered"), (FLAGGED, b"\\Flagged"), (DELETED, b"\\Deleted"), (SEEN, b"\\Seen"),
+    (DRAFT, b"\\Draft"),
+)  # fmt: skip
+BITS = {name: bit for bit, name in FLAGS}
+Ranges = Sequence[tuple[int, int]]
+
+
+class View:
+    """The messages of *box* by sequence numbers from 1."""
+
+    def __init__(self, box: Mailbox) -> None:
+        self.box = box
+        self.uids = array("I", box.states.uids)
+        self.validity = box.states.validity
+        self._modseq = box.states.modseq
+        self.recent = {uid for uid, flags in zip(self.uids, box.states.flags, strict=True) if not flags & OLD}
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    # -- numbers -------------------------------------------------------------------------------------------
+
+    def chosen(self, ranges: Ranges, by_uid: bool) -> list[tuple[int, int]]:
+        """(sequence number, UID) of the messages in *ranges* of sequence numbers or UIDs, ascending."""
+        found: list[tuple[int, int]] = []
+        for start, end in ranges:
+            first = bisect_left(self.uids, start) if by_uid else start - 1
+            stop = bisect_left(self.uids, end + 1) if by_uid else min(end, len(self.uids))
+            found.extend((number + 1, self.uids[number]) for number in range(max(first, 0), stop))
+        return found
+
+    def largest(self, by_uid: bool) -> int:
+        """What ``*`` means."""
+        return (self.uids[-1] if self.uids else 0) if by_uid else len(self.uids)
+
+    def row(self, uid: int) -> int:
+        """The row of the mailbox that has the message; -1 if it is gone."""
+        return self.box.states.row_of(uid)
+
+    # -- flags ---------------------------------------------------------------------------------------------
+
+    def flags(self, uid: int, row: int) -> bytes:
+        """The flags of a message as in FETCH, without parentheses."""
+        states = self.box.states
+        bits = states.flags[row]
+        names = [name for bit, name in FLAGS if bits & bit]
+        names += states.keywords(row)
+        if uid in self.recent:
+            names.append(b"\\Recent")
+        return b" ".join(names)
+
+    def known_flags(self) -> bytes:
+        """All flags that messages of the mailbox have or may get, for FLAGS."""
+        return b" ".join((*(name for _, name in FLAGS), *self.box.states.words))
+
+    # -- what is new ---------------------------------------------------------------------------------------
+
+    def news(self, may_expunge: bool, silent: Iterable[int] = (), with_uid: bool = False) -> Iterator[bytes]:
+        """Responses about what changed since the last call.
+
+        *may_expunge*: EXPUNGE may be told now (RFC 9051 §7.5.1). *silent*: UIDs whose flags the client knows.
+        *with_uid*: FETCH responses have the UID.
+        """
+        states = self.box.states
+        if may_expunge and (len(states) < len(self.uids) or self.uids != states.uids[: len(self.uids)]):
+            yield from self._gone()
+        last = self.uids[-1] if self.uids else 0
+        first_new = bisect_left(states.uids, max(last + 1, 1))
+        changed = self._modseq < states.modseq
+        known = set(silent)
+        if changed:
+            for number, uid in enumerate(self.uids, 1):
+                row = states.row_of(uid)
+                if row >= 0 and states.modseqs[row] > self._modseq and uid not in known:
+                    shown = b"UID %d " % uid if with_uid else b""
+                    yield b"* %d FETCH (%bFLAGS (%b))\r\n" % (number, shown, self.flags(uid, row))
+            self._modseq = states.modseq
+        if first_new < len(states):
+            for row in range(first_new, len(states)):
+                self.uids.append(states.uids[row])
+                if not states.flags[row] & OLD:
+                    self.recent.add(states.uids[row])
+            yield b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(self.uids), len(self.recent))
+
+    def _gone(self) -> Iterator[bytes]:
+        states = self.box.states
+        kept, removed = array("I"), 0
+        for number, uid in enumerate(self.uids, 1):
+            if states.row_of(uid) >= 0:
+                kept.append(uid)
+            else:
+                yield b"* %d EXPUNGE\r\n" % (number - removed)
+                removed += 1
+                self.recent.discard(uid)
+        self.uids = kept
