@@ -91,6 +91,13 @@ class Pop3Server(Server):
     suffix = ".pop3.port"
 
 
+class ImapServer(Server):
+    """``mailtools serve-imap``, likewise."""
+
+    command = "serve-imap"
+    suffix = ".imap.port"
+
+
 class Dialogue:
     """A client that says what it is told and reads replies."""
 

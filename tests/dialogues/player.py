@@ -1,6 +1,6 @@
 """Golden dialogues: read, and played three ways: engine whole, engine octet by octet, real socket.
 
-A dialogue is a text file in smtp/ or pop3/. Its head has lines ``key: value``: rfc, max-size, max-recipients,
+A dialogue is a text file in smtp/, pop3/ or imap/. Its head has lines ``key: value``: rfc, max-size, max-recipients,
 domain, catch-all, plus-delimiter; lmtp and tls (yes); users and aliases (lines of those files, with `` | ``
 between); mail (who has which of `MAIL` at the begin, as ``bob plain dots``). A blank line ends it. Then each line is said by the client (C:) or the server (S:), or is a comment (#), or ``TLS``: the
 handshake. In a client's line
@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mailtools.core.auth.passwd import UserEntry
+from mailtools.core.imap.server import ImapOffer, ImapServerEngine
 from mailtools.core.pop3.server import Pop3Offer, Pop3ServerEngine
 from mailtools.core.smtp.offer import SmtpOffer
 from mailtools.core.smtp.server import SmtpServerEngine
 from mailtools.services.delivery.addressing import Addressing, open_aliases
 from mailtools.services.delivery.dispatch import Carriers
+from mailtools.services.imap_server.session import ImapPorts, ImapSession
 from mailtools.services.pop3_server.session import MaildropSession, Pop3Ports
 from mailtools.services.smtp_server.session import ReceiveSession, SmtpPorts
 from mailtools.services.users.login import LoginRules, Logins
@@ -211,6 +213,19 @@ class Pop3InMemory(InMemory):
         run = Checker().run
         ports = Pop3Ports(MailRoot(str(root)), run, lambda _: None, lambda _: None)  # type: ignore[arg-type]
         self.session = MaildropSession(self.engine, logins, "127.0.0.1", ports, lambda: None)
+
+
+class ImapInMemory(InMemory):
+    """The same of IMAP."""
+
+    def open(self, script: Script, root: Path) -> None:
+        files = files_of(script.head, root.parent / f"{root.name}-files")
+        put_mail(script.head, root)
+        self.engine = ImapServerEngine(ImapOffer("host", starttls="tls" in script.head))
+        users = Users(str(files["users"]))
+        logins = Logins(LoginRules(users), Checker(), lambda _, call: call())  # type: ignore[arg-type]
+        ports = ImapPorts(MailRoot(str(root)), Checker().run, lambda _: None, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
+        self.session = ImapSession(self.engine, logins, "127.0.0.1", ports, lambda: None)
 
 
 class OverSocket:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.dialogues.player import (
+    ImapInMemory,
     InMemory,
     OverSocket,
     Pop3InMemory,
@@ -14,8 +15,10 @@ from tests.dialogues.player import (
     put_mail,
     read,
 )
-from tests.servers import Pop3Server, Server
+from tests.servers import ImapServer, Pop3Server, Server
 
+ENGINES = {"smtp": InMemory, "pop3": Pop3InMemory, "imap": ImapInMemory}
+SERVERS = {"smtp": Server, "pop3": Pop3Server, "imap": ImapServer}
 SCRIPTS = sorted(Path(__file__).parent.glob("*/*.txt"))
 
 
@@ -23,7 +26,7 @@ SCRIPTS = sorted(Path(__file__).parent.glob("*/*.txt"))
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_in_memory(path: Path, tmp_path: Path, piece: int) -> None:
     script = read(path)
-    engine = Pop3InMemory if path.parent.name == "pop3" else InMemory
+    engine = ENGINES[path.parent.name]
     play(script, engine(script, tmp_path / "root", piece))
     check_mboxes(script, tmp_path / "root")
 
@@ -41,7 +44,7 @@ def test_over_a_socket(path: Path, tmp_path: Path) -> None:
         option for key, option in (("lmtp", "--lmtp"), ("tls", "--tls-self-signed")) if key in script.head
     ]
     put_mail(script.head, tmp_path / "root")
-    kind = Pop3Server if where == "pop3" else Server
+    kind = SERVERS[where]
     with kind(tmp_path / "root", *options) as server:
         play(script, OverSocket(server.port))
     check_mboxes(script, tmp_path / "root")

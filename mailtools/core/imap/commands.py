@@ -42,7 +42,7 @@ class Create(NamedTuple):
     mailbox: str
 
 
-class Delete(NamedTuple):
+class DeleteMailbox(NamedTuple):
     """DELETE."""
 
     mailbox: str
@@ -74,7 +74,7 @@ class List(NamedTuple):
     status: tuple[str, ...] = ()
 
 
-class Status(NamedTuple):
+class StatusOf(NamedTuple):
     """STATUS."""
 
     mailbox: str
@@ -126,7 +126,7 @@ class Copy(NamedTuple):
     moves: bool
 
 
-class Append(NamedTuple):
+class AppendMessage(NamedTuple):
     """APPEND, without its message. *seconds*: its date since the epoch, or None."""
 
     mailbox: str
@@ -135,8 +135,8 @@ class Append(NamedTuple):
 
 
 Command = (
-    Noop | Select | Leave | Create | Delete | Rename | Subscribe | List | Status | Namespace | Expunge
-    | Search | Fetch | Store | Copy
+    Noop | Select | Leave | Create | DeleteMailbox | Rename | Subscribe | List | StatusOf | Namespace
+    | Expunge | Search | Fetch | Store | Copy
 )  # fmt: skip
 
 
@@ -238,13 +238,13 @@ def _list_return(cursor: Cursor, found: List) -> List:
     return found
 
 
-def _status(cursor: Cursor) -> Status:
+def _status(cursor: Cursor) -> StatusOf:
     name = mailbox(cursor)
     cursor.space()
-    return Status(name, _status_items(cursor))
+    return StatusOf(name, _status_items(cursor))
 
 
-def append(cursor: Cursor) -> Append:
+def append(cursor: Cursor) -> AppendMessage:
     """The arguments of APPEND up to its message."""
     name = mailbox(cursor)
     cursor.space()
@@ -256,7 +256,7 @@ def append(cursor: Cursor) -> Append:
     if cursor.is_at(b'"'):
         seconds = cursor.date_time()
         cursor.space()
-    return Append(name, flags, seconds)
+    return AppendMessage(name, flags, seconds)
 
 
 def _fetch(cursor: Cursor, by_uid: bool) -> Fetch:
@@ -296,7 +296,7 @@ OF_MAILBOXES: Mapping[str, _Parse] = {
     "SELECT": lambda cursor: _select(cursor, False),
     "EXAMINE": lambda cursor: _select(cursor, True),
     "CREATE": lambda cursor: Create(mailbox(cursor)),
-    "DELETE": lambda cursor: Delete(mailbox(cursor)),
+    "DELETE": lambda cursor: DeleteMailbox(mailbox(cursor)),
     "RENAME": _rename,
     "SUBSCRIBE": lambda cursor: Subscribe(mailbox(cursor), True),
     "UNSUBSCRIBE": lambda cursor: Subscribe(mailbox(cursor), False),

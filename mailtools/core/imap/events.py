@@ -9,14 +9,14 @@ from mailtools.core.engine import Question
 from mailtools.core.imap import commands
 
 
-class Refusal(NamedTuple):
+class ImapRefusal(NamedTuple):
     """The answer to what cannot be done, with its response code (RFC 5530)."""
 
     text: str
     code: str = ""
 
 
-class Outcome(NamedTuple):
+class CommandOutcome(NamedTuple):
     """The result of a command: OK, NO or BAD, a text and a response code."""
 
     status: str
@@ -26,14 +26,14 @@ class Outcome(NamedTuple):
 
 
 @dataclass(slots=True)
-class UserWanted(Question[Refusal | None]):
+class UserWanted(Question[ImapRefusal | None]):
     """A question: may *user*, who has logged in, have mailboxes?"""
 
     user: str
 
 
 @dataclass(slots=True)
-class Execute(Question[Outcome]):
+class Execute(Question[CommandOutcome]):
     """A question: execute *command*."""
 
     command: commands.Command
@@ -46,10 +46,10 @@ class MoreWanted(Question[bytes | None]):
 
 
 @dataclass(slots=True)
-class AppendStart(Question[Refusal | None]):
+class AppendStart(Question[ImapRefusal | None]):
     """A question: may a message of *size* octets be appended? Its octets follow as `AppendChunk`."""
 
-    command: commands.Append
+    command: commands.AppendMessage
     size: int
 
 
@@ -59,7 +59,7 @@ class AppendChunk(NamedTuple):
     octets: bytes
 
 
-class AppendEnd(Question[Outcome]):
+class AppendEnd(Question[CommandOutcome]):
     """A question: the message is complete; is it stored?"""
 
     __slots__ = ()

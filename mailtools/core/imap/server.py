@@ -21,12 +21,12 @@ from mailtools.core.imap.events import (
     AppendChunk,
     AppendEnd,
     AppendStart,
+    CommandOutcome,
     Execute,
     IdleBegun,
     IdleEnded,
+    ImapRefusal,
     MoreWanted,
-    Outcome,
-    Refusal,
     SessionEnded,
     UserWanted,
 )  # fmt: skip
@@ -205,7 +205,7 @@ class ImapServerEngine(Conversation):
         if word in ("SELECT", "EXAMINE"):
             self._is_selected = outcome.status == "OK"
 
-    def _send(self, outcome: Outcome) -> Steps:
+    def _send(self, outcome: CommandOutcome) -> Steps:
         """Send the responses of a command, asking for them one by one, and its result."""
         self._is_sending = True
         if isinstance(outcome.untagged, tuple):
@@ -247,8 +247,8 @@ class ImapServerEngine(Conversation):
                 return
         raise ImapCommandError("APPEND ends with a message")
 
-    def _take_message(self, command: commands.Append, size: int, is_waiting: bool) -> Steps:
-        refusal: Refusal | None = Refusal("the message is too large", "TOOBIG")
+    def _take_message(self, command: commands.AppendMessage, size: int, is_waiting: bool) -> Steps:
+        refusal: ImapRefusal | None = ImapRefusal("the message is too large", "TOOBIG")
         if size <= self.offer.max_append:
             refusal = yield from self.ask(AppendStart(command, size))
         if refusal is None or not is_waiting:
@@ -260,7 +260,7 @@ class ImapServerEngine(Conversation):
             )
             line = yield from self._reader.read_line(_LINE)
             if refusal is None and line:
-                refusal = Refusal("one message at a time")
+                refusal = ImapRefusal("one message at a time")
         if refusal is not None:
             self._result("NO", refusal.text, refusal.code)
             return

@@ -87,9 +87,8 @@ def _content(item: FetchItem, source: _Source) -> bytes:
     octets = read(source.message, section)
     if octets is not None and item.partial is not None:
         octets = sections.partial(octets, *item.partial)
-    if item.kind == "BINARY" and octets is not None and b"\0" in octets:
-        return strings.literal(octets, binary=True)
-    return strings.nstring(octets)
+    # Always a literal, though the grammar permits more: clients expect it.
+    return b"NIL" if octets is None else strings.literal(octets, binary=item.kind == "BINARY")
 
 
 def _extracted(message: bytes, section: sections.Section) -> bytes | None:

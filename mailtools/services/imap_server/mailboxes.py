@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mailtools.core.imap import commands, strings, utf7
-from mailtools.core.imap.events import Outcome
+from mailtools.core.imap.events import CommandOutcome
 from mailtools.core.mbox.state import DELETED, OLD, SEEN
 from mailtools.services.imap_server import names
 from mailtools.services.mailbox.mailbox import Mailbox
@@ -33,38 +33,38 @@ class Mailboxes:
         path = self.tree.mbox(name)
         return Mailbox(path, patience, make=name == INBOX, new_validity=self.tree.new_validity)
 
-    def do(self, command: commands.Command) -> Outcome:
+    def do(self, command: commands.Command) -> CommandOutcome:
         """Execute a command that is not about messages."""
         return _DO[type(command)](self, command)
 
-    def _noop(self, command: commands.Noop) -> Outcome:
-        return Outcome("OK", "done")
+    def _noop(self, command: commands.Noop) -> CommandOutcome:
+        return CommandOutcome("OK", "done")
 
-    def _namespace(self, command: commands.Namespace) -> Outcome:
-        return Outcome("OK", "these", untagged=(b'* NAMESPACE (("" "/")) NIL NIL\r\n',))
+    def _namespace(self, command: commands.Namespace) -> CommandOutcome:
+        return CommandOutcome("OK", "these", untagged=(b'* NAMESPACE (("" "/")) NIL NIL\r\n',))
 
-    def _create(self, command: commands.Create) -> Outcome:
+    def _create(self, command: commands.Create) -> CommandOutcome:
         if command.mailbox.rstrip(DELIMITER) == INBOX:
             raise MailboxError("INBOX is there already", "ALREADYEXISTS")
         self.tree.create(command.mailbox)
-        return Outcome("OK", "created")
+        return CommandOutcome("OK", "created")
 
-    def _delete(self, command: commands.Delete) -> Outcome:
+    def _delete(self, command: commands.DeleteMailbox) -> CommandOutcome:
         self.tree.delete(command.mailbox)
-        return Outcome("OK", "deleted")
+        return CommandOutcome("OK", "deleted")
 
-    def _rename(self, command: commands.Rename) -> Outcome:
+    def _rename(self, command: commands.Rename) -> CommandOutcome:
         self.tree.rename(command.mailbox, command.new)
-        return Outcome("OK", "renamed")
+        return CommandOutcome("OK", "renamed")
 
-    def _subscribe(self, command: commands.Subscribe) -> Outcome:
+    def _subscribe(self, command: commands.Subscribe) -> CommandOutcome:
         self.tree.subscribe(command.mailbox, command.wanted)
-        return Outcome("OK", "subscribed" if command.wanted else "no longer subscribed")
+        return CommandOutcome("OK", "subscribed" if command.wanted else "no longer subscribed")
 
     # -- LIST and STATUS -----------------------------------------------------------------------------------
 
-    def _list(self, command: commands.List) -> Outcome:
-        return Outcome("OK", "these", untagged=tuple(self._listed(command)))
+    def _list(self, command: commands.List) -> CommandOutcome:
+        return CommandOutcome("OK", "these", untagged=tuple(self._listed(command)))
 
     def _listed(self, command: commands.List) -> Iterator[bytes]:
         word = b"LSUB" if command.is_lsub else b"LIST"
@@ -86,8 +86,8 @@ class Mailboxes:
             if command.status and mailboxes.get(name):
                 yield self._status_of(name, command.status)
 
-    def _status(self, command: commands.Status) -> Outcome:
-        return Outcome("OK", "these", untagged=(self._status_of(command.mailbox, command.items),))
+    def _status(self, command: commands.StatusOf) -> CommandOutcome:
+        return CommandOutcome("OK", "these", untagged=(self._status_of(command.mailbox, command.items),))
 
     def _status_of(self, name: str, items: tuple[str, ...]) -> bytes:
         box = self.open(name)
@@ -107,13 +107,13 @@ _COUNT: dict[str, Callable[[Mailbox], int]] = {
     "SIZE": lambda box: sum(box.size(row) for row in range(len(box.states))),
     "DELETED": lambda box: sum(bool(flags & DELETED) for flags in box.states.flags),
 }
-_DO: dict[type, Callable[[Mailboxes, Any], Outcome]] = {
+_DO: dict[type, Callable[[Mailboxes, Any], CommandOutcome]] = {
     commands.Noop: Mailboxes._noop,
     commands.Namespace: Mailboxes._namespace,
     commands.Create: Mailboxes._create,
-    commands.Delete: Mailboxes._delete,
+    commands.DeleteMailbox: Mailboxes._delete,
     commands.Rename: Mailboxes._rename,
     commands.Subscribe: Mailboxes._subscribe,
     commands.List: Mailboxes._list,
-    commands.Status: Mailboxes._status,
+    commands.StatusOf: Mailboxes._status,
 }

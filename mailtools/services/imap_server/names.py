@@ -60,7 +60,7 @@ def attributes(name: str, mailboxes: Mapping[str, bool], parents: set[str]) -> l
     """The attributes of mailbox *name*. *parents*: names that have children."""
     found = [] if mailboxes.get(name) else ["\\Noselect" if name in mailboxes else "\\NonExistent"]
     found.append("\\HasChildren" if name in parents else "\\HasNoChildren")
-    special = SPECIAL.get(name.casefold())
+    special = SPECIAL.get(name.casefold()) if mailboxes.get(name) else None
     return [*found, special] if special else found
 
 

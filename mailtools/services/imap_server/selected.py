@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from mailtools.core.imap import commands
-from mailtools.core.imap.events import Outcome
+from mailtools.core.imap.events import CommandOutcome
 from mailtools.core.imap.grammar import sets
 from mailtools.core.mbox.state import DELETED, OLD, SEEN
 from mailtools.services.imap_server import fetch, search
@@ -33,7 +33,7 @@ class Selected:
         self._mailboxes = mailboxes
         self._box = mailboxes.open(name)
         self.view = View(self._box)
-        self.is_due = False  # the mbox does not have all states yet
+        self.is_due = False  # we changed flags that the mbox does not have yet
         if self.view.recent and not is_read_only:
             self._store(self.view.recent, lambda uid, flags, mask: (flags | OLD, mask))
             tuple(self.view.news(True, self.view.recent))
@@ -41,6 +41,11 @@ class Selected:
     def close(self) -> None:
         """Close the files."""
         self._box.close()
+
+    @property
+    def octets(self) -> int:
+        """The octets of the mbox."""
+        return self._box.octets
 
     def settle(self) -> None:
         """Write UIDs and flags into the mbox."""
@@ -57,7 +62,7 @@ class Selected:
         if self._box.states.validity != self.view.validity:
             raise MailboxError("the mailbox has other UIDs now: select it again", "UIDVALIDITY")
 
-    def do(self, command: commands.Command) -> Outcome | None:
+    def do(self, command: commands.Command) -> CommandOutcome | None:
         """Execute *command*; None if it is not about messages. News are among the responses."""
         method = _DO.get(type(command))
         if method is None:
@@ -82,16 +87,16 @@ class Selected:
 
     # -- reading -------------------------------------------------------------------------------------------
 
-    def _noop(self, command: commands.Noop) -> Outcome:
+    def _noop(self, command: commands.Noop) -> CommandOutcome:
         if command.is_check:
             self.settle()
-        return Outcome("OK", "done", untagged=tuple(self.view.news(True)))
+        return CommandOutcome("OK", "done", untagged=tuple(self.view.news(True)))
 
     def _chosen(self, command: "commands.Fetch | commands.Store | commands.Copy") -> list[tuple[int, int]]:
         view, by_uid = self.view, command.by_uid
         return view.chosen(command.numbers.ranges(view.largest(by_uid)), by_uid)
 
-    def _fetch(self, command: commands.Fetch) -> Outcome:
+    def _fetch(self, command: commands.Fetch) -> CommandOutcome:
         chosen = self._chosen(command)
         kinds = {item.kind for item in command.items}
         silent: Collection[int] = ()
@@ -106,19 +111,19 @@ class Selected:
                 items = (*items, fetch.FLAGS)
         is_by_uid = command.by_uid
         responses = fetch.responses(self.view, chosen, items, is_by_uid)
-        return Outcome("OK", "done", untagged=chain(responses, self._late_news(silent, is_by_uid)))
+        return CommandOutcome("OK", "done", untagged=chain(responses, self._late_news(silent, is_by_uid)))
 
     def _late_news(self, silent: Collection[int], is_by_uid: bool) -> Iterator[bytes]:
         yield from self.view.news(is_by_uid, silent, is_by_uid)
 
-    def _search(self, command: commands.Search) -> Outcome:
+    def _search(self, command: commands.Search) -> CommandOutcome:
         found = search.matching(self.view, command.key)
         numbers = [uid if command.by_uid else number for number, uid in found]
         news = self.view.news(command.by_uid)
         if command.returns is None:
             shown = b"".join(b" %d" % number for number in numbers)
-            return Outcome("OK", "done", untagged=(b"* SEARCH%b\r\n" % shown, *news))
-        return Outcome(
+            return CommandOutcome("OK", "done", untagged=(b"* SEARCH%b\r\n" % shown, *news))
+        return CommandOutcome(
             "OK",
             "done",
             untagged=(self._extended(command, numbers), *news),
@@ -147,13 +152,13 @@ class Selected:
             self._box.store(sorted(uids), change, 0.0)
             self.is_due = True
 
-    def _change_flags(self, command: commands.Store) -> Outcome:
+    def _change_flags(self, command: commands.Store) -> CommandOutcome:
         self._writable()
         chosen = self._chosen(command)
         states, view = self._box.states, self.view
+        before = len(states.words)
         bits = sum(BITS[flag] for flag in command.flags if flag in BITS)
         mask = states.mask(flag for flag in command.flags if flag not in BITS)
-        before = len(states.words)
 
         def change(uid: int, flags: int, words: int) -> tuple[int, int]:
             if command.how == "+":
@@ -167,9 +172,9 @@ class Selected:
         by_uid = command.by_uid
         new_words = (b"* FLAGS (%b)\r\n" % view.known_flags(),) if len(states.words) > before else ()
         shown = () if command.is_silent else tuple(fetch.responses(view, chosen, (fetch.FLAGS,), by_uid))
-        return Outcome("OK", "stored", untagged=(*new_words, *shown, *view.news(by_uid, uids, by_uid)))
+        return CommandOutcome("OK", "stored", untagged=(*new_words, *shown, *view.news(by_uid, uids, by_uid)))
 
-    def _expunge(self, command: commands.Expunge) -> Outcome:
+    def _expunge(self, command: commands.Expunge) -> CommandOutcome:
         self._writable()
         view, states = self.view, self._box.states
         known = view.uids
@@ -180,14 +185,14 @@ class Selected:
         doomed = [uid for uid in wanted if (row := view.row(uid)) >= 0 and states.flags[row] & DELETED]
         if doomed:
             self._box.expunge(doomed)
-        return Outcome("OK", "expunged", untagged=tuple(view.news(True)))
+        return CommandOutcome("OK", "expunged", untagged=tuple(view.news(True)))
 
     def expunge_silently(self) -> None:
         """Remove the messages with the flag Deleted, as CLOSE does."""
         if not self.is_read_only:
             self._expunge(commands.Expunge(None))
 
-    def _copy(self, command: commands.Copy) -> Outcome:
+    def _copy(self, command: commands.Copy) -> CommandOutcome:
         if command.moves:
             self._writable()
         if not self._mailboxes.tree.exists(command.mailbox):
@@ -205,10 +210,10 @@ class Selected:
             old, new = (",".join(sets(numbers)) for numbers in zip(*pairs, strict=True))
             code = f"COPYUID {validity} {old} {new}"
         if not command.moves:
-            return Outcome("OK", "copied", code, tuple(self.view.news(command.by_uid)))
+            return CommandOutcome("OK", "copied", code, tuple(self.view.news(command.by_uid)))
         self._box.expunge([uid for uid, _ in chosen])
         told = (f"* OK [{code}] moved\r\n".encode(),) if code else ()
-        return Outcome("OK", "moved", untagged=(*told, *self.view.news(True)))
+        return CommandOutcome("OK", "moved", untagged=(*told, *self.view.news(True)))
 
     def _copied(self, chosen: list[tuple[int, int]], target: Mailbox) -> list[tuple[int, int]]:
         """Append the messages *chosen* (UID, row) to *target*; return (old, new) UIDs."""
@@ -236,7 +241,9 @@ class Selected:
         return NewRecord(self._box.postmark(row).removesuffix(b"\r") + b"\n", intake.body)
 
 
-def append(mailboxes: Mailboxes, command: commands.Append, intake: MboxIntake, now: float) -> Outcome:
+def append(
+    mailboxes: Mailboxes, command: commands.AppendMessage, intake: MboxIntake, now: float
+) -> CommandOutcome:
     """Store the message in *intake* as APPEND asks. Raises MailboxError, MailError, OSError."""
     box = mailboxes.open(command.mailbox, 10.0)
     try:
@@ -248,10 +255,10 @@ def append(mailboxes: Mailboxes, command: commands.Append, intake: MboxIntake, n
         code = f"APPENDUID {box.states.validity} {uid}" if uid else ""
     finally:
         box.close()
-    return Outcome("OK", "appended", code)
+    return CommandOutcome("OK", "appended", code)
 
 
-_DO: dict[type, Callable[[Selected, Any], Outcome]] = {
+_DO: dict[type, Callable[[Selected, Any], CommandOutcome]] = {
     commands.Noop: Selected._noop,
     commands.Fetch: Selected._fetch,
     commands.Search: Selected._search,

@@ -7,13 +7,13 @@ while they are sent, in the loop, one after the other. What the commands do is i
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, LoginFailed
 from mailtools.core.engine import Question
 from mailtools.core.errors import BadDataError, DiskFullError, LockTimeoutError, MailError
 from mailtools.core.imap import commands, events
-from mailtools.core.imap.events import Outcome, Refusal
+from mailtools.core.imap.events import CommandOutcome, ImapRefusal
 from mailtools.core.imap.server import ImapServerEngine
 from mailtools.services.imap_server.mailboxes import Mailboxes
 from mailtools.services.imap_server.selected import Selected, append
@@ -22,23 +22,18 @@ from mailtools.services.users.login import Logins
 from mailtools.system import clock
 from mailtools.system.mbox.mailroot import MailRoot
 from mailtools.system.mbox.mailtree import MailboxError, MailTree
+from mailtools.system.process.pool import Run
 
 A = TypeVar("A")
-T = TypeVar("T")
 
 _LOOK_AGAIN = 0.05  # seconds between two attempts to lock an mbox
 _PATIENCE = 10.0  # seconds until such attempts end
 _IDLE_LOOK = 1.0  # seconds between two looks for news while a client idles
-_SETTLE = 10.0  # seconds after a change until the mbox has it
-_BUSY = Outcome("NO", "the server is busy, try again later", "UNAVAILABLE")
-_GONE = Outcome("NO", "the mailbox is gone")
-_LOCKED = Outcome("NO", "another program has locked the mailbox, try again later", "INUSE")
-
-
-class Run(Protocol):
-    """Gives a task to a worker; *done* gets its result in the loop, or None. *owner*: users take turns."""
-
-    def __call__(self, task: Callable[[], T], done: Callable[[T | None], None], owner: str) -> object: ...
+_SETTLE, _SETTLE_LARGE = 10.0, 600.0  # seconds after a change until the mbox has it
+_LARGE = 64 << 20  # octets of an mbox
+_BUSY = CommandOutcome("NO", "the server is busy, try again later", "UNAVAILABLE")
+_GONE = CommandOutcome("NO", "the mailbox is gone")
+_LOCKED = CommandOutcome("NO", "another program has locked the mailbox, try again later", "INUSE")
 
 
 class ImapPorts(NamedTuple):
@@ -78,7 +73,7 @@ class ImapSession:
         self._is_ended = False
         self._idles = 0  # changes whenever an IDLE begins or ends
         self._intake: MboxIntake | None = None  # the message that APPEND sends
-        self._append: commands.Append | None = None
+        self._append: commands.AppendMessage | None = None
         self._append_error: MailError | OSError | None = None
         engine.mechanisms = self._mechanisms
 
@@ -118,7 +113,7 @@ class ImapSession:
 
         def opened(tree: MailTree | None) -> None:
             if tree is None:
-                self._answer_later(question, Refusal("the mailboxes cannot be opened", "SERVERBUG"))
+                self._answer_later(question, ImapRefusal("the mailboxes cannot be opened", "SERVERBUG"))
                 return
             self._mailboxes = Mailboxes(tree)
             self._ports.log(f"login of {self._user!r} from {self._peer or 'a local client'}")
@@ -140,7 +135,7 @@ class ImapSession:
     def _execute(self, question: events.Execute) -> None:
         self._work(lambda: self._done(question.command), lambda outcome: self._answer(question, outcome))
 
-    def _work(self, task: Callable[[], Outcome], done: Callable[[Outcome], None]) -> None:
+    def _work(self, task: Callable[[], CommandOutcome], done: Callable[[CommandOutcome], None]) -> None:
         """Let a worker do *task*; while it finds the mbox locked, again after a pause."""
         deadline = clock.monotonic() + _PATIENCE
 
@@ -148,7 +143,7 @@ class ImapSession:
             self._is_working = True
             self._ports.run(lambda: self._safely(task), came, self._user)
 
-        def came(outcome: Outcome | None) -> None:
+        def came(outcome: CommandOutcome | None) -> None:
             self._is_working = False
             if self._is_ended:
                 self._leave_at_end()
@@ -159,7 +154,7 @@ class ImapSession:
 
         begin()
 
-    def _safely(self, task: Callable[[], Outcome]) -> Outcome:
+    def _safely(self, task: Callable[[], CommandOutcome]) -> CommandOutcome:
         """Do *task*, in a worker; never raises."""
         try:
             return task()
@@ -168,19 +163,19 @@ class ImapSession:
         except MailboxError as error:
             if error.code == "UIDVALIDITY" or (error.code == "NONEXISTENT" and self._is_gone()):
                 return _GONE
-            return Outcome("NO", str(error), error.code)
+            return CommandOutcome("NO", str(error), error.code)
         except DiskFullError:
-            return Outcome("NO", "no room on the disk", "OVERQUOTA")
+            return CommandOutcome("NO", "no room on the disk", "OVERQUOTA")
         except BadDataError as error:
-            return Outcome("NO", str(error), "CANNOT")
+            return CommandOutcome("NO", str(error), "CANNOT")
         except (MailError, OSError) as error:
             self._ports.warn(f"a mailbox of {self._user!r}: {error}")
-            return Outcome("NO", "the mailbox cannot be read or written", "SERVERBUG")
+            return CommandOutcome("NO", "the mailbox cannot be read or written", "SERVERBUG")
 
     def _is_gone(self) -> bool:
         return self._selected is not None and not self._its.tree.exists(self._selected.name)
 
-    def _answer(self, question: "Question[Outcome]", outcome: Outcome) -> None:
+    def _answer(self, question: "Question[CommandOutcome]", outcome: CommandOutcome) -> None:
         if outcome is _GONE:
             self._engine.close_with(421, "", "the mailbox is gone or has other UIDs: select it again")
             self._resume()
@@ -204,7 +199,7 @@ class ImapSession:
         assert self._mailboxes is not None  # the engine asks only after the login
         return self._mailboxes
 
-    def _done(self, command: commands.Command) -> Outcome:
+    def _done(self, command: commands.Command) -> CommandOutcome:
         """Do *command*, in a worker."""
         if isinstance(command, commands.Select):
             return self._select(command)
@@ -213,22 +208,21 @@ class ImapSession:
         found = self._selected.do(command) if self._selected is not None else None
         return found or self._its.do(command)
 
-    def _select(self, command: commands.Select) -> Outcome:
+    def _select(self, command: commands.Select) -> CommandOutcome:
         self._leave(False)
         self._selected = selected = Selected(self._its, command.mailbox, command.is_read_only)
         mode = "READ-ONLY" if command.is_read_only else "READ-WRITE"
-        return Outcome("OK", "selected", mode, selected.opening())
+        return CommandOutcome("OK", "selected", mode, selected.opening())
 
-    def _leave(self, expunges: bool) -> Outcome:
+    def _leave(self, expunges: bool) -> CommandOutcome:
         selected = self._selected
         if selected is not None:
             if expunges:
                 selected.expunge_silently()
-            if selected.is_due or expunges:
-                selected.settle()
+            selected.settle()
             self._selected = None
             selected.close()
-        return Outcome("OK", "closed")
+        return CommandOutcome("OK", "closed")
 
     # -- APPEND --------------------------------------------------------------------------------------------
 
@@ -238,10 +232,10 @@ class ImapSession:
             is_there = self._its.tree.exists(command.mailbox)
             beside = self._its.tree.mbox(command.mailbox)
         except MailboxError as error:
-            self._engine.answer(question, Refusal(str(error), error.code))
+            self._engine.answer(question, ImapRefusal(str(error), error.code))
             return
         if not is_there:
-            self._engine.answer(question, Refusal("there is no such mailbox", "TRYCREATE"))
+            self._engine.answer(question, ImapRefusal("there is no such mailbox", "TRYCREATE"))
             return
         self._intake, self._append, self._append_error = MboxIntake(beside=beside), command, None
         self._engine.answer(question, None)
@@ -260,7 +254,7 @@ class ImapSession:
         assert intake is not None
         assert command is not None
 
-        def task() -> Outcome:
+        def task() -> CommandOutcome:
             if error is not None:
                 raise error
             intake.end()
@@ -281,12 +275,12 @@ class ImapSession:
         """Tell an idling client what is new, now and once a second."""
         selected = self._selected
 
-        def look() -> Outcome:
+        def look() -> CommandOutcome:
             assert selected is not None
             selected.refresh()
-            return Outcome("OK", "", untagged=tuple(selected.view.news(True)))
+            return CommandOutcome("OK", "", untagged=tuple(selected.view.news(True)))
 
-        def told(outcome: Outcome) -> None:
+        def told(outcome: CommandOutcome) -> None:
             if outcome is _GONE:
                 self._engine.close_with(421, "", "the mailbox is gone")
             elif isinstance(outcome.untagged, tuple) and outcome.untagged:
@@ -309,10 +303,10 @@ class ImapSession:
         if selected is None or not selected.is_due or self._is_settling:
             return
 
-        def settle() -> Outcome:
+        def settle() -> CommandOutcome:
             if selected is self._selected and selected.is_due:
                 selected.settle()
-            return Outcome("OK", "")
+            return CommandOutcome("OK", "")
 
         def begin() -> None:
             self._is_settling = False
@@ -324,7 +318,7 @@ class ImapSession:
                     self._work(settle, lambda outcome: None)
 
         self._is_settling = True
-        self._ports.later(_SETTLE, begin)
+        self._ports.later(_SETTLE if selected.octets < _LARGE else _SETTLE_LARGE, begin)
 
     def _ended(self, event: events.SessionEnded) -> None:
         self._is_ended = True
@@ -337,13 +331,12 @@ class ImapSession:
         if selected is None:
             return
 
-        def leave() -> Outcome:
+        def leave() -> CommandOutcome:
             try:
-                if selected.is_due:
-                    selected.settle()
+                selected.settle()
             finally:
                 selected.close()
-            return Outcome("OK", "")
+            return CommandOutcome("OK", "")
 
         self._ports.run(lambda: self._safely(leave), lambda outcome: None, self._user)
 

@@ -97,6 +97,11 @@ class Mailbox:
         """The size of the message in *row*, in octets as `message` gives it."""
         return self._catalog.sizes[row]
 
+    @property
+    def octets(self) -> int:
+        """The octets of the mbox."""
+        return self._catalog.end
+
     def postmark(self, row: int) -> bytes:
         """The postmark of the record in *row*, which has the time of its arrival."""
         return self._octets(self._catalog.starts[row], 1024).partition(b"\n")[0]

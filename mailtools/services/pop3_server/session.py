@@ -7,7 +7,7 @@ knows no socket.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, LoginFailed
 from mailtools.core.engine import Question
@@ -21,6 +21,7 @@ from mailtools.services.pop3_server.wire import listing
 from mailtools.services.users.login import Logins
 from mailtools.system import clock
 from mailtools.system.mbox.mailroot import MailRoot
+from mailtools.system.process.pool import Run
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -34,15 +35,6 @@ _LOOK_AGAIN = 0.05  # seconds between two attempts to lock the mbox
 _READING = 10.0  # seconds after which an attempt to read gives up the lock
 _REMOVING = 30.0
 _END = Block(b"", True)
-
-
-class Run(Protocol):
-    """Gives a task to a worker; calls *done* in the loop with its result, or None if it could not be done.
-
-    *owner*: the user whose maildrop it is; users take turns.
-    """
-
-    def __call__(self, task: Callable[[], T], done: Callable[[T | None], None], owner: str) -> object: ...
 
 
 def _at_once(_: float, callback: Callable[[], None]) -> None:

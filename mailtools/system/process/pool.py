@@ -11,7 +11,7 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mailtools.core.errors import MailError
 
@@ -22,6 +22,15 @@ _WAITING = 200  # tasks of one owner; password hashes of 22 ms on 2 cores take 2
 
 T = TypeVar("T")
 Cancel = Callable[[], bool]  # returns True if the task had not begun: then `done` is never called
+
+
+class Run(Protocol):
+    """Gives a task to a worker; calls *done* in the loop with its result, or None if it could not be done.
+
+    *owner*: whose task it is; owners take turns.
+    """
+
+    def __call__(self, task: Callable[[], T], done: Callable[[T | None], None], owner: str) -> object: ...
 
 
 class WorkerPool:
