@@ -119,7 +119,7 @@ def _chosen(head: bytes, names: tuple[bytes, ...], wanted: bool) -> bytes:
     if not wanted:
         kept.append(text[behind:])
     found = b"".join(kept)
-    if not wanted and found.endswith((b"\n\r\n", b"\n\n")) or found in (b"\r\n", b"\n"):
+    if (not wanted and found.endswith((b"\n\r\n", b"\n\n"))) or found in (b"\r\n", b"\n"):
         return found
     if found and not found.endswith(b"\n"):
         found += b"\r\n"
