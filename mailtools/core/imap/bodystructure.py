@@ -18,7 +18,7 @@ from mailtools.core.message import parameters
 from mailtools.core.message.header import Picker
 from mailtools.core.message.mime import Part, parse
 
-_MOST_LANGUAGES = 100
+_MOST_LANGUAGES = 100  # told of one part
 _FIELDS = Picker(
     "Content-Type",
     "Content-ID",
@@ -30,7 +30,7 @@ _FIELDS = Picker(
     "Content-Location",
 )
 _BOM = b"\xef\xbb\xbf"
-_ASCII = ((b"charset", b"us-ascii"),)  # RFC 2045 §5.2: what a part without Content-Type is
+_ASCII = (b"charset", b"us-ascii")  # RFC 2046 §4.1.2: the charset of a text that names none
 
 
 def bodystructure(message: bytes, parts: list[Part] | None = None) -> bytes:
@@ -66,8 +66,8 @@ def _told(part: Part, extended: bool) -> tuple[bytes, bytes]:
     kind, ident, description, encoding, md5, disposition, language, location = values
     major, _, minor = part.type.encode("utf-8", "replace").partition(b"/")
     named = parameters.written(kind)[1] if kind else []
-    if not named and part.type == "text/plain":
-        named = list(_ASCII)
+    if major == b"text" and not any(name.startswith(b"charset") for name, _ in named):
+        named.append(_ASCII)
     extension = b""
     if extended:
         extension = b" %b %b %b" % (_disposition(disposition), _languages(language), nstring(location))

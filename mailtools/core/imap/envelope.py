@@ -71,8 +71,8 @@ def _structure(member: address.Member) -> bytes:
     return b"(%b %b %b %b)" % (
         nstring(member.name or None),
         nstring(member.route or None),
-        string(local or b"MISSING_MAILBOX"),
-        string(host or b"MISSING_DOMAIN"),
+        string(local),
+        string(host),
     )
 
 
@@ -80,6 +80,7 @@ def _split(spec: bytes) -> tuple[bytes, bytes]:
     """Return the local part, without quotes as addr-mailbox asks for it, and the domain."""
     at = spec.rfind(b"@[") if spec.endswith(b"]") else spec.rfind(b"@")
     local, host = (spec, b"") if at < 0 else (spec[:at], spec[at + 1 :])
+    local, host = local or b"MISSING_MAILBOX", host or b"MISSING_DOMAIN"
     if b'"' in local:
         local = _QUOTED.sub(lambda match: _QUOTED_PAIR.sub(rb"\1", match[1]), local)
     return local, host

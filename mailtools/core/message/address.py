@@ -116,7 +116,8 @@ def members(header_value: bytes, most: int) -> list[Member]:
             found += [Member(END)] * in_group
             found.append(Member(GROUP, _octets(parser.group)))
             in_group = True
-        found += (_mailbox(name, parser.route.lstrip(","), spec) for name, spec in entry)
+        several = entry[: most - len(found)]
+        found += (_mailbox(name, parser.route.lstrip(","), spec) for name, spec in several)
         if parser.is_last and in_group:
             found.append(Member(END))
             in_group = False

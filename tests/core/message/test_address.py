@@ -2,7 +2,18 @@
 
 import pytest
 
-from mailtools.core.message.address import addr_specs, addresses, author, faults, first_name
+from mailtools.core.message.address import (
+    END,
+    GROUP,
+    MAILBOX,
+    Member,
+    addr_specs,
+    addresses,
+    author,
+    faults,
+    first_name,
+    members,
+)
 
 CASES = [
     ("Bob <bob@x.org>, alice@y.org", [("Bob", "bob@x.org"), ("", "alice@y.org")]),
@@ -138,3 +149,20 @@ def test_a_million_addresses() -> None:
 def test_entries_that_are_not_one_mailbox_are_told(value: str, expected: list[str]) -> None:
     assert [f"{fault.entry}: {fault.why}" for fault in faults(value)] == expected
     assert [f"{fault.entry}: {fault.why}" for fault in faults(value.encode())] == expected
+
+
+def test_members_are_the_octets_of_the_field() -> None:
+    value = b'=?utf-8?q?x?= <@a,\r\n @b:c@d>, "My, group": e\xe9@f, "g h"@i;, j@k'
+    assert members(value, 100) == [
+        Member(MAILBOX, b"=?utf-8?q?x?=", b"@a,@b", b"c@d"),
+        Member(GROUP, b"My, group"),
+        Member(MAILBOX, b"", b"", b"e\xe9@f"),
+        Member(MAILBOX, b"", b"", b'"g h"@i'),
+        Member(END),
+        Member(MAILBOX, b"", b"", b"j@k"),
+    ]
+
+
+def test_members_are_limited() -> None:
+    assert members(b"a@b, c@d, e@f", 2) == members(b"a@b c@d e@f", 2) == members(b"a@b, c@d", 3)
+    assert members(b"g: a@b, c@d;", 2) == [Member(GROUP, b"g"), Member(MAILBOX, spec=b"a@b"), Member(END)]

@@ -216,3 +216,19 @@ def test_who_holds_a_part() -> None:
     assert holders[b"outer"] is None
     assert holders[b"inner"] is parts[2]
     assert parts[2].header().startswith(b"Subject: in\n")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\n\nx",
+        b"A: b\r\n\r\nx",
+        b"no header",
+        b"A: b\ntext",
+        b"\xef\xbb\xbfA: b\n\nx",
+        b"A: b\n--x\nB: c\n\nx",
+    ],
+)
+def test_body_of(message: bytes) -> None:
+    assert mime.body_of(message) == mime.parse(message)[0].body

@@ -32,3 +32,10 @@ def test_comments(value: bytes, left: bytes) -> None:
 )
 def test_floods_take_linear_time(piece: bytes) -> None:
     parameters.parse(b"a/b; " + piece * (200_000 // len(piece)))
+
+
+def test_written_parameters_are_not_decoded() -> None:
+    value = b'Text/Plain; (c) NAME*0*=utf-8\'\'%e2; b="=?utf-8?q?x?= \\""; b=2'
+    kind, named = parameters.written(value)
+    assert kind == b"Text/Plain"
+    assert named == [(b"name*0*", b"utf-8''%e2"), (b"b", b'=?utf-8?q?x?= "'), (b"b", b"2")]
