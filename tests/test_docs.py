@@ -245,7 +245,7 @@ def starts(line: str, folder: Path) -> None:
 def test_examples_run(place: tuple[Path, Server, Server], where: str, line: str) -> None:
     folder, server, maildrop = place
     line = line.rstrip("& ")
-    if "serve-pop3" in line:
+    if "serve-pop3" in line or "serve-imap" in line:
         starts(re.sub(r"--port \d+", "--port 0", line), folder)
         return
     line = line.replace("--port 1110", f"--port {maildrop.port}")
