@@ -57,8 +57,8 @@ def written(value: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
         value = uncommented(value)
     kind, _, rest = value.partition(b";")
     if b"=" in kind:  # a semicolon is missing
-        kind, space, more = kind.strip().partition(b" ")
-        rest = more + b";" + rest if space else rest
+        kind, *more = kind.split(None, 1)
+        rest = b";".join((*more, rest))
     found = []
     for match in _PARAMETER.finditer(b";" + rest):
         name = match[1].lower()

@@ -5,6 +5,7 @@ gets a view, and yields one response after the other, so that memory holds one m
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from mailtools.core.imap import bodystructure, envelope, sections, strings
 from mailtools.core.imap.fetch_items import FetchItem
@@ -66,9 +67,9 @@ def _value(item: FetchItem, view: View, uid: int, row: int, source: _Source) -> 
     if kind == "ENVELOPE":
         return envelope.envelope(source.message[: header.body_offset(source.message)])
     if kind == "BODYSTRUCTURE":
-        return bodystructure.bodystructure(source.message)
+        return bodystructure.bodystructure(source.message, source.parts)
     if kind == "BODY":
-        return bodystructure.body(source.message)
+        return bodystructure.body(source.message, source.parts)
     return _content(item, source)
 
 
@@ -81,15 +82,16 @@ def internal_date(postmark: bytes) -> bytes:
 def _content(item: FetchItem, source: _Source) -> bytes:
     """The value of BODY[...], RFC822 and BINARY."""
     section = item.section
+    parts = source.parts if section.path else None  # the others need no MIME
+    octets: bytes | None = None
+    if item.kind == "CONTENT":
+        octets = sections.extract(source.message, parts, section)
+    else:
+        with suppress(ValueError):  # an encoding that nobody knows: NIL
+            octets = sections.decoded(source.message, section, parts)
     if item.kind == "BINARY.SIZE":
-        return b"%d" % len(sections.decoded(source.message, section) or b"")
-    read = sections.decoded if item.kind == "BINARY" else _extracted
-    octets = read(source.message, section)
+        return b"%d" % len(octets or b"")
     if octets is not None and item.partial is not None:
         octets = sections.partial(octets, *item.partial)
     # Always a literal, though the grammar permits more: clients expect it.
     return b"NIL" if octets is None else strings.literal(octets, binary=item.kind == "BINARY")
-
-
-def _extracted(message: bytes, section: sections.Section) -> bytes | None:
-    return sections.extract(message, None, section)

@@ -1,5 +1,7 @@
 """core/imap/commands: the arguments of each command, and what is wrong with them."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,11 +167,8 @@ def test_sets_are_sorted_and_joined() -> None:
     st.binary(max_size=80),
 )
 def test_any_octets_are_a_command_or_wrong(start: str, octets: bytes) -> None:
-    word, _, rest = start.partition(" ")
+    word = start.partition(" ")[0]
     cursor = Cursor(start.encode() + octets.replace(b"\0", b""), ())
     cursor.at = len(word)
-    try:
+    with suppress(ImapCommandError):
         commands.parse(word, cursor)
-    except ImapCommandError:
-        pass
-    assert rest is not None

@@ -39,3 +39,9 @@ def test_written_parameters_are_not_decoded() -> None:
     kind, named = parameters.written(value)
     assert kind == b"Text/Plain"
     assert named == [(b"name*0*", b"utf-8''%e2"), (b"b", b'=?utf-8?q?x?= "'), (b"b", b"2")]
+
+
+@pytest.mark.parametrize("gap", [b" ", b"\t", b"\r\n\t ", b"; ", b" ; "])
+def test_a_missing_semicolon(gap: bytes) -> None:
+    assert parameters.parse(b"a/b%bboundary=x; c=d" % gap) == ("a/b", {"boundary": "x", "c": "d"})
+    assert parameters.parse(b"x=y") == ("x=y", {})
