@@ -155,12 +155,12 @@ class Selected:
     def _change_flags(self, command: commands.Store) -> CommandOutcome:
         self._writable()
         chosen = self._chosen(command)
-        states, view = self._box.states, self.view
-        before = len(states.words)
+        box, view = self._box, self.view
         bits = sum(BITS[flag] for flag in command.flags if flag in BITS)
-        mask = states.mask(flag for flag in command.flags if flag not in BITS)
+        keywords = [flag for flag in command.flags if flag not in BITS]
 
         def change(uid: int, flags: int, words: int) -> tuple[int, int]:
+            mask = box.states.mask(keywords)  # under the lock: another session may give bits too
             if command.how == "+":
                 return flags | bits, words | mask
             if command.how == "-":
@@ -170,9 +170,10 @@ class Selected:
         uids = {uid for _, uid in chosen}
         self._store(uids, change)
         by_uid = command.by_uid
-        new_words = (b"* FLAGS (%b)\r\n" % view.known_flags(),) if len(states.words) > before else ()
+        words = tuple(view.new_words())
         shown = () if command.is_silent else tuple(fetch.responses(view, chosen, (fetch.FLAGS,), by_uid))
-        return CommandOutcome("OK", "stored", untagged=(*new_words, *shown, *view.news(by_uid, uids, by_uid)))
+        news = view.news(by_uid, uids, by_uid)
+        return CommandOutcome("OK", "stored", untagged=(*words, *shown, *news))
 
     def _expunge(self, command: commands.Expunge) -> CommandOutcome:
         self._writable()

@@ -31,6 +31,8 @@ _PATIENCE = 10.0  # seconds until such attempts end
 _IDLE_LOOK = 1.0  # seconds between two looks for news while a client idles
 _SETTLE, _SETTLE_LARGE = 10.0, 600.0  # seconds after a change until the mbox has it
 _LARGE = 64 << 20  # octets of an mbox
+_BLOCK = 64 << 10  # octets of responses that are sent together
+_TURN = 0.01  # seconds that responses are read, then other connections run
 _BUSY = CommandOutcome("NO", "the server is busy, try again later", "UNAVAILABLE")
 _GONE = CommandOutcome("NO", "the mailbox is gone")
 _LOCKED = CommandOutcome("NO", "another program has locked the mailbox, try again later", "INUSE")
@@ -186,13 +188,18 @@ class ImapSession:
         self._settle_later()
 
     def _more(self, question: events.MoreWanted) -> None:
+        pieces, size, until = list[bytes](), 0, clock.monotonic() + _TURN
         try:
-            octets = next(self._responses, None)
+            for octets in self._responses:
+                pieces.append(octets)
+                size += len(octets)
+                if size > _BLOCK or clock.monotonic() > until:
+                    break
         except (MailError, OSError) as error:
             self._ports.warn(f"a mailbox of {self._user!r} cannot be read: {error}")
             self._engine.close_with(421, "", "the mailbox cannot be read")
             return
-        self._engine.answer(question, octets)
+        self._engine.answer(question, b"".join(pieces) or None)
 
     @property
     def _its(self) -> Mailboxes:

@@ -28,6 +28,8 @@ class View:
         self.uids = array("I", box.states.uids)
         self.validity = box.states.validity
         self._modseq = box.states.modseq
+        self._told_words = len(box.states.words)
+        self._shown: dict[tuple[int, int, bool], bytes] = {}
         self.recent = {uid for uid, flags in zip(self.uids, box.states.flags, strict=True) if not flags & OLD}
 
     def __len__(self) -> int:
@@ -57,16 +59,23 @@ class View:
     def flags(self, uid: int, row: int) -> bytes:
         """The flags of a message as in FETCH, without parentheses."""
         states = self.box.states
-        bits = states.flags[row]
-        names = [name for bit, name in FLAGS if bits & bit]
-        names += states.keywords(row)
-        if uid in self.recent:
-            names.append(b"\\Recent")
-        return b" ".join(names)
+        bits, mask, is_recent = states.flags[row], states.masks[row], uid in self.recent
+        shown = self._shown.get((bits, mask, is_recent))  # few combinations: half the time of FETCH FLAGS
+        if shown is None:
+            names = [name for bit, name in FLAGS if bits & bit]
+            names += (*states.keywords(row), *([b"\\Recent"] if is_recent else ()))
+            shown = self._shown[(bits, mask, is_recent)] = b" ".join(names)
+        return shown
 
     def known_flags(self) -> bytes:
         """All flags that messages of the mailbox have or may get, for FLAGS."""
         return b" ".join((*(name for _, name in FLAGS), *self.box.states.words))
+
+    def new_words(self) -> Iterator[bytes]:
+        """The response FLAGS, if there are new keywords (RFC 9051 §7.3.5)."""
+        if len(self.box.states.words) != self._told_words:
+            self._told_words = len(self.box.states.words)
+            yield b"* FLAGS (%b)\r\n" % self.known_flags()
 
     # -- what is new ---------------------------------------------------------------------------------------
 
@@ -77,6 +86,7 @@ class View:
         *with_uid*: FETCH responses have the UID.
         """
         states = self.box.states
+        yield from self.new_words()
         if may_expunge and (len(states) < len(self.uids) or self.uids != states.uids[: len(self.uids)]):
             yield from self._gone()
         last = self.uids[-1] if self.uids else 0

@@ -112,7 +112,10 @@ class Mailbox:
     # -- changing ------------------------------------------------------------------------------------------
 
     def store(self, uids: Collection[int], change: Change, patience: float = PATIENCE) -> list[int]:
-        """Change the flags of *uids*, durably; return those that are there."""
+        """Change the flags of *uids*, durably; return those that are there.
+
+        *change* is called under the lock: only there `states.mask` gives the bits that others know too.
+        """
         with MboxFile(self.path, self._make) as mbox, self._locked(mbox, patience):
             states = self.states
             there = [(uid, row) for uid in uids if (row := states.row_of(uid)) >= 0]

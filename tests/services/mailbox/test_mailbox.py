@@ -24,8 +24,8 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def adding(bit: int, mask: int = 0) -> Callable[[int, int, int], tuple[int, int]]:
-    return lambda uid, flags, words: (flags | bit, words | mask)
+def adding(box: Mailbox, bit: int, *words: bytes) -> Callable[[int, int, int], tuple[int, int]]:
+    return lambda uid, flags, mask: (flags | bit, mask | box.states.mask(words))
 
 
 def message(n: int, flags: int = 0, keywords: tuple[bytes, ...] = ()) -> NewMessage:
@@ -52,7 +52,7 @@ def test_messages_with_uids(path: Path) -> None:
 def test_two_sessions_see_what_the_other_does(path: Path) -> None:
     one, other = Mailbox(str(path)), Mailbox(str(path))
     assert one.states.validity == other.states.validity
-    assert one.store([2, 3, 99], adding(SEEN, one.states.mask([b"$Junk"]))) == [2, 3]
+    assert one.store([2, 3, 99], adding(one, SEEN, b"$Junk")) == [2, 3]
     assert other.refresh()
     assert list(other.states.flags) == [0, SEEN, SEEN, 0, 0]
     assert other.states.keywords(1) == (b"$Junk",)
@@ -73,7 +73,7 @@ def test_states_last(path: Path, settled: bool, lost: str) -> None:
     box = Mailbox(str(path))
     validity = box.states.validity
     box.expunge([1])
-    box.store([2], adding(SEEN | ANSWERED, box.states.mask([b"$Junk", b"x"])))
+    box.store([2], adding(box, SEEN | ANSWERED, b"$Junk", b"x"))
     if settled:
         box.settle()
     box.close()
@@ -93,12 +93,12 @@ def test_states_last(path: Path, settled: bool, lost: str) -> None:
 
 def test_flags_are_in_the_mbox_for_other_programs(path: Path) -> None:
     box = Mailbox(str(path))
-    box.store([1], adding(SEEN | FLAGGED))
+    box.store([1], adding(box, SEEN | FLAGGED))
     box.settle()
     first = mailbox.mbox(path)[0]
     assert (first["Status"], first["X-Status"], first["X-UID"]) == ("R", "F", "1")
     inode = path.stat().st_ino
-    box.store([1, 2], adding(ANSWERED, box.states.mask([b"todo"])))
+    box.store([1, 2], adding(box, ANSWERED, b"todo"))
     box.settle()
     assert path.stat().st_ino == inode, "a flag is written in place"
     first, second = list(mailbox.mbox(path))[:2]
@@ -111,7 +111,7 @@ def test_flags_are_in_the_mbox_for_other_programs(path: Path) -> None:
 
 def test_flags_that_another_program_changed(path: Path) -> None:
     box = Mailbox(str(path))
-    box.store([2], adding(ANSWERED))
+    box.store([2], adding(box, ANSWERED))
     rewrite_in_place(path, [0, 1, 2, 3, 4], b"Status: RO\n")
     assert box.refresh()
     assert [bool(flags & SEEN) for flags in box.states.flags] == [True] * 5
@@ -121,7 +121,7 @@ def test_flags_that_another_program_changed(path: Path) -> None:
 
 def test_another_program_rewrites_the_mbox(path: Path) -> None:
     box = Mailbox(str(path))
-    box.store([4], adding(FLAGGED))
+    box.store([4], adding(box, FLAGGED))
     rewrite_in_place(path, [1, 3, 4])
     append(path, number(9))
     assert box.refresh()
@@ -149,7 +149,7 @@ def test_a_foreign_mbox_gets_its_states(tmp_path: Path, crlf: bool) -> None:
     path.write_bytes(octets.replace(b"\n", b"\r\n") if crlf else octets)
     box = Mailbox(str(path))
     before = shown(box)
-    box.store([2], adding(FLAGGED))
+    box.store([2], adding(box, FLAGGED))
     box.settle()
     assert shown(box) == before
     assert shown(Mailbox(str(path))) == before
@@ -195,17 +195,17 @@ def test_a_foreign_lock_is_waited_for_only_so_long(path: Path) -> None:
     box = Mailbox(str(path))
     Path(f"{path}.lock").write_text(f"{os.getppid()}\n")
     with pytest.raises(LockTimeoutError):
-        box.store([1], adding(SEEN), patience=0.05)
+        box.store([1], adding(box, SEEN), patience=0.05)
     assert not box.refresh()
     Path(f"{path}.lock").unlink()
-    assert box.store([1], adding(SEEN)) == [1]
+    assert box.store([1], adding(box, SEEN)) == [1]
 
 
 def test_no_descriptor_stays_open(path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         box = Mailbox(str(path))
-        box.store([1], adding(SEEN))
+        box.store([1], adding(box, SEEN))
         box.settle()
         box.store([1], lambda uid, flags, words: (0, 0))
         box.append([message(8)])
@@ -213,3 +213,12 @@ def test_no_descriptor_stays_open(path: Path) -> None:
         box.expunge([2])
         box.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_two_sessions_give_keywords_at_the_same_time(path: Path) -> None:
+    one, other = Mailbox(str(path)), Mailbox(str(path))
+    one.store([1], adding(one, 0, b"first"))
+    other.store([2], adding(other, 0, b"second"))  # it has not looked since
+    one.refresh()
+    for box in (one, other, Mailbox(str(path))):
+        assert [box.states.keywords(row) for row in (0, 1)] == [(b"first",), (b"second",)]
