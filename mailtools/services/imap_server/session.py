@@ -6,6 +6,7 @@ while they are sent, in the loop, one after the other. What the commands do is i
 `selected` (messages), `fetch` and `search`. This module knows no socket.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
@@ -69,6 +70,7 @@ class ImapSession:
         self._mailboxes: Mailboxes | None = None
         self._selected: Selected | None = None
         self._responses: Iterator[bytes] = iter(())  # what is still to be sent of an answer
+        self._jobs: deque[Callable[[], None]] = deque()  # what begins the tasks that wait
         self._is_working = False  # a worker has the selected mailbox
         self._is_settling = False  # a settling is planned
         self._is_lost = False
@@ -138,23 +140,31 @@ class ImapSession:
         self._work(lambda: self._done(question.command), lambda outcome: self._answer(question, outcome))
 
     def _work(self, task: Callable[[], CommandOutcome], done: Callable[[CommandOutcome], None]) -> None:
-        """Let a worker do *task*; while it finds the mbox locked, again after a pause."""
+        """Let a worker do *task*, after the tasks before it; while it finds the mbox locked, again later."""
         deadline = clock.monotonic() + _PATIENCE
 
         def begin() -> None:
-            self._is_working = True
             self._ports.run(lambda: self._safely(task), came, self._user)
 
         def came(outcome: CommandOutcome | None) -> None:
+            if outcome is _LOCKED and clock.monotonic() < deadline and not (self._is_lost or self._is_ended):
+                self._ports.later(_LOOK_AGAIN, begin)
+                return
             self._is_working = False
             if self._is_ended:
                 self._leave_at_end()
-            elif outcome is _LOCKED and clock.monotonic() < deadline and not self._is_lost:
-                self._ports.later(_LOOK_AGAIN, begin)
-            else:
-                done(outcome or _BUSY)
+                return
+            done(outcome or _BUSY)
+            self._next_job()
 
-        begin()
+        self._jobs.append(begin)
+        self._next_job()
+
+    def _next_job(self) -> None:
+        """Begin the next task, unless one is under way: two would share the selected mailbox."""
+        if self._jobs and not self._is_working:
+            self._is_working = True
+            self._jobs.popleft()()
 
     def _safely(self, task: Callable[[], CommandOutcome]) -> CommandOutcome:
         """Do *task*, in a worker; never raises."""
@@ -334,6 +344,7 @@ class ImapSession:
             self._leave_at_end()
 
     def _leave_at_end(self) -> None:
+        self._jobs.clear()
         selected, self._selected = self._selected, None
         if selected is None:
             return
