@@ -242,7 +242,6 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
         "services/imap_server/search",
         "services/imap_server/selected",
         "services/imap_server/service",
-        "services/imap_server/session",
         "services/imap_server/view",
         "services/users/choice",
         "services/smtp_server/relay",

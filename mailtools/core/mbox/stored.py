@@ -137,6 +137,26 @@ def header_end(message: bytes) -> int:
     return 0 if message.startswith(b"\n") else message.find(b"\n\n") + 1 or len(message)
 
 
+def header_of(octets: bytes, size: int) -> bytes | None:
+    """The header, with its empty line (CRLF), of the record of *size* octets that begins with *octets*.
+
+    None if that cannot be told from them alone. It is that of the message which `shown` gives.
+    """
+    first = octets.find(b"\n") + 1
+    crlf = octets.endswith(b"\r\n", 0, first)
+    blank = b"\n\r\n" if crlf else b"\n\n"
+    end = octets.find(blank, first)
+    if not first or end < 0 or end + len(blank) >= size or octets.startswith((b"\n", b"\r\n"), first):
+        return None
+    head = octets[first : end + 1]
+    if b"\nContent-Length:" in head:  # whether From lines are quoted depends on the body
+        return None
+    if b"\r\n" in head:
+        head = head.replace(b"\r\n", b"\n")
+    head = quoting.unquote_state(quoting.unquote(quoting.strip_state(head)))
+    return head.replace(b"\n", b"\r\n") + b"\r\n"
+
+
 def _stripped(message: bytes) -> bytes:
     """A stored message (LF) without the mbox's state fields."""
     stop = header_end(message)

@@ -13,6 +13,7 @@ from mailtools.core.message import date, header, mime
 from mailtools.services.imap_server.view import View
 
 FLAGS = FetchItem(b"FLAGS", "FLAGS")
+_INDEX, _HEADER, _MESSAGE = range(3)
 _FROM_INDEX = frozenset(("UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "MODSEQ"))
 
 
@@ -24,11 +25,12 @@ def responses(
     Raises OSError and MailError if a message cannot be read.
     """
     kinds = {item.kind for item in items}
+    needs = max((_needs(item) for item in items), default=_INDEX)
     for number, uid in chosen:
         row = view.row(uid)
         if row < 0:
             continue
-        source = _Source(view, row, needs_message=not kinds <= _FROM_INDEX)
+        source = _Source(view, row, needs)
         if source.is_gone:
             continue
         values = [b"UID %d" % uid] if with_uid and "UID" not in kinds else []
@@ -36,11 +38,26 @@ def responses(
         yield b"* %d FETCH (%b)\r\n" % (number, b" ".join(values))
 
 
+def _needs(item: FetchItem) -> int:
+    """What has to be read for *item*: nothing, the header, or the message."""
+    if item.kind in _FROM_INDEX:
+        return _INDEX
+    is_of_header = item.kind == "CONTENT" and not item.section.path and item.section.kind.startswith("HEADER")
+    return _HEADER if item.kind == "ENVELOPE" or is_of_header else _MESSAGE
+
+
+def header_alone(view: View, row: int) -> bytes | None:
+    """The header of a message, read without its body; None if the body may tell where it ends."""
+    head = view.box.header(row)
+    return head if head is not None and mime.body_of(head) == len(head) else None
+
+
 class _Source:
     """One message, and its parts once they are needed."""
 
-    def __init__(self, view: View, row: int, needs_message: bool) -> None:
-        found = view.box.message(row) if needs_message else b""
+    def __init__(self, view: View, row: int, needs: int) -> None:
+        head = b"" if needs == _INDEX else header_alone(view, row) if needs == _HEADER else None
+        found = view.box.message(row) if head is None else head
         self.is_gone = found is None
         self.message = found if isinstance(found, bytes) else b"".join(found or ())
         self._parts: list[mime.Part] | None = None

@@ -7,8 +7,9 @@ then once.
 from collections.abc import Callable, Iterator
 
 from mailtools.core.imap.search_keys import SearchKey
-from mailtools.core.message import date, header, words
+from mailtools.core.message import date, header, mime, words
 from mailtools.services.filters import render
+from mailtools.services.imap_server.fetch import header_alone
 from mailtools.services.imap_server.view import BITS, View
 from mailtools.system import clock
 
@@ -22,6 +23,7 @@ class Candidate:
         self.uid = uid
         self.row = row
         self._message: bytes | None = None
+        self._head: bytes | None = None
         self._text: str | None = None
 
     @property
@@ -35,7 +37,11 @@ class Candidate:
     @property
     def head(self) -> bytes:
         """The header of the message."""
-        return self.message[: header.body_offset(self.message)]
+        if self._head is None:
+            self._head = header_alone(self.view, self.row)
+        if self._head is None:
+            self._head = self.message[: mime.body_of(self.message)]
+        return self._head
 
     def fields(self, name: str) -> Iterator[str]:
         """The values of the fields *name*, decoded."""

@@ -93,6 +93,10 @@ class Mailbox:
         """The message in *row* (CRLF), in blocks if it is large; None if it is gone."""
         return None if self._snapshot is None else self._snapshot.message(row)
 
+    def header(self, row: int) -> bytes | None:
+        """The header of the message in *row* (CRLF) with its empty line; None if only `message` has it."""
+        return None if self._snapshot is None else self._snapshot.header(row)
+
     def size(self, row: int) -> int:
         """The size of the message in *row*, in octets as `message` gives it."""
         return self._catalog.sizes[row]

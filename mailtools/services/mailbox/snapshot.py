@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from mailtools.core.errors import LockTimeoutError, MailError
-from mailtools.core.mbox import catalog, scan
+from mailtools.core.mbox import catalog, scan, stored
 from mailtools.core.mbox.catalog import PLAIN, Catalog, CatalogRow
 from mailtools.system.mbox import index, rewrite
 from mailtools.system.mbox.index import Box
 
+_HEADER = 8 << 10  # octets in which nearly all headers end
 _AHEAD = 256 << 10  # octets read at once if messages are read in order
 
 
@@ -135,6 +136,17 @@ class Snapshot:
         if is_long and _changed(self._box.descriptor) != self._changed:
             return None
         return self._read(number)
+
+    def header(self, number: int) -> bytes | None:
+        """Return the header of message *number* (CRLF) with its empty line, if it can be read alone.
+
+        None: read the `message`. Raises OSError.
+        """
+        row = self._rows[number]
+        if row is None or _changed(self._box.descriptor) != self._changed:
+            return None
+        octets = os.pread(self._box.descriptor, min(row.end - row.start, _HEADER), row.start)
+        return stored.header_of(octets, row.end - row.start)
 
     def _read(self, number: int) -> bytes | Iterator[bytes] | None:
         row = self._rows[number]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mailtools.core.errors import BadDataError
-from mailtools.core.mbox import quoting, scan
+from mailtools.core.mbox import quoting, scan, stored
 
 Reader = Callable[..., scan.Read]
 DATE = b" Thu Aug 22 12:00:00 2002\n"
@@ -140,3 +140,29 @@ def test_the_corpus_reads_as_python_reads_it(easy_ham: Path, reader: Reader) -> 
     theirs = [quoting.unquote(box.get_bytes(key)) for key in box.iterkeys()]
     box.close()
     assert messages(reader(easy_ham.read_bytes())) == theirs
+
+
+@pytest.mark.parametrize("crlf", [False, True])
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"Subject: x\nStatus: RO\n>Status: RO\nX-UID: 5\n\nbody\n",
+        b">From x\nSubject: y\n folded\n\n\nbody\n",
+        b"\nno header\n\nbody\n",
+        b"Subject: only a header\n",
+        b"Content-Length: 5\nSubject: x\n\nbody\n",
+        b"X: " + b"y" * 9000 + b"\n\nbody\n",
+    ],
+)
+def test_a_header_that_is_read_alone(message: bytes, crlf: bool) -> None:
+    octets = b"From x@y Thu Aug 22 12:00:00 2002\n" + message + b"\n"
+    octets = octets.replace(b"\n", b"\r\n") if crlf else octets
+    whole = scan.whole_record(octets)
+    assert whole is not None
+    head = stored.header_of(octets[:8192], len(octets))
+    if head is None:
+        assert message.startswith((b"\n", b"Content-Length", b"X: ", b"Subject: only"))
+        return
+    shown = whole.message(stored.shown).replace(b"\n", b"\r\n")
+    assert shown.startswith(head)
+    assert head.endswith(b"\r\n\r\n")
