@@ -81,8 +81,9 @@ def render(state: StoredState, length: int = 0) -> bytes:
     if state.base:
         words = (b"%d %010d" % state.base[:2], *state.base.keywords)
         lines.append(b"X-IMAPbase: " + b" ".join(words))
+    if state.uid:  # else there is room for it
+        lines.append(b"X-UID: %d" % state.uid)
     lines += [
-        b"X-UID: %d" % state.uid,
         b"Status: " + b"".join(octet for bit, octet in _STATUS if state.flags & bit),
         b"X-Status: " + b"".join(octet for bit, octet in _X_STATUS if state.flags & bit),
         b"X-Keywords: " + b" ".join(state.keywords),

@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from mailtools.core.errors import LockTimeoutError
+from mailtools.core.mbox import state
 from mailtools.core.mbox.catalog import Catalog
+from mailtools.core.mbox.state import StoredState
 from mailtools.core.mbox.states import States
 from mailtools.services.mailbox.snapshot import Snapshot
 from mailtools.system import clock
@@ -146,17 +148,10 @@ class Mailbox:
         """Append *messages* durably, with their flags; return their UIDs."""
         if not messages:
             return []
-        offsets = appending.append_waiting(self.path, [message.record for message in messages], patience)
+        records = [_with_state(message) for message in messages]
+        offsets = appending.append_waiting(self.path, records, patience)
         self.refresh(patience)
-        found = [self._uid_at(offset, one.record) for offset, one in zip(offsets, messages, strict=True)]
-        wanted = {uid: one for uid, one in zip(found, messages, strict=True) if one.flags or one.keywords}
-
-        def change(uid: int, flags: int, mask: int) -> tuple[int, int]:
-            return flags | wanted[uid].flags, mask | self.states.mask(wanted[uid].keywords)
-
-        if wanted:
-            self.store(sorted(wanted.keys() - {0}), change, patience)
-        return found
+        return [self._uid_at(offset, record) for offset, record in zip(offsets, records, strict=True)]
 
     def _uid_at(self, offset: int, record: NewRecord) -> int:
         """The UID of a record that was just appended; 0 if another program has moved it already."""
@@ -236,3 +231,9 @@ class Mailbox:
             return None
         there = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         return there, self._file.stamp(mbox)
+
+
+def _with_state(message: NewMessage) -> NewRecord:
+    """The record of *message* with its flags in front of its header, and room for its UID."""
+    block = state.render(StoredState(0, message.flags, message.keywords))
+    return message.record._replace(head=message.record.head + block)

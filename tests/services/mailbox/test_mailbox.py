@@ -222,3 +222,21 @@ def test_two_sessions_give_keywords_at_the_same_time(path: Path) -> None:
     one.refresh()
     for box in (one, other, Mailbox(str(path))):
         assert [box.states.keywords(row) for row in (0, 1)] == [(b"first",), (b"second",)]
+
+
+def test_flags_of_appended_messages_are_in_the_mbox_at_once(path: Path) -> None:
+    box = Mailbox(str(path))
+    box.settle()
+    (uid,) = box.append([message(8, FLAGGED | SEEN, (b"work",))])
+    last = list(mailbox.mbox(path))[-1]
+    assert (last["Status"], last["X-Status"], last["X-Keywords"].strip(), last["X-UID"]) == (
+        "R",
+        "F",
+        "work",
+        None,
+    )
+    inode = path.stat().st_ino
+    box.settle()
+    assert path.stat().st_ino == inode, "there is room for the UID"
+    assert list(mailbox.mbox(path))[-1]["X-UID"] == str(uid)
+    assert shown(box)[-1] == number(8)
