@@ -64,7 +64,7 @@ def s_nail(house: House) -> None:
 
 
 def mailutils(house: House) -> None:
-    house.run("mail.mailutils", "-E", f"set sendmail=sendmail://{house.sendmail}", "-r", "alice@example.org",
+    house.run("mail.mailutils", "-n", "-E", f"set sendmail=sendmail://{house.sendmail}", "-r", "alice@example.org",
               "-a", "Bcc: eve@localhost", "-s", "interop", "bob@localhost", stdin=BODY)  # fmt: skip
 
 

@@ -5,9 +5,11 @@ and OSError.
 """
 
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
+from mailtools.core.errors import MailError
 from mailtools.core.imap import commands
 from mailtools.core.imap.events import CommandOutcome
 from mailtools.core.imap.grammar import sets
@@ -34,9 +36,13 @@ class Selected:
         self._box = mailboxes.open(name)
         self.view = View(self._box)
         self.is_due = False  # we changed flags that the mbox does not have yet
-        if self.view.recent and not is_read_only:
-            self._store(self.view.recent, lambda uid, flags, mask: (flags | OLD, mask))
-            tuple(self.view.news(True, self.view.recent))
+        try:
+            if self.view.recent and not is_read_only:
+                self._store(self.view.recent, lambda uid, flags, mask: (flags | OLD, mask))
+                tuple(self.view.news(True, self.view.recent))
+        except BaseException:
+            self._box.close()
+            raise
 
     def close(self) -> None:
         """Close the files."""
@@ -200,9 +206,14 @@ class Selected:
             raise MailboxError("there is no such mailbox", "TRYCREATE")
         chosen = [(uid, row) for _, uid in self._chosen(command) if (row := self.view.row(uid)) >= 0]
         target = self._mailboxes.open(command.mailbox)
+        pairs: list[tuple[int, int]] = []
         try:
-            pairs = self._copied(chosen, target)
+            self._copy_to(chosen, target, pairs)
             validity = target.states.validity
+        except BaseException:  # all of them or none (RFC 9051 §6.4.7)
+            with suppress(MailError, OSError):
+                target.expunge([new for _, new in pairs])
+            raise
         finally:
             target.close()
         pairs = [(uid, new) for uid, new in pairs if new]
@@ -216,10 +227,9 @@ class Selected:
         told = (f"* OK [{code}] moved\r\n".encode(),) if code else ()
         return CommandOutcome("OK", "moved", untagged=(*told, *self.view.news(True)))
 
-    def _copied(self, chosen: list[tuple[int, int]], target: Mailbox) -> list[tuple[int, int]]:
-        """Append the messages *chosen* (UID, row) to *target*; return (old, new) UIDs."""
+    def _copy_to(self, chosen: list[tuple[int, int]], target: Mailbox, pairs: list[tuple[int, int]]) -> None:
+        """Append the messages *chosen* (UID, row) to *target*; add (old, new) UIDs to *pairs*."""
         states = self._box.states
-        pairs: list[tuple[int, int]] = []
         for first in range(0, len(chosen), _AT_ONCE):
             some, messages = [], []
             for uid, row in chosen[first : first + _AT_ONCE]:
@@ -228,7 +238,6 @@ class Selected:
                     some.append(uid)
                     messages.append(NewMessage(record, states.flags[row] & ~OLD, states.keywords(row)))
             pairs += zip(some, target.append(messages), strict=True)
-        return pairs
 
     def _record(self, row: int, beside: str) -> NewRecord | None:
         """The record of a message for another mbox; None if the message is gone."""

@@ -67,7 +67,6 @@ class Mailbox:
         self._make = make
         self._new_validity = new_validity
         self.states = States()
-        self.is_read_only = False  # states cannot be kept beside the mbox
         self._file = StateFile()
         self._stamp: object = None
         self._catalog = Catalog()
@@ -162,8 +161,6 @@ class Mailbox:
 
     def settle(self, patience: float = PATIENCE) -> None:
         """Write UIDs and flags that the mbox does not have yet into it, durably."""
-        if self.is_read_only:
-            return
         anew = -1
         try:
             with MboxFile(self.path, self._make) as mbox, self._locked(mbox, patience) as descriptor:
@@ -200,6 +197,10 @@ class Mailbox:
         try:
             self._look(mbox, descriptor)
             yield descriptor
+        except BaseException:
+            # What is in memory may not be on the disk: the next look reads it from there.
+            self.states, self._file, self._stamp = States(), StateFile(), None
+            raise
         finally:
             lock.release()
             os.close(descriptor)

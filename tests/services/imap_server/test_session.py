@@ -4,8 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from mailtools.core.errors import DiskFullError
 from mailtools.core.imap.server import ImapOffer, ImapServerEngine
+from mailtools.services.imap_server import selected
 from mailtools.services.imap_server.session import ImapPorts, ImapSession
+from mailtools.services.mailbox.mailbox import Mailbox, NewMessage
 from mailtools.services.users.login import LoginRules, Logins
 from mailtools.system.mbox.mailroot import MailRoot
 from tests.boxes import append, number
@@ -102,3 +107,23 @@ def test_a_mailbox_that_is_deleted_meanwhile(tmp_path: Path) -> None:
     found.work()
     assert found.said.startswith(b"* BYE")
     assert not (tmp_path / "bob" / "x.mbox").exists()
+
+
+def test_a_copy_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = room(tmp_path)
+    found.say(b"c CREATE x\r\n")
+    found.work()
+    monkeypatch.setattr(selected, "_AT_ONCE", 1)
+    real, calls = Mailbox.append, []
+
+    def full(box: Mailbox, messages: list[NewMessage], patience: float = 1.0) -> list[int]:
+        calls.append(1)
+        if len(calls) == 3:
+            raise DiskFullError("no room")
+        return real(box, messages, patience)
+
+    monkeypatch.setattr(Mailbox, "append", full)
+    found.say(b"d COPY 1:3 x\r\n")
+    found.work()
+    assert b"d NO [OVERQUOTA]" in found.said
+    assert (tmp_path / "bob" / "x.mbox").read_bytes() == b""

@@ -14,6 +14,7 @@ from mailtools.services.mailbox.mailbox import Mailbox, NewMessage
 from mailtools.services.transit import mbox_form
 from mailtools.system.files.buffer import Buffer
 from mailtools.system.mbox import index, rewrite
+from mailtools.system.mbox.state_file import StateFile
 from tests.boxes import append, number, rewrite_in_place, subjects
 
 
@@ -240,3 +241,28 @@ def test_flags_of_appended_messages_are_in_the_mbox_at_once(path: Path) -> None:
     assert path.stat().st_ino == inode, "there is room for the UID"
     assert list(mailbox.mbox(path))[-1]["X-UID"] == str(uid)
     assert shown(box)[-1] == number(8)
+
+
+@pytest.mark.parametrize("step", ["note", "save"])
+def test_what_could_not_be_written_did_not_happen(
+    path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    box = Mailbox(str(path))
+    box.settle()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StateFile, step, full)
+        append(path, number(7))
+        rewrite_in_place(path, [0, 1, 3, 4, 5]) if step == "save" else None
+        with pytest.raises(OSError, match="No space"):
+            box.store([1], adding(box, FLAGGED))
+    assert box.refresh()
+    assert list(box.states.flags)[:1] == [0]
+    uids = list(box.states.uids)
+    assert len(uids) == len(box.states) == (5 if step == "save" else 6)
+    assert list(Mailbox(str(path)).states.uids) == uids
+    box.store([1], adding(box, FLAGGED))
+    assert Mailbox(str(path)).states.flags[0] == FLAGGED
