@@ -129,6 +129,7 @@ class Append:
             return False  # replaced while we took the lock: the next try opens the new one
         self._note = _Note(mbox)
         self._note.repair(self.descriptor)
+        mbox.close_state()  # a server appends to hundreds of mboxes at a time
         self._length = os.fstat(self.descriptor).st_size
         # An empty mbox counts as new: an earlier attempt may have created it without syncing the folder.
         self._is_new = self._is_new or self._length == 0

@@ -83,9 +83,15 @@ class MboxFile:
             self._state = self.folder.inner(STATE_FOLDER, make)
         return self._state
 
+    def close_state(self) -> None:
+        """Close the folder of mailtools' own files, until it is used again: descriptors are scarce."""
+        if self._state is not None:
+            with suppress(OSError):
+                self._state.close()
+            self._state = None
+
     def close(self) -> None:
         """Close the folders."""
-        for folder in (self._state, self.folder):
-            if folder is not None:
-                with suppress(OSError):
-                    folder.close()
+        self.close_state()
+        with suppress(OSError):
+            self.folder.close()
