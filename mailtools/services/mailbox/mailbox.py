@@ -12,7 +12,7 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from mailtools.core.errors import LockTimeoutError
@@ -32,6 +32,7 @@ from mailtools.system.mbox.state_file import StateFile
 _LOOK_AGAIN = 0.02  # seconds, while another program holds the lock
 PATIENCE = 10.0
 
+_MUCH = 1 << 20  # octets that are read while the lock is held
 _COMPARED = 2048  # octets by which an appended record is found again
 
 Change = Callable[[int, int, int], tuple[int, int]]  # (UID, flags, mask) of a message -> those that it gets
@@ -86,9 +87,16 @@ class Mailbox:
         with MboxFile(self.path, self._make) as mbox:
             if self._stamp is not None and self._stamp == self._stamp_of(mbox):
                 return False
+            self._read_ahead(mbox, patience)
             with self._locked(mbox, patience):
                 pass
         return True
+
+    def _read_ahead(self, mbox: MboxFile, patience: float) -> None:
+        """Let the index learn of much that is new without the lock: reading a gigabyte takes seconds."""
+        with suppress(FileNotFoundError):
+            if abs(mbox.folder.status(mbox.name).st_size - self._catalog.end) > _MUCH:
+                index.open_box(self.path, patience).close()
 
     def message(self, row: int) -> bytes | Iterator[bytes] | None:
         """The message in *row* (CRLF), in blocks if it is large; None if it is gone."""

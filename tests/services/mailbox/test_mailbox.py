@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from mailtools.core.errors import BadDataError, LockTimeoutError
+from mailtools.core.mbox import catalog
 from mailtools.core.mbox.state import ANSWERED, FLAGGED, SEEN
+from mailtools.core.mbox.stored import Record
 from mailtools.services.mailbox.mailbox import Mailbox, NewMessage
 from mailtools.services.transit import mbox_form
 from mailtools.system.files.buffer import Buffer
@@ -266,3 +268,19 @@ def test_what_could_not_be_written_did_not_happen(
     assert list(Mailbox(str(path)).states.uids) == uids
     box.store([1], adding(box, FLAGGED))
     assert Mailbox(str(path)).states.flags[0] == FLAGGED
+
+
+def test_a_large_mbox_is_read_before_it_is_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(path, number(7, 2_000_000))
+    read: list[bool] = []
+    real = catalog.measured
+
+    def noting(record: Record) -> object:
+        read.append(Path(f"{path}.lock").exists())
+        return real(record)
+
+    monkeypatch.setattr(catalog, "measured", noting)
+    box = Mailbox(str(path))
+    assert read.count(False) >= 6
+    assert not any(read)
+    assert len(box.states) == 6
