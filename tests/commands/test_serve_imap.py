@@ -217,3 +217,13 @@ def test_no_name_leaves_the_users_folder(server: ImapServer, name: str) -> None:
     client.ask(f'RENAME INBOX "{name}"')
     assert {path.name for path in server.root.iterdir()} <= {"bob", "users", ".tls"}
     assert all(server.root in path.parents for path in server.root.rglob("*"))
+
+
+def test_a_keyword_that_has_no_room_is_refused(server: ImapServer) -> None:
+    client = Client(server, "INBOX")
+    many = " ".join(f"k{n}" for n in range(60))
+    assert client.ask(f"STORE 1 +FLAGS.SILENT ({many})")[-1] == "t OK stored"
+    assert client.ask("STORE 1 +FLAGS (one.more)")[-1].startswith("t NO [LIMIT]")
+    assert client.ask("STORE 2 +FLAGS (k59)")[-2] == "* 2 FETCH (FLAGS (k59 \\Recent))"
+    client.ask("CHECK")
+    assert Client(server, "INBOX").ask("SEARCH KEYWORD k59")[0] == "* SEARCH 1 2"

@@ -55,9 +55,9 @@ class Selected:
 
     def settle(self) -> None:
         """Write UIDs and flags into the mbox."""
-        self.is_due = False
         if not self.is_read_only:
             self._box.settle(0.0)
+        self.is_due = False
 
     def refresh(self) -> None:
         """Find out what others changed. Raises MailboxError if the mailbox is another one now."""
@@ -167,6 +167,8 @@ class Selected:
 
         def change(uid: int, flags: int, words: int) -> tuple[int, int]:
             mask = box.states.mask(keywords)  # under the lock: another session may give bits too
+            if mask.bit_count() < len(keywords):
+                raise MailboxError("the mailbox has too many keywords", "LIMIT")
             if command.how == "+":
                 return flags | bits, words | mask
             if command.how == "-":
