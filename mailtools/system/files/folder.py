@@ -47,6 +47,11 @@ class Folder:
             os.close(self.descriptor)
             self.descriptor = -1
 
+    def __del__(self) -> None:
+        if getattr(self, "descriptor", -1) >= 0:  # whoever forgot to close it must not use up descriptors
+            with suppress(OSError):
+                os.close(self.descriptor)
+
     def inner(self, name: str, make: bool = False) -> "Folder":
         """Open the folder *name* in this one, never through a link. *make*: durably create it if missing.
 
