@@ -1,20 +1,20 @@
 """The commands of an IMAP client, parsed: what each asks for.
 
-Owns the arguments of RFC 9051 §6 and RFC 3501 §6, with UIDPLUS, MOVE, UNSELECT, LIST-EXTENDED and
-LIST-STATUS. Knows no session and no literal on the wire (core/imap/server reads them).
+Owns the arguments of RFC 9051 §6 and RFC 3501 §6, with UIDPLUS, MOVE and UNSELECT; those of LIST
+are in core/imap/lists. Knows no session and no literal on the wire (core/imap/server reads them).
 """
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from mailtools.core.imap import fetch_items, search_keys, utf7
+from mailtools.core.imap import fetch_items, lists, search_keys
 from mailtools.core.imap.cursor import Cursor, ImapCommandError, SequenceSet
 from mailtools.core.imap.fetch_items import FetchItem
+from mailtools.core.imap.lists import List, mailbox, new_mailbox, status_items
 from mailtools.core.imap.search_keys import SearchKey
 
 SYSTEM_FLAGS = (b"\\Answered", b"\\Flagged", b"\\Deleted", b"\\Seen", b"\\Draft")
 _CANONICAL = {flag.lower(): flag for flag in SYSTEM_FLAGS}
-STATUS_ITEMS = ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "DELETED")
 
 
 class Noop(NamedTuple):
@@ -37,9 +37,10 @@ class Leave(NamedTuple):
 
 
 class Create(NamedTuple):
-    """CREATE."""
+    """CREATE. *uses*: the special uses that the mailbox gets (RFC 6154 §3)."""
 
     mailbox: str
+    uses: tuple[str, ...] = ()
 
 
 class DeleteMailbox(NamedTuple):
@@ -60,18 +61,6 @@ class Subscribe(NamedTuple):
 
     mailbox: str
     wanted: bool
-
-
-class List(NamedTuple):
-    """LIST or LSUB."""
-
-    reference: str
-    patterns: tuple[str, ...]
-    is_lsub: bool = False
-    only_subscribed: bool = False
-    only_special: bool = False
-    with_subscribed: bool = False
-    status: tuple[str, ...] = ()
 
 
 class StatusOf(NamedTuple):
@@ -140,16 +129,6 @@ Command = (
 )  # fmt: skip
 
 
-def mailbox(cursor: Cursor) -> str:
-    """The name of a mailbox."""
-    return _name(cursor.astring())
-
-
-def _name(octets: bytes) -> str:
-    name = utf7.decode(octets)
-    return "INBOX" if name.upper() == "INBOX" else name
-
-
 def _flags(cursor: Cursor) -> tuple[bytes, ...]:
     """Flags in parentheses, or without."""
     found: list[bytes] = []
@@ -169,13 +148,6 @@ def _flags(cursor: Cursor) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _status_items(cursor: Cursor) -> tuple[str, ...]:
-    items = tuple(item.decode("ascii", "replace").upper() for item in cursor.listed())
-    if not items or not set(items) <= set(STATUS_ITEMS):
-        raise ImapCommandError("items of STATUS expected")
-    return items
-
-
 def _select(cursor: Cursor, is_read_only: bool) -> Select:
     name = mailbox(cursor)
     if cursor.takes(b" ("):  # parameters: none of those that we know changes anything
@@ -183,65 +155,37 @@ def _select(cursor: Cursor, is_read_only: bool) -> Select:
     return Select(name, is_read_only)
 
 
+def _create(cursor: Cursor) -> Create:
+    name = new_mailbox(cursor)
+    return Create(name, _uses(cursor) if cursor.takes(b" (") else ())
+
+
+def _uses(cursor: Cursor) -> tuple[str, ...]:
+    """The parameter USE after its opening parenthesis (RFC 6154 §3)."""
+    if cursor.word() != "USE":
+        raise ImapCommandError("USE expected")
+    cursor.space()
+    cursor.needs(b"(")
+    found: list[str] = []
+    while not found or not cursor.takes(b")"):
+        if found:
+            cursor.space()
+        cursor.needs(b"\\")
+        found.append("\\" + cursor.atom().decode())
+    cursor.needs(b")")
+    return tuple(found)
+
+
 def _rename(cursor: Cursor) -> Rename:
     old = mailbox(cursor)
     cursor.space()
-    return Rename(old, mailbox(cursor))
-
-
-def _lsub(cursor: Cursor) -> List:
-    reference = _name(cursor.astring())
-    cursor.space()
-    return List(reference, (_name(cursor.pattern()),), is_lsub=True, only_subscribed=True)
-
-
-def _list(cursor: Cursor) -> List:
-    options: set[str] = set()
-    if cursor.is_at(b"("):
-        options = {option.decode("ascii", "replace").upper() for option in cursor.listed()}
-        cursor.space()
-    reference = cursor.astring().decode("utf-8", "replace")
-    cursor.space()
-    patterns: list[str] = []
-    if cursor.takes(b"("):
-        while not patterns or not cursor.takes(b")"):
-            if patterns:
-                cursor.space()
-            patterns.append(utf7.decode(cursor.pattern()))
-    else:
-        patterns.append(utf7.decode(cursor.pattern()))
-    found = List(
-        utf7.decode(reference.encode()), tuple(patterns), only_subscribed="SUBSCRIBED" in options,
-        only_special="SPECIAL-USE" in options, with_subscribed="SUBSCRIBED" in options,
-    )  # fmt: skip
-    return _list_return(cursor, found) if cursor.takes(b" ") else found
-
-
-def _list_return(cursor: Cursor, found: List) -> List:
-    if cursor.word() != "RETURN":
-        raise ImapCommandError("RETURN expected")
-    cursor.space()
-    cursor.needs(b"(")
-    is_first = True
-    while not cursor.takes(b")"):
-        if not is_first:
-            cursor.space()
-        is_first = False
-        option = cursor.word()
-        if option == "SUBSCRIBED":
-            found = found._replace(with_subscribed=True)
-        elif option == "STATUS":
-            cursor.space()
-            found = found._replace(status=_status_items(cursor))
-        elif option not in ("CHILDREN", "SPECIAL-USE"):  # these are always given
-            raise ImapCommandError(f"no option of LIST: {option[:50]}")
-    return found
+    return Rename(old, new_mailbox(cursor))
 
 
 def _status(cursor: Cursor) -> StatusOf:
     name = mailbox(cursor)
     cursor.space()
-    return StatusOf(name, _status_items(cursor))
+    return StatusOf(name, status_items(cursor))
 
 
 def append(cursor: Cursor) -> AppendMessage:
@@ -295,13 +239,13 @@ ALONE: Mapping[str, Command] = {
 OF_MAILBOXES: Mapping[str, _Parse] = {
     "SELECT": lambda cursor: _select(cursor, False),
     "EXAMINE": lambda cursor: _select(cursor, True),
-    "CREATE": lambda cursor: Create(mailbox(cursor)),
+    "CREATE": _create,
     "DELETE": lambda cursor: DeleteMailbox(mailbox(cursor)),
     "RENAME": _rename,
     "SUBSCRIBE": lambda cursor: Subscribe(mailbox(cursor), True),
     "UNSUBSCRIBE": lambda cursor: Subscribe(mailbox(cursor), False),
-    "LIST": _list,
-    "LSUB": _lsub,
+    "LIST": lists.parse,
+    "LSUB": lists.lsub,
     "STATUS": _status,
 }
 OF_MESSAGES: Mapping[str, Callable[[Cursor, bool], Command]] = {

@@ -3,21 +3,22 @@
 Called by a worker. All methods raise MailboxError, MailError and OSError.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from mailtools.core.imap import commands, strings, utf7
+from mailtools.core.errors import MailError
+from mailtools.core.imap import commands
 from mailtools.core.imap.events import CommandOutcome
+from mailtools.core.imap.lists import List
 from mailtools.core.mbox.state import DELETED, OLD, SEEN
-from mailtools.services.imap_server import names
+from mailtools.services.imap_server import listing, names
+from mailtools.services.imap_server.listing import shown
 from mailtools.services.mailbox.mailbox import Mailbox
 from mailtools.system.mbox.mailroot import INBOX
 from mailtools.system.mbox.mailtree import DELIMITER, MailboxError, MailTree
 
-
-def shown(name: str) -> bytes:
-    """The name of a mailbox in a response (modified UTF-7)."""
-    return strings.astring(utf7.encode(name).encode())
+_MOMENT = 0.2  # seconds
 
 
 class Mailboxes:
@@ -44,9 +45,21 @@ class Mailboxes:
         return CommandOutcome("OK", "these", untagged=(b'* NAMESPACE (("" "/")) NIL NIL\r\n',))
 
     def _create(self, command: commands.Create) -> CommandOutcome:
-        if command.mailbox.rstrip(DELIMITER) == INBOX:
+        name = command.mailbox.removesuffix(DELIMITER)  # RFC 9051 §6.3.4: the declaration is ignored
+        if name == INBOX:
             raise MailboxError("INBOX is there already", "ALREADYEXISTS")
-        self.tree.create(command.mailbox)
+        uses = [names.USES.get(use.lower(), "") for use in command.uses]
+        if not all(uses):  # RFC 6154 §3: then no mailbox is made
+            raise MailboxError("no mailbox can have that use", "USEATTR")
+        self.tree.create(name)
+        if uses:
+            try:
+                value = " ".join(uses).encode()
+                self.tree.annotate(lambda found: found.update({name: {names.USE_ENTRY: value}}))
+            except BaseException:
+                with suppress(MailError, OSError):
+                    self.tree.delete(name)
+                raise
         return CommandOutcome("OK", "created")
 
     def _delete(self, command: commands.DeleteMailbox) -> CommandOutcome:
@@ -63,34 +76,19 @@ class Mailboxes:
 
     # -- LIST and STATUS -----------------------------------------------------------------------------------
 
-    def _list(self, command: commands.List) -> CommandOutcome:
-        return CommandOutcome("OK", "these", untagged=tuple(self._listed(command)))
+    def _list(self, command: List) -> CommandOutcome:
+        told = listing.responses(self.tree, command, self._briefly)
+        return CommandOutcome("OK", "these", untagged=tuple(told))
 
-    def _listed(self, command: commands.List) -> Iterator[bytes]:
-        word = b"LSUB" if command.is_lsub else b"LIST"
-        if command.patterns == ("",) and not command.only_subscribed:
-            yield b'* %b (\\Noselect) "/" ""\r\n' % word
-            return
-        mailboxes = self.tree.names()
-        needs = command.only_subscribed or command.with_subscribed
-        subscribed = self.tree.subscriptions() if needs else set[str]()
-        parents = names.parents_of(mailboxes)
-        wanted = subscribed if command.only_subscribed else set(mailboxes)
-        for name in names.matching(wanted, command.reference, command.patterns):
-            attributes = names.attributes(name, mailboxes, parents)
-            if command.only_special and not any(word in names.USES for word in attributes):
-                continue
-            if command.with_subscribed and name in subscribed:
-                attributes.append("\\Subscribed")
-            yield b'* %b (%b) "/" %b\r\n' % (word, " ".join(attributes).encode(), shown(name))
-            if command.status and mailboxes.get(name):
-                yield self._status_of(name, command.status)
+    def _briefly(self, name: str, items: tuple[str, ...]) -> bytes:
+        """STATUS in LIST: of many mailboxes one may be locked for a moment."""
+        return self._status_of(name, items, _MOMENT)
 
     def _status(self, command: commands.StatusOf) -> CommandOutcome:
         return CommandOutcome("OK", "these", untagged=(self._status_of(command.mailbox, command.items),))
 
-    def _status_of(self, name: str, items: tuple[str, ...]) -> bytes:
-        box = self.open(name)
+    def _status_of(self, name: str, items: tuple[str, ...], patience: float = 0.0) -> bytes:
+        box = self.open(name, patience)
         try:
             values = b" ".join(b"%b %d" % (item.encode(), _COUNT[item](box)) for item in items)
         finally:
@@ -114,6 +112,6 @@ _DO: dict[type, Callable[[Mailboxes, Any], CommandOutcome]] = {
     commands.DeleteMailbox: Mailboxes._delete,
     commands.Rename: Mailboxes._rename,
     commands.Subscribe: Mailboxes._subscribe,
-    commands.List: Mailboxes._list,
+    List: Mailboxes._list,
     commands.StatusOf: Mailboxes._status,
 }

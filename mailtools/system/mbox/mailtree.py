@@ -2,14 +2,15 @@
 
 ``INBOX`` is ``INBOX.mbox``, ``a/b`` is ``a/b.mbox``: so a mailbox can hold messages and children. Every part
 of a name is encoded (system/mbox/mailroot), and every folder is entered by descriptor and never through a
-link: no name leads out of the user's folder. Subscriptions, and the highest UIDVALIDITY that was given, stand
-in ``.mailtools/`` there. Knows no protocol.
+link: no name leads out of the user's folder. Subscriptions, annotations and the highest UIDVALIDITY that was
+given stand in ``.mailtools/`` there. One process at a time makes, removes and renames mailboxes of a user.
+Knows no protocol.
 """
 
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from mailtools.core.errors import MailError
@@ -17,16 +18,20 @@ from mailtools.system import clock
 from mailtools.system.files import atomic
 from mailtools.system.files.durable import STATE_FOLDER
 from mailtools.system.files.folder import Folder
+from mailtools.system.mbox import annotations
+from mailtools.system.mbox.annotations import Annotations
 from mailtools.system.mbox.mailroot import INBOX, file_name
 
 DELIMITER = "/"
 _SUFFIX = ".mbox"
 _DEEPEST = 20  # levels of mailboxes
-_MOST = 20_000  # mailboxes of a user that are listed
+_LONGEST = 1000  # octets of a name: so that its path is none that the system refuses
+_MOST = 100_000  # mailboxes of a user that are listed
 _OWN_FILES = (".index", ".append", ".states", ".journal")  # of a mailbox, in the state folder
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 _SUBSCRIPTIONS = "subscriptions"
 _VALIDITY = "uidvalidity"
+_ANNOTATIONS = "annotations"
 
 
 class MailboxError(MailError):
@@ -76,21 +81,26 @@ class MailTree:
         return False
 
     def create(self, name: str) -> None:
-        """Create mailbox *name* and the folders above it, durably. A name with "/" at its end: a folder."""
-        parts = _parts(name.rstrip(DELIMITER))
-        if name.endswith(DELIMITER):
-            with self._folder(parts, make=True):
-                return
+        """Create mailbox *name* and the folders above it, durably."""
+        *above, last = _parts(name)
         if self.exists(name):
             raise MailboxError("there is such a mailbox already", "ALREADYEXISTS")
-        with self._folder(parts[:-1], make=True) as folder:
-            os.close(folder.open(parts[-1] + _SUFFIX, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+        with atomic.lock(self.path), self._folder(above, make=True) as folder:
+            try:
+                os.close(folder.open(last + _SUFFIX, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                raise MailboxError("there is such a mailbox already", "ALREADYEXISTS") from None
             folder.sync()
 
     def delete(self, name: str) -> None:
         """Remove mailbox *name*, durably. Its children stay."""
         if name == INBOX:
             raise MailboxError("INBOX cannot be deleted", "CANNOT")
+        with atomic.lock(self.path):
+            self._delete(name)
+        self.annotate(lambda found: found.pop(name, None))
+
+    def _delete(self, name: str) -> None:
         *above, last = _parts(name)
         names = self.names()
         if name not in names:
@@ -110,14 +120,23 @@ class MailTree:
 
     def rename(self, old: str, new: str) -> None:
         """Give mailbox *old* and its children the name *new*, durably. INBOX stays, and is empty then."""
+        with atomic.lock(self.path):
+            self._rename(old, new)
+        if old != INBOX:
+            self.annotate(lambda found: annotations.renamed(found, old, new, DELIMITER))
+
+    def _rename(self, old: str, new: str) -> None:
         source, target = _parts(old), _parts(new)
-        if self.names().get(new) is not None:
+        names = self.names()
+        if new in names:
             raise MailboxError("there is such a mailbox already", "ALREADYEXISTS")
         if target[: len(source)] == source and old != INBOX:
             raise MailboxError("a mailbox cannot be moved into itself", "CANNOT")
-        is_folder = self.names().get(old)
-        if is_folder is None:
+        if old not in names:
             raise MailboxError("there is no such mailbox", "NONEXISTENT")
+        for name in names:  # none may get too deep or too long a name
+            if old != INBOX and name.startswith(old + DELIMITER):
+                _parts(new + name[len(old) :])
         with self._folder(source[:-1]) as there, self._folder(target[:-1], make=True) as here:
             _move_states(there, source[-1], here, target[-1])
             with suppress(FileNotFoundError):
@@ -147,6 +166,14 @@ class MailTree:
             return "".join(f"{one}\n" for one in sorted(names))
 
         atomic.edit(self._own(_SUBSCRIPTIONS), change)
+
+    def annotations(self) -> Annotations:
+        """What the user noted about mailboxes."""
+        return annotations.load(os.path.join(self.path, STATE_FOLDER, _ANNOTATIONS))
+
+    def annotate(self, change: Callable[[Annotations], object]) -> None:
+        """Change the annotations, durably."""
+        annotations.edit(self._own(_ANNOTATIONS), change)
 
     def new_validity(self) -> int:
         """A UIDVALIDITY that no mailbox of the user had: one may get the name of another that is deleted."""
@@ -186,9 +213,12 @@ def _parts(name: str) -> list[str]:
     if len(parts) > _DEEPEST or not all(parts) or _UNUSABLE.search(name):
         raise MailboxError("no mailbox can have that name", "CANNOT")
     try:
-        return [file_name(part) for part in parts]
+        found = [file_name(part) for part in parts]
     except ValueError:
-        raise MailboxError("no mailbox can have that name", "CANNOT") from None
+        found = []
+    if not found or sum(len(part.encode()) for part in found) > _LONGEST:
+        raise MailboxError("no mailbox can have that name", "CANNOT")
+    return found
 
 
 def _entries(folder: Folder) -> Iterator[tuple[str, bool]]:
@@ -217,6 +247,8 @@ def _joined(above: str, entry: str) -> str | None:
         if file_name(part) != entry or DELIMITER in part:
             return None
     except ValueError:
+        return None
+    if not above and part != INBOX and part.upper() == INBOX:  # on the wire that would be INBOX
         return None
     return f"{above}{DELIMITER}{part}" if above else part
 

@@ -59,9 +59,7 @@ def parse(line: str, *literals: bytes) -> commands.Command:
         ("SUBSCRIBE x", Subscribe("x", True)),
         ("UNSUBSCRIBE x", Subscribe("x", False)),
         ('LIST "" *', List("", ("*",))),
-        ('LSUB "" %', List("", ("%",), True, True)),
-        ('LIST (SUBSCRIBED) "" (a b)', List("", ("a", "b"), False, True, False, True)),
-        ('LIST "" % RETURN (CHILDREN SPECIAL-USE STATUS (MESSAGES))', List("", ("%",), status=("MESSAGES",))),
+        ('LSUB "" %', List("", ("%",), is_lsub=True, filters=("SUBSCRIBED",))),
         ("STATUS x (messages UIDNEXT)", StatusOf("x", ("MESSAGES", "UIDNEXT"))),
         ("STORE 1 FLAGS \\seen", Store(False, ONE, "", False, (b"\\Seen",))),
         (
@@ -87,7 +85,7 @@ def test_commands(line: str, expected: commands.Command) -> None:
         "FETCH 1 BODY[HEADER.FIELDS ()]", "FETCH 1 BODY[]<1.0>", "FETCH 1 BINARY[HEADER]", "SEARCH", "SEARCH FROB",
         "SEARCH (ALL", "SEARCH ALL)", "SEARCH NOT", "SEARCH OR ALL", "SEARCH SINCE 1-Foo-2026", "SEARCH LARGER x",
         "SEARCH RETURN (FROB) ALL", "SEARCH " + "(" * 200 + "ALL" + ")" * 200, "SEARCH " + "NOT " * 200 + "ALL",
-        "SEARCH " + "ALL " * 6000 + "ALL", "LIST \"\" * RETURN (FROB)", "SELECT \"a",
+        "SEARCH " + "ALL " * 6000 + "ALL", "SELECT \"a",
     ],
 )  # fmt: skip
 def test_what_is_wrong(line: str) -> None:

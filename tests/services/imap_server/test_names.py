@@ -45,8 +45,19 @@ def test_many_wildcards_cost_little() -> None:
 
 def test_attributes() -> None:
     mailboxes = {"INBOX": True, "a": False, "a/b": True, "Sent": True}
-    parents = names.parents_of(mailboxes)
+    parents, uses = names.parents_of(mailboxes), names.uses_of(mailboxes, {})
     assert parents == {"a"}
-    assert names.attributes("a", mailboxes, parents) == ["\\Noselect", "\\HasChildren"]
-    assert names.attributes("Sent", mailboxes, parents) == ["\\HasNoChildren", "\\Sent"]
-    assert names.attributes("gone", mailboxes, parents) == ["\\NonExistent", "\\HasNoChildren"]
+    assert names.attributes("a", mailboxes, parents, uses) == ["\\Noselect", "\\HasChildren"]
+    assert names.attributes("Sent", mailboxes, parents, uses) == ["\\HasNoChildren", "\\Sent"]
+    assert names.attributes("gone", mailboxes, parents, uses) == ["\\NonExistent", "\\HasNoChildren"]
+
+
+def test_uses_are_given_or_go_by_the_name() -> None:
+    mailboxes = {"INBOX": True, "Sent": True, "Sent Items": True, "x": True, "junk": False, "Trash": True}
+    assert names.uses_of(mailboxes, {}) == {"Sent": ("\\Sent",), "Trash": ("\\Trash",)}
+    given = {"x": {names.USE_ENTRY: b"\\Sent \\Drafts"}, "Trash": {names.USE_ENTRY: b""}, "gone": {"/a": b""}}
+    assert names.uses_of(mailboxes, given) == {"x": ["\\Sent", "\\Drafts"], "Trash": []}
+
+
+def test_parents_of_deep_names() -> None:
+    assert names.parents_of(["a/b/c", "a/b/d", "e", "f/g"]) == {"a", "a/b", "f"}

@@ -32,7 +32,7 @@ def tree(tmp_path: Path) -> MailTree:
 
 
 def test_mailboxes_with_children(tree: MailTree) -> None:
-    for name in ("a", "a/b", "ü & x/é", "f/"):
+    for name in ("a", "a/b", "ü & x/é", "f/x"):
         tree.create(name)
     assert tree.names() == {
         "INBOX": True,
@@ -41,6 +41,7 @@ def test_mailboxes_with_children(tree: MailTree) -> None:
         "ü & x": False,
         "ü & x/é": True,
         "f": False,
+        "f/x": True,
     }
     assert Path(tree.mbox("a/b")) == Path(tree.path, "a", "b.mbox")
     assert stat.S_IMODE(os.stat(tree.mbox("a/b")).st_mode) == 0o600
