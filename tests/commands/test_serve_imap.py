@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.boxes import append, number, subjects
-from tests.servers import DEADLINE, ImapServer, Pop3Server, eventually, mailtools
+from tests.servers import DEADLINE, ImapServer, Pop3Server, Server, eventually, mailtools
 
 
 class Client:
@@ -112,6 +112,31 @@ def test_idle_tells_of_new_mail_and_flags(server: ImapServer) -> None:
     assert other.line() == "* 3 EXPUNGE"
     other.say(b"DONE\r\n")
     assert other.answer() == ["t OK no longer idle"]
+
+
+def test_idle_tells_what_other_servers_and_programs_do(server: ImapServer, tmp_path: Path) -> None:
+    with ImapServer(server.root) as second, Server(server.root, "--domain", "example.org") as smtp:
+        one, other = Client(server, "INBOX"), Client(second, "INBOX")
+        one.say(b"t IDLE\r\n")
+        other.say(b"t IDLE\r\n")
+        assert [one.line(), other.line()] == ["+ idling", "+ idling"]
+        sender = smtp.connect()
+        assert sender.deliver(b"Subject: new\r\n\r\nx\r\n", "bob@example.org").startswith(b"250")
+        sender.close()
+        assert [one.line(), one.line()] == ["* 6 EXISTS", "* 6 RECENT"]
+        assert [other.line(), other.line()] == ["* 6 EXISTS", "* 1 RECENT"]
+        other.say(b"DONE\r\n")
+        assert other.answer() == ["t OK no longer idle"]
+        other.ask("STORE 6 +FLAGS.SILENT (\\Deleted)")
+        assert one.line() == "* 6 FETCH (FLAGS (\\Deleted \\Recent))"
+        other.ask("EXPUNGE")
+        assert one.line() == "* 6 EXPUNGE"
+        # Another program replaces the whole mbox.
+        kept = server.inbox("bob").read_bytes()
+        (tmp_path / "new").write_bytes(kept)
+        append(tmp_path / "new", number(8))
+        (tmp_path / "new").replace(server.inbox("bob"))
+        assert one.line() == "* 6 EXISTS"
 
 
 def test_uids_and_flags_last(root: Path) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from mailtools.core.imap.server import ImapOffer, ImapServerEngine
 from mailtools.services.imap_server.session import ImapPorts, ImapSession
 from mailtools.services.users.login import LoginRules, Logins
+from mailtools.system.mbox.changes import Changes
 from mailtools.system.mbox.mailroot import MailRoot
 from mailtools.system.net.server import Server, ServerSettings, serve
 from mailtools.system.net.server_connection import NewConnection, OpenSession, ServerSession
@@ -59,7 +60,9 @@ def _sessions(service: ImapService, server: Server, loop: Loop, workers: ExitSta
     for worker in (checker, hands):
         workers.callback(worker.stop)
     logins = Logins(service.login_rules, checker, loop.later)
-    ports = ImapPorts(MailRoot(service.root), hands.run, log.info, log.warning, loop.later)
+    changes = Changes(loop)
+    workers.callback(changes.close)
+    ports = ImapPorts(MailRoot(service.root), hands.run, log.info, log.warning, loop.later, changes.watch)
     offer = ImapOffer(service.host, starttls=service.starttls)
 
     def open_session(opening: NewConnection) -> tuple[ImapServerEngine, ServerSession]:

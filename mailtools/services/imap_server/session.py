@@ -21,15 +21,17 @@ from mailtools.services.imap_server.selected import Selected, append
 from mailtools.services.transit.mbox_form import MboxIntake
 from mailtools.services.users.login import Logins
 from mailtools.system import clock
+from mailtools.system.mbox.changes import FileWatch
 from mailtools.system.mbox.mailroot import MailRoot
 from mailtools.system.mbox.mailtree import MailboxError, MailTree
+from mailtools.system.mbox.state_file import files_of
 from mailtools.system.process.pool import Run
 
 A = TypeVar("A")
 
 _LOOK_AGAIN = 0.05  # seconds between two attempts to lock an mbox
 _PATIENCE = 10.0  # seconds until such attempts end
-_IDLE_LOOK = 1.0  # seconds between two looks for news while a client idles
+_LOCKED_LOOK = 1.0  # seconds until a look for news is tried again that could not be done
 _SETTLE, _SETTLE_LARGE = 10.0, 600.0  # seconds after a change until the mbox has it
 _LARGE = 64 << 20  # octets of an mbox
 _BLOCK = 64 << 10  # octets of responses that are sent together
@@ -47,6 +49,7 @@ class ImapPorts(NamedTuple):
     log: Callable[[str], None]
     warn: Callable[[str], None]
     later: Callable[[float, Callable[[], None]], Any]
+    watch: Callable[[str, Callable[[], None]], FileWatch] | None = None  # `Changes.watch`; None: tell no news
 
 
 class ImapSession:
@@ -75,7 +78,8 @@ class ImapSession:
         self._is_settling = False  # a settling is planned
         self._is_lost = False
         self._is_ended = False
-        self._idles = 0  # changes whenever an IDLE begins or ends
+        self._watches: list[FileWatch] = []  # while the client idles
+        self._is_look_due = False  # one waits for a worker
         self._intake: MboxIntake | None = None  # the message that APPEND sends
         self._append: commands.AppendMessage | None = None
         self._append_error: MailError | OSError | None = None
@@ -282,37 +286,46 @@ class ImapSession:
     # -- news, and what the mbox gets later ----------------------------------------------------------------
 
     def _idle_begun(self, event: events.IdleBegun) -> None:
-        self._idles += 1
-        self._look(self._idles)
+        """Tell an idling client what is new, now and whenever the files of the mailbox change."""
+        watch, selected = self._ports.watch, self._selected
+        if selected is None:
+            return
+        if watch is not None:
+            path = self._its.tree.mbox(selected.name)
+            self._watches = [watch(file, self._look) for file in files_of(path)]
+        self._look()
 
     def _idle_ended(self, event: events.IdleEnded) -> None:
-        self._idles += 1
+        self._unwatch()
 
-    def _look(self, idle: int) -> None:
-        """Tell an idling client what is new, now and once a second."""
+    def _unwatch(self) -> None:
+        for watch in self._watches:
+            watch.close()
+        self._watches = []
+
+    def _look(self) -> None:
+        """Let a worker look for news, unless a look waits for one already."""
         selected = self._selected
+        if selected is None or self._is_look_due or not self._engine.is_idle:
+            return
 
         def look() -> CommandOutcome:
-            assert selected is not None
+            self._is_look_due = False  # what changes from now on needs another look
             selected.refresh()
             return CommandOutcome("OK", "", untagged=tuple(selected.view.news(True)))
 
         def told(outcome: CommandOutcome) -> None:
+            self._is_look_due = False
             if outcome is _GONE:
                 self._engine.close_with(421, "", "the mailbox is gone")
+            elif outcome.status != "OK":
+                self._ports.later(_LOCKED_LOOK, self._look)
             elif isinstance(outcome.untagged, tuple) and outcome.untagged:
                 self._engine.push(b"".join(outcome.untagged))
             self._resume()
-            self._ports.later(_IDLE_LOOK, again)
 
-        def again() -> None:
-            if idle == self._idles and not self._is_ended and not self._is_lost:
-                if selected is None or self._is_working:
-                    self._ports.later(_IDLE_LOOK, again)
-                else:
-                    self._work(look, told)
-
-        again()
+        self._is_look_due = True
+        self._work(look, told)
 
     def _settle_later(self) -> None:
         """Write states into the mbox some seconds after a change, if the mailbox is still selected then."""
@@ -339,7 +352,7 @@ class ImapSession:
 
     def _ended(self, event: events.SessionEnded) -> None:
         self._is_ended = True
-        self._idles += 1
+        self._unwatch()
         if not self._is_working:
             self._leave_at_end()
 

@@ -11,12 +11,20 @@ from mailtools.core.mbox import states as states_
 from mailtools.core.mbox.states import States
 from mailtools.system import clock
 from mailtools.system.files.buffer import write_all
+from mailtools.system.files.durable import STATE_FOLDER
 from mailtools.system.files.folder import Folder
 from mailtools.system.mbox.mboxfile import MboxFile
 
 _LARGEST_JOURNAL = 1 << 20  # octets; then the file is written anew
 
 Stamp = tuple[int, ...]
+
+
+def files_of(path: str) -> tuple[str, ...]:
+    """The files that change with the mailbox in the mbox at *path*: the mbox and its states."""
+    folder, name = os.path.split(path)
+    state = os.path.join(folder, STATE_FOLDER, name)
+    return path, f"{state}.states", f"{state}.journal"
 
 
 class StateFile:
