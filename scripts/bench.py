@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import bench_fetch
+import bench_imap
 import bench_queue
 import bench_secure
 from bench_tools import MAILTOOLS, ROOT, Row, free_port, greets, interleaved, missing, timed, wait_for
@@ -436,6 +437,7 @@ SECTIONS = {
     "long-queue": bench_queue.long_queue,
     "pop3": pop3,
     "fetch": fetch,
+    "imap": bench_imap.imap,
 }
 
 

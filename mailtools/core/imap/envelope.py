@@ -11,6 +11,7 @@ NIL would mean a group; a local part that is missing is MISSING_MAILBOX.
 """
 
 import re
+from functools import lru_cache
 
 from mailtools.core.imap.strings import nstring, string
 from mailtools.core.message import address
@@ -18,6 +19,7 @@ from mailtools.core.message.header import Picker
 
 MOST_ADDRESSES = 10_000
 _MOST_OCTETS = 1 << 19
+_SHORT = 200  # octets of a field
 
 _FIELDS = Picker(
     "Date", "Subject", "From", "Sender", "Reply-To", "To", "Cc", "Bcc", "In-Reply-To", "Message-ID"
@@ -55,10 +57,18 @@ def _list(value: bytes | None) -> bytes:
     """Return the address structures of a field, or NIL if there is none."""
     if not value:
         return b"NIL"
+    # The same few addresses stand in many messages: remembered, an envelope takes half the time.
+    return _remembered(value) if len(value) < _SHORT else _addresses(value)
+
+
+def _addresses(value: bytes) -> bytes:
     if len(value) > _MOST_OCTETS:  # the address that is cut there is left out
         value = value[: value.rfind(b",", 0, _MOST_OCTETS) + 1 or _MOST_OCTETS]
     members = address.members(value, MOST_ADDRESSES)
     return b"(%b)" % b"".join(map(_structure, members)) if members else b"NIL"
+
+
+_remembered = lru_cache(1000)(_addresses)
 
 
 def _structure(member: address.Member) -> bytes:

@@ -46,6 +46,7 @@ class Selected:
 
     def close(self) -> None:
         """Close the files."""
+        self.view.rendered.close()
         self._box.close()
 
     @property

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
 from mailtools.core.mbox.state import ANSWERED, DELETED, DRAFT, FLAGGED, OLD, SEEN
+from mailtools.services.imap_server.rendered import Rendered
 from mailtools.services.mailbox.mailbox import Mailbox
 
 FLAGS = (
@@ -25,6 +26,7 @@ class View:
 
     def __init__(self, box: Mailbox) -> None:
         self.box = box
+        self.rendered = Rendered(box)
         self.uids = array("I", box.states.uids)
         self.validity = box.states.validity
         self._modseq = box.states.modseq
@@ -54,6 +56,20 @@ class View:
         """The row of the mailbox that has the message; -1 if it is gone."""
         return self.box.states.row_of(uid)
 
+    def rows(self, chosen: Sequence[tuple[int, int]]) -> Sequence[int]:
+        """The rows of messages (sequence number, UID); -1 for those that are gone."""
+        if self.uids == self.box.states.uids[: len(self.uids)]:
+            return [number - 1 for number, _ in chosen]
+        return [self.row(uid) for _, uid in chosen]
+
+    def located(self, chosen: list[tuple[int, int]]) -> tuple[Sequence[int], "array[int]", Sequence[int]]:
+        """Sequence numbers, UIDs and rows of those messages of *chosen* that are there."""
+        rows = self.rows(chosen)
+        if -1 in rows:
+            there = [(*pair, row) for pair, row in zip(chosen, rows, strict=True) if row >= 0]
+            return [n for n, _, _ in there], array("I", [u for _, u, _ in there]), [r for _, _, r in there]
+        return [number for number, _ in chosen], array("I", [uid for _, uid in chosen]), rows
+
     # -- flags ---------------------------------------------------------------------------------------------
 
     def flags(self, uid: int, row: int) -> bytes:
@@ -66,6 +82,17 @@ class View:
             names += (*states.keywords(row), *([b"\\Recent"] if is_recent else ()))
             shown = self._shown[(bits, mask, is_recent)] = b" ".join(names)
         return shown
+
+    def flag_column(self, uids: Sequence[int], rows: Sequence[int]) -> list[bytes]:
+        """The flags of messages, by UID and row."""
+        states, shown = self.box.states, self._shown
+        if self.recent:
+            return [self.flags(uid, row) for uid, row in zip(uids, rows, strict=True)]
+        flags, masks = states.flags, states.masks
+        return [
+            shown.get((flags[row], masks[row], False)) or self.flags(uid, row)
+            for uid, row in zip(uids, rows, strict=True)
+        ]
 
     def known_flags(self) -> bytes:
         """All flags that messages of the mailbox have or may get, for FLAGS."""

@@ -9,6 +9,7 @@ than *patience* (seconds), BadDataError if the file is no mbox, CannotWriteError
 """
 
 import os
+import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -67,6 +68,7 @@ class Mailbox:
         self.path = path
         self._make = make
         self._new_validity = new_validity
+        self.lock = threading.RLock()
         self.states = States()
         self._file = StateFile()
         self._stamp: object = None
