@@ -254,7 +254,7 @@ def measured(record: Record) -> tuple[int, int, bytes, StoredState]:
         stored == message and record.buffer.endswith(b"\n\n", first, record.end) and b"\r" not in stored
         and b"\n." not in stored and not stored.startswith(b".")
     )  # fmt: skip
-    if b"\r\n" in message:
+    if b"\r" in message:
         message = message.replace(b"\r\n", b"\n")
     if not message.endswith(b"\n") and message:
         message += b"\n"
@@ -300,6 +300,6 @@ def _without_lines(message: bytes) -> bytes:
 
 def _to_crlf(chunk: bytes) -> bytes:
     """Convert line ends to CRLF. An mbox of another program may mix CRLF and LF."""
-    if b"\r\n" in chunk:
+    if b"\r" in chunk:
         chunk = chunk.replace(b"\r\n", b"\n")
     return chunk.replace(b"\n", b"\r\n")

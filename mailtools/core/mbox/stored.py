@@ -137,6 +137,23 @@ def header_end(message: bytes) -> int:
     return 0 if message.startswith(b"\n") else message.find(b"\n\n") + 1 or len(message)
 
 
+def wire_of(octets: bytes) -> bytes | None:
+    """The message on the wire (CRLF) of the record that is all of *octets*, found in few passes.
+
+    None if it needs more than the state fields cut out and From lines unquoted. 3 times as fast as the pieces
+    of `Record.message_chunks` for a message of 8 KiB.
+    """
+    first = octets.find(b"\n") + 1
+    stop = octets.find(b"\n\n", first) + 1
+    if not first or not stop or b"\r" in octets or not octets.endswith(b"\n\n", first) or octets[first] == 10:
+        return None
+    head = octets[first:stop]
+    if b"\nContent-Length:" in head or stop + 1 >= len(octets):  # the body may be verbatim; there is no body
+        return None
+    body = quoting.unquote(octets[stop - 1 : -1])[1:]  # with the line end before it: a line of it may be first
+    return (quoting.unquote_state(quoting.unquote(quoting.strip_state(head))) + body).replace(b"\n", b"\r\n")
+
+
 def header_of(octets: bytes, size: int) -> bytes | None:
     """The header, with its empty line (CRLF), of the record of *size* octets that begins with *octets*.
 
@@ -168,10 +185,10 @@ def _stripped(message: bytes) -> bytes:
 def unquoted(message: bytes) -> bytes:
     """A stored message (LF) as it was before it was quoted: From lines, and state fields in its header."""
     message = quoting.unquote(message)
-    if b"\n>" in message[:HEAD] or message.startswith(b">"):
-        stop = header_end(message)
-        message = quoting.unquote_state(message[:stop]) + message[stop:]
-    return message
+    stop = header_end(message)
+    head = message[:stop]
+    plain = quoting.unquote_state(head)
+    return message if plain is head else plain + message[stop:]
 
 
 def _message_chunks(record: Record, make: Make) -> Iterator[bytes]:

@@ -162,6 +162,8 @@ class Snapshot:
         if is_as_it_was and row.kind == PLAIN:
             message = catalog.plain_wire(octets)
             return message if len(message) == row.size else None
+        if is_as_it_was and (message := stored.wire_of(octets)) is not None and len(message) == row.size:
+            return message
         found = scan.whole_record(octets)
         if found is None or not (is_as_it_was or catalog.measured(found)[2] == row.digest):
             return None
