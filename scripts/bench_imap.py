@@ -150,7 +150,17 @@ def _ours(folder: Path, box: Path) -> Iterator[tuple[int, int]]:
     (root / "users").write_text(f"bob:{{PLAIN}}{_PASSWORD}\n")
     port = free_port()
     process = subprocess.Popen(
-        [MAILTOOLS, "-q", "serve-imap", "--root", str(root), "--port", str(port), "--max-connections", "5000"],
+        [
+            MAILTOOLS,
+            "-q",
+            "serve-imap",
+            "--root",
+            str(root),
+            "--port",
+            str(port),
+            "--max-connections",
+            "5000",
+        ],
         stderr=subprocess.DEVNULL,
     )
     try:
@@ -182,7 +192,7 @@ def _idle(port: int, pid: int, count: int) -> float:
 
 
 def _make(path: Path, messages: int) -> None:
-    """Messages of 8 KiB on average: plain and alternative, some with an attachment, some threads, From lines."""
+    """Messages of 8 KiB on average: plain, alternative, with attachments; threads; quoted From lines."""
     random.seed(1)
     words = ["".join(random.choices("abcdefghij", k=random.randint(3, 9))) for _ in range(2000)]
     lines = [" ".join(random.choices(words, k=10)) + "\n" for _ in range(5000)]
@@ -205,7 +215,9 @@ def _make(path: Path, messages: int) -> None:
                 file.write(f"In-Reply-To: <{number - 1}@x.test>\nReferences: <{number - kind}@x.test>\n")
             file.write("MIME-Version: 1.0\n")
             if kind < 5:
-                file.write(f"Content-Type: text/plain; charset=utf-8\n\n{text(random.choice((500, 2000, 8000)))}\n")
+                file.write(
+                    f"Content-Type: text/plain; charset=utf-8\n\n{text(random.choice((500, 2000, 8000)))}\n"
+                )
             elif kind < 9:
                 quoted = ">From the start\n" if kind < 7 else ""
                 file.write(
@@ -217,7 +229,8 @@ def _make(path: Path, messages: int) -> None:
                 data = ("QUJDREVG" * 9 + "\n") * 350
                 file.write(
                     f"Content-Type: multipart/mixed; boundary=b{number}\n\n--b{number}\n"
-                    f"Content-Type: text/plain\n\n{text(1000)}--b{number}\nContent-Type: application/pdf; name=x.pdf\n"
-                    f"Content-Disposition: attachment; filename=x.pdf\nContent-Transfer-Encoding: base64\n\n{data}"
-                    f"--b{number}--\n\n"
+                    f"Content-Type: text/plain\n\n{text(1000)}--b{number}\n"
+                    "Content-Type: application/pdf; name=x.pdf\n"
+                    "Content-Disposition: attachment; filename=x.pdf\n"
+                    f"Content-Transfer-Encoding: base64\n\n{data}--b{number}--\n\n"
                 )

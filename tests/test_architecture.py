@@ -222,7 +222,6 @@ _WITHOUT: dict[str, tuple[str, ...]] = {
     "tests/system/mbox and tests/properties test it through index, snapshot and appending": (
         "core/mbox/catalog",
     ),
-    "test_scan.py, test_lengths.py and test_folder_data.py read its records": ("core/mbox/stored",),
     "tests/services/smtp_client/test_sender.py drives it": ("services/smtp_client/transaction",),
     "test_background.py and test_blocking.py beside it test it": ("services/delivery/local",),
     "tests/services/queue/test_runner.py drives it": (

@@ -24,6 +24,7 @@ from mailtools.core.smtp.offer import SmtpOffer
 from mailtools.core.smtp.server import SmtpServerEngine
 from mailtools.services.delivery.addressing import Addressing, open_aliases
 from mailtools.services.delivery.dispatch import Carriers
+from mailtools.services.imap_server.opened import OpenMailboxes
 from mailtools.services.imap_server.session import ImapPorts, ImapSession
 from mailtools.services.pop3_server.session import MaildropSession, Pop3Ports
 from mailtools.services.smtp_server.session import ReceiveSession, SmtpPorts
@@ -224,7 +225,14 @@ class ImapInMemory(InMemory):
         self.engine = ImapServerEngine(ImapOffer("host", starttls="tls" in script.head))
         users = Users(str(files["users"]))
         logins = Logins(LoginRules(users), Checker(), lambda _, call: call())  # type: ignore[arg-type]
-        ports = ImapPorts(MailRoot(str(root)), Checker().run, lambda _: None, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
+        ports = ImapPorts(
+            MailRoot(str(root)),
+            Checker().run,
+            lambda _: None,
+            lambda _: None,
+            lambda *_: None,
+            OpenMailboxes(),
+        )  # type: ignore[arg-type]
         self.session = ImapSession(self.engine, logins, "127.0.0.1", ports, lambda: None)
 
 

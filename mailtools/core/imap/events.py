@@ -23,6 +23,7 @@ class CommandOutcome(NamedTuple):
     text: str
     code: str = ""
     untagged: Iterator[bytes] | tuple[bytes, ...] = ()  # whole responses, sent before the result
+    is_raw: bool = False  # they may hold NUL, which else stands for the tag
 
 
 @dataclass(slots=True)

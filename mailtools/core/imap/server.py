@@ -209,7 +209,8 @@ class ImapServerEngine(Conversation):
         """Send the responses of a command, asking for them one by one, and its result."""
         self._is_sending = True
         if isinstance(outcome.untagged, tuple):
-            self._out += [octets.replace(b"\0", self._tag) for octets in outcome.untagged]
+            told = outcome.untagged
+            self._out += told if outcome.is_raw else [octets.replace(b"\0", self._tag) for octets in told]
         else:
             waiting = 0
             while (octets := (yield from self.ask(_MORE))) is not None:

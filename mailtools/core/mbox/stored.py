@@ -148,9 +148,9 @@ def wire_of(octets: bytes) -> bytes | None:
     if not first or not stop or b"\r" in octets or not octets.endswith(b"\n\n", first) or octets[first] == 10:
         return None
     head = octets[first:stop]
-    if b"\nContent-Length:" in head or stop + 1 >= len(octets):  # the body may be verbatim; there is no body
+    if b"\nContent-Length:" in head or stop + 1 >= len(octets):  # the body may be verbatim
         return None
-    body = quoting.unquote(octets[stop - 1 : -1])[1:]  # with the line end before it: a line of it may be first
+    body = quoting.unquote(octets[stop - 1 : -1])[1:]  # with the line end before it
     return (quoting.unquote_state(quoting.unquote(quoting.strip_state(head))) + body).replace(b"\n", b"\r\n")
 
 

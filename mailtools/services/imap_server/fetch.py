@@ -2,8 +2,8 @@
 
 Owns RFC 9051 §6.4.5 and §7.5.2. Responses are made in groups, item by item: a column of flags, one of
 envelopes. What is known or kept (services/imap_server/rendered) costs no read; a message is read once, and
-only if an item needs it. Knows no session: it gets a view, and yields some responses after the others, so that
-memory holds one group at a time.
+only if an item needs it. Knows no session: it gets a view, and yields some responses after the others, so
+that memory holds one group at a time.
 
 Speed: in groups FETCH FLAGS of all is 5 times as fast as one response after the other.
 """
@@ -138,7 +138,7 @@ def _modseqs(group: _Group, item: FetchItem) -> Sequence[int]:
 
 
 def _rendered(group: _Group, item: FetchItem) -> Sequence[bytes]:
-    return group.view.rendered.column(item.kind, group.uids, group.rows)
+    return group.view.box.rendered.column(item.kind, group.uids, group.rows)
 
 
 def _body(group: _Group, item: FetchItem) -> Sequence[bytes]:

@@ -14,6 +14,7 @@ from mailtools.core.imap.lists import List
 from mailtools.core.mbox.state import DELETED, OLD, SEEN
 from mailtools.services.imap_server import listing, names
 from mailtools.services.imap_server.listing import shown
+from mailtools.services.imap_server.opened import OpenMailboxes, SharedMailbox
 from mailtools.services.mailbox.mailbox import Mailbox
 from mailtools.system.mbox.mailroot import INBOX
 from mailtools.system.mbox.mailtree import DELIMITER, MailboxError, MailTree
@@ -24,15 +25,20 @@ _MOMENT = 0.2  # seconds
 class Mailboxes:
     """The mailboxes of one user."""
 
-    def __init__(self, tree: MailTree) -> None:
+    def __init__(self, tree: MailTree, opened: OpenMailboxes | None = None) -> None:
         self.tree = tree
+        self._opened = opened or OpenMailboxes()
 
-    def open(self, name: str, patience: float = 0.0) -> Mailbox:
-        """Open mailbox *name*, which must exist; INBOX always does."""
+    def open(self, name: str, patience: float = 0.0) -> SharedMailbox:
+        """Open mailbox *name*, which must exist; INBOX always does. `leave` it after use."""
         if not self.tree.exists(name):
             raise MailboxError("there is no such mailbox", "NONEXISTENT")
         path = self.tree.mbox(name)
-        return Mailbox(path, patience, make=name == INBOX, new_validity=self.tree.new_validity)
+        return self._opened.open(path, patience, name == INBOX, self.tree.new_validity)
+
+    def leave(self, box: SharedMailbox) -> None:
+        """Give *box* back."""
+        self._opened.leave(box)
 
     def do(self, command: commands.Command) -> CommandOutcome:
         """Execute a command that is not about messages."""
@@ -90,9 +96,10 @@ class Mailboxes:
     def _status_of(self, name: str, items: tuple[str, ...], patience: float = 0.0) -> bytes:
         box = self.open(name, patience)
         try:
-            values = b" ".join(b"%b %d" % (item.encode(), _COUNT[item](box)) for item in items)
+            with box.lock:
+                values = b" ".join(b"%b %d" % (item.encode(), _COUNT[item](box)) for item in items)
         finally:
-            box.close()
+            self.leave(box)
         return b"* STATUS %b (%b)\r\n" % (shown(name), values)
 
 

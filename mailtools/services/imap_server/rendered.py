@@ -18,9 +18,9 @@ _Make = Callable[[Mailbox, int], bytes | None]  # of the message in a row; None 
 class Rendered:
     """The kept octets of the messages of *box*."""
 
-    def __init__(self, box: Mailbox) -> None:
+    def __init__(self, box: Mailbox, path: str) -> None:
         self._box = box
-        self._caches = {kind: CacheFile(box.path, name, 1) for kind, (name, _) in RENDERED.items()}
+        self._caches = {kind: CacheFile(path, name, 1) for kind, (name, _) in RENDERED.items()}
 
     def close(self) -> None:
         """Close the files."""

@@ -85,9 +85,10 @@ def matching(view: View, key: SearchKey) -> list[tuple[int, int]]:
     test = _test(key, view)
     found = []
     for number, uid in enumerate(view.uids, 1):
-        row = view.row(uid)
-        if row >= 0 and test(Candidate(view, number, uid, row)):
-            found.append((number, uid))
+        with view.box.lock:  # held for one message: other sessions of the mailbox go on between
+            row = view.row(uid)
+            if row >= 0 and test(Candidate(view, number, uid, row)):
+                found.append((number, uid))
     return found
 
 

@@ -14,6 +14,7 @@ from mailtools.core.imap import commands
 from mailtools.core.imap.events import CommandOutcome
 from mailtools.core.imap.grammar import sets
 from mailtools.core.mbox.state import DELETED, OLD, SEEN
+from mailtools.core.mbox.states import States
 from mailtools.services.imap_server import fetch, search
 from mailtools.services.imap_server.mailboxes import Mailboxes
 from mailtools.services.imap_server.view import BITS, View
@@ -24,6 +25,7 @@ from mailtools.system.mbox.appending import NewRecord
 from mailtools.system.mbox.mailtree import MailboxError
 
 _AT_ONCE = 100  # messages that COPY appends with one lock and one sync
+_IS_SEEN = bytes(bool(flags & SEEN) for flags in range(256))
 
 
 class Selected:
@@ -41,13 +43,12 @@ class Selected:
                 self._store(self.view.recent, lambda uid, flags, mask: (flags | OLD, mask))
                 tuple(self.view.news(True, self.view.recent))
         except BaseException:
-            self._box.close()
+            self.close()
             raise
 
     def close(self) -> None:
-        """Close the files."""
-        self.view.rendered.close()
-        self._box.close()
+        """Leave the mailbox."""
+        self._mailboxes.leave(self._box)
 
     @property
     def octets(self) -> int:
@@ -79,9 +80,13 @@ class Selected:
 
     def opening(self) -> tuple[bytes, ...]:
         """The responses to SELECT."""
-        view, states = self.view, self._box.states
+        with self._box.lock:
+            return self._opening(self._box.states)
+
+    def _opening(self, states: States) -> tuple[bytes, ...]:
+        view = self.view
         known = view.known_flags()
-        unseen = next((n for n, flags in enumerate(states.flags, 1) if not flags & SEEN), 0)
+        unseen = states.flags.translate(_IS_SEEN).find(0) + 1
         permanent = b"" if self.is_read_only else known + b" \\*"
         return (
             b"* FLAGS (%b)\r\n" % known,
@@ -110,9 +115,9 @@ class Selected:
         items = command.items
         if not self.is_read_only and not all(item.is_peek for item in items):
             states = self._box.states
-            silent = {
-                uid for _, uid in chosen if (row := self.view.row(uid)) >= 0 and not states.flags[row] & SEEN
-            }
+            with self._box.lock:
+                rows = zip(chosen, self.view.rows(chosen), strict=True)
+                silent = {uid for (_, uid), row in rows if row >= 0 and not states.flags[row] & SEEN}
             self._store(silent, lambda uid, flags, mask: (flags | SEEN, mask))
             if silent and "FLAGS" not in kinds:  # they are told with the content
                 items = (*items, fetch.FLAGS)
@@ -186,13 +191,15 @@ class Selected:
 
     def _expunge(self, command: commands.Expunge) -> CommandOutcome:
         self._writable()
-        view, states = self.view, self._box.states
+        view, box = self.view, self._box
         known = view.uids
         if command.uids is not None:
             wanted = [uid for _, uid in view.chosen(command.uids.ranges(view.largest(True)), True)]
         else:
             wanted = list(known)
-        doomed = [uid for uid in wanted if (row := view.row(uid)) >= 0 and states.flags[row] & DELETED]
+        with box.lock:
+            flags = box.states.flags
+            doomed = [uid for uid in wanted if (row := view.row(uid)) >= 0 and flags[row] & DELETED]
         if doomed:
             self._box.expunge(doomed)
         return CommandOutcome("OK", "expunged", untagged=tuple(view.news(True)))
@@ -207,7 +214,7 @@ class Selected:
             self._writable()
         if not self._mailboxes.tree.exists(command.mailbox):
             raise MailboxError("there is no such mailbox", "TRYCREATE")
-        chosen = [(uid, row) for _, uid in self._chosen(command) if (row := self.view.row(uid)) >= 0]
+        chosen = [uid for _, uid in self._chosen(command)]
         target = self._mailboxes.open(command.mailbox)
         pairs: list[tuple[int, int]] = []
         try:
@@ -218,7 +225,8 @@ class Selected:
                 target.expunge([new for _, new in pairs])
             raise
         finally:
-            target.close()
+            self._mailboxes.leave(target)
+        copied = {uid for uid, _ in pairs}
         pairs = [(uid, new) for uid, new in pairs if new]
         code = ""
         if pairs:
@@ -226,20 +234,22 @@ class Selected:
             code = f"COPYUID {validity} {old} {new}"
         if not command.moves:
             return CommandOutcome("OK", "copied", code, tuple(self.view.news(command.by_uid)))
-        self._box.expunge([uid for uid, _ in chosen])
+        self._box.expunge([uid for uid in chosen if uid in copied])
         told = (f"* OK [{code}] moved\r\n".encode(),) if code else ()
         return CommandOutcome("OK", "moved", untagged=(*told, *self.view.news(True)))
 
-    def _copy_to(self, chosen: list[tuple[int, int]], target: Mailbox, pairs: list[tuple[int, int]]) -> None:
-        """Append the messages *chosen* (UID, row) to *target*; add (old, new) UIDs to *pairs*."""
-        states = self._box.states
+    def _copy_to(self, chosen: list[int], target: Mailbox, pairs: list[tuple[int, int]]) -> None:
+        """Append the messages *chosen* (UIDs) to *target*; add (old, new) UIDs to *pairs*."""
         for first in range(0, len(chosen), _AT_ONCE):
             some, messages = [], []
-            for uid, row in chosen[first : first + _AT_ONCE]:
-                record = self._record(row, target.path)
-                if record is not None:
-                    some.append(uid)
-                    messages.append(NewMessage(record, states.flags[row] & ~OLD, states.keywords(row)))
+            with self._box.lock:
+                states = self._box.states
+                for uid in chosen[first : first + _AT_ONCE]:
+                    row = states.row_of(uid)
+                    record = self._record(row, target.path) if row >= 0 else None
+                    if record is not None:
+                        some.append(uid)
+                        messages.append(NewMessage(record, states.flags[row] & ~OLD, states.keywords(row)))
             pairs += zip(some, target.append(messages), strict=True)
 
     def _record(self, row: int, beside: str) -> NewRecord | None:
@@ -267,7 +277,7 @@ def append(
         (uid,) = box.append([NewMessage(record, bits, words)])
         code = f"APPENDUID {box.states.validity} {uid}" if uid else ""
     finally:
-        box.close()
+        mailboxes.leave(box)
     return CommandOutcome("OK", "appended", code)
 
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from mailtools.core.imap.server import ImapOffer, ImapServerEngine
+from mailtools.services.imap_server.opened import OpenMailboxes
 from mailtools.services.imap_server.session import ImapPorts, ImapSession
 from mailtools.services.users.login import LoginRules, Logins
 from mailtools.system.mbox.changes import Changes
@@ -62,7 +63,9 @@ def _sessions(service: ImapService, server: Server, loop: Loop, workers: ExitSta
     logins = Logins(service.login_rules, checker, loop.later)
     changes = Changes(loop)
     workers.callback(changes.close)
-    ports = ImapPorts(MailRoot(service.root), hands.run, log.info, log.warning, loop.later, changes.watch)
+    ports = ImapPorts(
+        MailRoot(service.root), hands.run, log.info, log.warning, loop.later, OpenMailboxes(), changes.watch
+    )
     offer = ImapOffer(service.host, starttls=service.starttls)
 
     def open_session(opening: NewConnection) -> tuple[ImapServerEngine, ServerSession]:

@@ -8,6 +8,7 @@ while they are sent, in the loop, one after the other. What the commands do is i
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from mailtools.core.auth.sasl import CheckDigest, CheckPassword, FindKeys, LoginFailed
@@ -17,6 +18,7 @@ from mailtools.core.imap import commands, events
 from mailtools.core.imap.events import CommandOutcome, ImapRefusal
 from mailtools.core.imap.server import ImapServerEngine
 from mailtools.services.imap_server.mailboxes import Mailboxes
+from mailtools.services.imap_server.opened import OpenMailboxes
 from mailtools.services.imap_server.selected import Selected, append
 from mailtools.services.transit.mbox_form import MboxIntake
 from mailtools.services.users.login import Logins
@@ -34,8 +36,7 @@ _PATIENCE = 10.0  # seconds until such attempts end
 _LOCKED_LOOK = 1.0  # seconds until a look for news is tried again that could not be done
 _SETTLE, _SETTLE_LARGE = 10.0, 600.0  # seconds after a change until the mbox has it
 _LARGE = 64 << 20  # octets of an mbox
-_BLOCK = 64 << 10  # octets of responses that are sent together
-_TURN = 0.01  # seconds that responses are read, then other connections run
+_BLOCK = 128 << 10  # octets of responses that are made together
 _BUSY = CommandOutcome("NO", "the server is busy, try again later", "UNAVAILABLE")
 _GONE = CommandOutcome("NO", "the mailbox is gone")
 _LOCKED = CommandOutcome("NO", "another program has locked the mailbox, try again later", "INUSE")
@@ -49,6 +50,7 @@ class ImapPorts(NamedTuple):
     log: Callable[[str], None]
     warn: Callable[[str], None]
     later: Callable[[float, Callable[[], None]], Any]
+    opened: OpenMailboxes
     watch: Callable[[str, Callable[[], None]], FileWatch] | None = None  # `Changes.watch`; None: tell no news
 
 
@@ -123,7 +125,7 @@ class ImapSession:
             if tree is None:
                 self._answer_later(question, ImapRefusal("the mailboxes cannot be opened", "SERVERBUG"))
                 return
-            self._mailboxes = Mailboxes(tree)
+            self._mailboxes = Mailboxes(tree, self._ports.opened)
             self._ports.log(f"login of {self._user!r} from {self._peer or 'a local client'}")
             self._answer_later(question, None)
 
@@ -173,7 +175,7 @@ class ImapSession:
     def _safely(self, task: Callable[[], CommandOutcome]) -> CommandOutcome:
         """Do *task*, in a worker; never raises."""
         try:
-            return task()
+            return self._begun(task())
         except LockTimeoutError:
             return _LOCKED
         except MailboxError as error:
@@ -187,6 +189,26 @@ class ImapSession:
         except (MailError, OSError) as error:
             self._ports.warn(f"a mailbox of {self._user!r}: {error}")
             return CommandOutcome("NO", "the mailbox cannot be read or written", "SERVERBUG")
+
+    def _begun(self, outcome: CommandOutcome) -> CommandOutcome:
+        """*outcome* with the first of its responses made, and all of them if they are few."""
+        if isinstance(outcome.untagged, tuple):
+            return outcome
+        first = self._some(outcome.untagged)
+        if len(first) < _BLOCK:
+            return outcome._replace(untagged=(first,), is_raw=True)
+        return outcome._replace(untagged=chain((first,), outcome.untagged))
+
+    @staticmethod
+    def _some(responses: Iterator[bytes]) -> bytes:
+        """The next responses, of `_BLOCK` octets or more; fewer only at the end."""
+        pieces, size = list[bytes](), 0
+        for octets in responses:
+            pieces.append(octets)
+            size += len(octets)
+            if size >= _BLOCK:
+                break
+        return b"".join(pieces)
 
     def _is_gone(self) -> bool:
         return self._selected is not None and not self._its.tree.exists(self._selected.name)
@@ -202,18 +224,17 @@ class ImapSession:
         self._settle_later()
 
     def _more(self, question: events.MoreWanted) -> None:
-        pieces, size, until = list[bytes](), 0, clock.monotonic() + _TURN
-        try:
-            for octets in self._responses:
-                pieces.append(octets)
-                size += len(octets)
-                if size > _BLOCK or clock.monotonic() > until:
-                    break
-        except (MailError, OSError) as error:
-            self._ports.warn(f"a mailbox of {self._user!r} cannot be read: {error}")
-            self._engine.close_with(421, "", "the mailbox cannot be read")
-            return
-        self._engine.answer(question, b"".join(pieces) or None)
+        """Let a worker make the next responses: what is read from a disk, and parsed, delays nobody else."""
+        responses = self._responses
+
+        def came(outcome: CommandOutcome) -> None:
+            if outcome.status != "OK" or not isinstance(outcome.untagged, tuple):
+                self._engine.close_with(421, "", "the mailbox cannot be read")
+                self._resume()
+            else:
+                self._answer_later(question, b"".join(outcome.untagged) or None)
+
+        self._work(lambda: CommandOutcome("OK", "", untagged=(self._some(responses),)), came)
 
     @property
     def _its(self) -> Mailboxes:

@@ -10,8 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
 from mailtools.core.mbox.state import ANSWERED, DELETED, DRAFT, FLAGGED, OLD, SEEN
-from mailtools.services.imap_server.rendered import Rendered
-from mailtools.services.mailbox.mailbox import Mailbox
+from mailtools.services.imap_server.opened import SharedMailbox
 
 FLAGS = (
     (ANSWERED, b"\\Answered"), (FLAGGED, b"\\Flagged"), (DELETED, b"\\Deleted"), (SEEN, b"\\Seen"),
@@ -19,20 +18,25 @@ FLAGS = (
 )  # fmt: skip
 BITS = {name: bit for bit, name in FLAGS}
 Ranges = Sequence[tuple[int, int]]
+_WITH_OLD = bytes(flags for flags in range(256) if flags & OLD)
 
 
 class View:
     """The messages of *box* by sequence numbers from 1."""
 
-    def __init__(self, box: Mailbox) -> None:
+    def __init__(self, box: SharedMailbox) -> None:
         self.box = box
-        self.rendered = Rendered(box)
-        self.uids = array("I", box.states.uids)
-        self.validity = box.states.validity
-        self._modseq = box.states.modseq
-        self._told_words = len(box.states.words)
         self._shown: dict[tuple[int, int, bool], bytes] = {}
-        self.recent = {uid for uid, flags in zip(self.uids, box.states.flags, strict=True) if not flags & OLD}
+        with box.lock:
+            states = box.states
+            self.uids = box.uids  # never changed in place: sessions share it
+            self.validity = states.validity
+            self._modseq = states.modseq
+            self._told_words = len(states.words)
+            self.recent = set[int]()
+            if states.flags.translate(None, _WITH_OLD):
+                rows = zip(self.uids, states.flags, strict=True)
+                self.recent = {uid for uid, flags in rows if not flags & OLD}
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -106,33 +110,43 @@ class View:
 
     # -- what is new ---------------------------------------------------------------------------------------
 
-    def news(self, may_expunge: bool, silent: Iterable[int] = (), with_uid: bool = False) -> Iterator[bytes]:
+    def news(self, may_expunge: bool, silent: Iterable[int] = (), with_uid: bool = False) -> list[bytes]:
         """Responses about what changed since the last call.
 
         *may_expunge*: EXPUNGE may be told now (RFC 9051 §7.5.1). *silent*: UIDs whose flags the client knows.
         *with_uid*: FETCH responses have the UID.
         """
+        with self.box.lock:
+            return list(self._news(may_expunge, silent, with_uid))
+
+    def _news(self, may_expunge: bool, silent: Iterable[int], with_uid: bool) -> Iterator[bytes]:
         states = self.box.states
         yield from self.new_words()
         if may_expunge and (len(states) < len(self.uids) or self.uids != states.uids[: len(self.uids)]):
             yield from self._gone()
         last = self.uids[-1] if self.uids else 0
         first_new = bisect_left(states.uids, max(last + 1, 1))
-        changed = self._modseq < states.modseq
-        known = set(silent)
-        if changed:
-            for number, uid in enumerate(self.uids, 1):
-                row = states.row_of(uid)
-                if row >= 0 and states.modseqs[row] > self._modseq and uid not in known:
-                    shown = b"UID %d " % uid if with_uid else b""
-                    yield b"* %d FETCH (%bFLAGS (%b))\r\n" % (number, shown, self.flags(uid, row))
+        if self._modseq < states.modseq:
+            yield from self._changed(set(silent), with_uid)
             self._modseq = states.modseq
         if first_new < len(states):
-            for row in range(first_new, len(states)):
-                self.uids.append(states.uids[row])
-                if not states.flags[row] & OLD:
-                    self.recent.add(states.uids[row])
+            new = states.uids[first_new:]
+            self.recent.update(
+                uid for uid, flags in zip(new, states.flags[first_new:], strict=True) if not flags & OLD
+            )
+            self.uids = self.uids + new
+            if self.uids == self.box.uids:
+                self.uids = self.box.uids
             yield b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(self.uids), len(self.recent))
+
+    def _changed(self, known: set[int], with_uid: bool) -> Iterator[bytes]:
+        states, told = self.box.states, self._modseq
+        for row in [row for row, modseq in enumerate(states.modseqs) if modseq > told]:
+            uid = states.uids[row]
+            number = bisect_left(self.uids, uid) + 1
+            if uid not in known and number <= len(self.uids) and self.uids[number - 1] == uid:
+                shown = b"UID %d " % uid if with_uid else b""
+                yield b"* %d FETCH (%bFLAGS (%b))\r\n" % (number, shown, self.flags(uid, row))
 
     def _gone(self) -> Iterator[bytes]:
         states = self.box.states

@@ -1,8 +1,9 @@
 """One mailbox as IMAP's users see it: messages with UIDs, flags and keywords, in one mbox.
 
-Many sessions and processes have the same mailbox open. Each has a `Mailbox` of its own; what one changes is
-on the disk when the call returns, and the others find it with `refresh`. The mbox itself gets UIDs and flags
-later, with `settle`, so that a change of a flag does not write the mbox anew. Knows no protocol.
+Many processes have the same mailbox open, each with a `Mailbox` of its own; what one changes is on the disk
+when the call returns, and the others find it with `refresh`. Threads may share one: methods that read
+or write the disk hold `lock`, and so does who reads `states`. The mbox itself gets UIDs and flags later, with
+`settle`, so that a change of a flag does not write the mbox anew. Knows no protocol.
 
 Every method that reads or writes the disk raises LockTimeoutError if another program holds the lock longer
 than *patience* (seconds), BadDataError if the file is no mbox, CannotWriteError and OSError.
@@ -11,6 +12,7 @@ than *patience* (seconds), BadDataError if the file is no mbox, CannotWriteError
 import os
 import threading
 import time
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -70,6 +72,7 @@ class Mailbox:
         self._new_validity = new_validity
         self.lock = threading.RLock()
         self.states = States()
+        self._uids = array("I")
         self._file = StateFile()
         self._stamp: object = None
         self._catalog = Catalog()
@@ -78,6 +81,9 @@ class Mailbox:
 
     def close(self) -> None:
         """Close the files."""
+        self._forget_snapshot()
+
+    def _forget_snapshot(self) -> None:
         if self._snapshot is not None:
             self._snapshot.close()
             self._snapshot = None
@@ -86,7 +92,7 @@ class Mailbox:
 
     def refresh(self, patience: float = PATIENCE) -> bool:
         """Find out what others changed; False if nothing. Costs three calls of stat then."""
-        with MboxFile(self.path, self._make) as mbox:
+        with self.lock, MboxFile(self.path, self._make) as mbox:
             if self._stamp is not None and self._stamp == self._stamp_of(mbox):
                 return False
             self._read_ahead(mbox, patience)
@@ -113,6 +119,14 @@ class Mailbox:
         return self._catalog.sizes[row]
 
     @property
+    def uids(self) -> "array[int]":
+        """The UIDs of all messages: one array for all who ask, as long as they are the same."""
+        with self.lock:
+            if self._uids != self.states.uids:
+                self._uids = array("I", self.states.uids)
+            return self._uids
+
+    @property
     def octets(self) -> int:
         """The octets of the mbox."""
         return self._catalog.end
@@ -131,7 +145,7 @@ class Mailbox:
 
         *change* is called under the lock: only there `states.mask` gives the bits that others know too.
         """
-        with MboxFile(self.path, self._make) as mbox, self._locked(mbox, patience):
+        with self.lock, MboxFile(self.path, self._make) as mbox, self._locked(mbox, patience):
             states = self.states
             there = [(uid, row) for uid in uids if (row := states.row_of(uid)) >= 0]
             before = states.modseq
@@ -147,11 +161,12 @@ class Mailbox:
 
     def expunge(self, uids: Collection[int], patience: float = PATIENCE) -> None:
         """Remove the messages *uids* from the mbox, durably; those that are gone already are passed over."""
-        self.refresh(patience)
-        rows = [row for uid in uids if (row := self.states.row_of(uid)) >= 0]
-        if rows:
-            rewrite.remove(self.path, self._catalog, rows, patience)
+        with self.lock:
             self.refresh(patience)
+            rows = [row for uid in uids if (row := self.states.row_of(uid)) >= 0]
+            if rows:
+                rewrite.remove(self.path, self._catalog, rows, patience)
+                self.refresh(patience)
 
     def append(self, messages: Sequence[NewMessage], patience: float = PATIENCE) -> list[int]:
         """Append *messages* durably, with their flags; return their UIDs."""
@@ -159,8 +174,9 @@ class Mailbox:
             return []
         records = [_with_state(message) for message in messages]
         offsets = appending.append_waiting(self.path, records, patience)
-        self.refresh(patience)
-        return [self._uid_at(offset, record) for offset, record in zip(offsets, records, strict=True)]
+        with self.lock:
+            self.refresh(patience)
+            return [self._uid_at(offset, record) for offset, record in zip(offsets, records, strict=True)]
 
     def _uid_at(self, offset: int, record: NewRecord) -> int:
         """The UID of a record that was just appended; 0 if another program has moved it already."""
@@ -171,6 +187,10 @@ class Mailbox:
 
     def settle(self, patience: float = PATIENCE) -> None:
         """Write UIDs and flags that the mbox does not have yet into it, durably."""
+        with self.lock:
+            self._settle(patience)
+
+    def _settle(self, patience: float) -> None:
         anew = -1
         try:
             with MboxFile(self.path, self._make) as mbox, self._locked(mbox, patience) as descriptor:
@@ -231,7 +251,7 @@ class Mailbox:
         self._stamp = self._stamp_of(mbox)
 
     def _take(self, descriptor: int, catalog: Catalog) -> None:
-        self.close()
+        self._forget_snapshot()
         self._catalog = catalog
         self._snapshot = Snapshot(self.path, Box(descriptor, catalog))
 

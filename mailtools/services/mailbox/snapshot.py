@@ -162,8 +162,9 @@ class Snapshot:
         if is_as_it_was and row.kind == PLAIN:
             message = catalog.plain_wire(octets)
             return message if len(message) == row.size else None
-        if is_as_it_was and (message := stored.wire_of(octets)) is not None and len(message) == row.size:
-            return message
+        at_once = stored.wire_of(octets) if is_as_it_was else None
+        if at_once is not None and len(at_once) == row.size:
+            return at_once
         found = scan.whole_record(octets)
         if found is None or not (is_as_it_was or catalog.measured(found)[2] == row.digest):
             return None

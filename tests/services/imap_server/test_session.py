@@ -9,6 +9,7 @@ import pytest
 from mailtools.core.errors import DiskFullError
 from mailtools.core.imap.server import ImapOffer, ImapServerEngine
 from mailtools.services.imap_server import selected
+from mailtools.services.imap_server.opened import OpenMailboxes
 from mailtools.services.imap_server.session import ImapPorts, ImapSession
 from mailtools.services.mailbox.mailbox import Mailbox, NewMessage
 from mailtools.services.users.login import LoginRules, Logins
@@ -32,7 +33,7 @@ class Room:
 
         self.engine = ImapServerEngine(ImapOffer("host"))
         logins = Logins(LoginRules(anybody=True), None, later)  # type: ignore[arg-type]
-        ports = ImapPorts(MailRoot(str(root)), run, lambda _: None, lambda _: None, later)
+        ports = ImapPorts(MailRoot(str(root)), run, lambda _: None, lambda _: None, later, OpenMailboxes())
         self.session = ImapSession(self.engine, logins, "127.0.0.1", ports, self.turn)
         self.turn()
 
