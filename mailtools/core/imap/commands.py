@@ -7,10 +7,11 @@ are in core/imap/lists. Knows no session and no literal on the wire (core/imap/s
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from mailtools.core.imap import fetch_items, lists, search_keys
+from mailtools.core.imap import fetch_items, lists, metadata, search_keys
 from mailtools.core.imap.cursor import Cursor, ImapCommandError, SequenceSet
 from mailtools.core.imap.fetch_items import FetchItem
 from mailtools.core.imap.lists import List, mailbox, new_mailbox, status_items
+from mailtools.core.imap.metadata import GetMetadata, SetMetadata
 from mailtools.core.imap.search_keys import SearchKey
 
 SYSTEM_FLAGS = (b"\\Answered", b"\\Flagged", b"\\Deleted", b"\\Seen", b"\\Draft")
@@ -70,6 +71,13 @@ class StatusOf(NamedTuple):
     items: tuple[str, ...]
 
 
+class GetQuota(NamedTuple):
+    """GETQUOTA of *root*, or GETQUOTAROOT of *mailbox* if that is not None (RFC 9208 §4.1)."""
+
+    root: bytes = b""
+    mailbox: str | None = None
+
+
 class Namespace(NamedTuple):
     """NAMESPACE."""
 
@@ -125,6 +133,7 @@ class AppendMessage(NamedTuple):
 
 Command = (
     Noop | Select | Leave | Create | DeleteMailbox | Rename | Subscribe | List | StatusOf | Namespace
+    | GetQuota | GetMetadata | SetMetadata
     | Expunge | Search | Fetch | Store | Copy
 )  # fmt: skip
 
@@ -247,6 +256,10 @@ OF_MAILBOXES: Mapping[str, _Parse] = {
     "LIST": lists.parse,
     "LSUB": lists.lsub,
     "STATUS": _status,
+    "GETQUOTA": lambda cursor: GetQuota(root=cursor.astring()),
+    "GETQUOTAROOT": lambda cursor: GetQuota(mailbox=mailbox(cursor)),
+    "GETMETADATA": metadata.get,
+    "SETMETADATA": metadata.change,
 }
 OF_MESSAGES: Mapping[str, Callable[[Cursor, bool], Command]] = {
     "FETCH": _fetch,

@@ -1,14 +1,20 @@
 """LIST and LSUB, parsed; the names of mailboxes in commands.
 
-Owns RFC 9051 §6.3.9 with RFC 5258 (LIST-EXTENDED), RFC 5819 (LIST-STATUS) and RFC 6154 §2 (SPECIAL-USE).
+Owns RFC 9051 §6.3.9 with RFC 5258 (LIST-EXTENDED), RFC 5819 (LIST-STATUS), RFC 6154 §2
+(SPECIAL-USE) and RFC 9590 (LIST-METADATA).
 """
 
+import re
 from typing import NamedTuple
 
 from mailtools.core.imap import utf7
 from mailtools.core.imap.cursor import Cursor, ImapCommandError
 
-STATUS_ITEMS = ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "DELETED")
+STATUS_ITEMS = (
+    "MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "DELETED", "DELETED-STORAGE",
+)  # fmt: skip
+_ENTRY = re.compile(rb"/(?:private|shared)(?:/[^\x00-\x1f\x7f-\xff%*/]+)+")
+_LONGEST = 255  # octets of the name of an annotation
 _FILTERS = ("SUBSCRIBED", "SPECIAL-USE")  # these select mailboxes by themselves
 _SELECTIONS = frozenset((*_FILTERS, "REMOTE", "RECURSIVEMATCH"))
 
@@ -28,6 +34,7 @@ class List(NamedTuple):
     is_recursive: bool = False
     with_subscribed: bool = False
     status: tuple[str, ...] = ()
+    metadata: tuple[str, ...] = ()
 
 
 def name_of(octets: bytes) -> str:
@@ -56,6 +63,24 @@ def status_items(cursor: Cursor) -> tuple[str, ...]:
     if not items or not set(items) <= set(STATUS_ITEMS):
         raise ImapCommandError("items of STATUS expected")
     return items
+
+
+def entry(cursor: Cursor) -> str:
+    """The name of an annotation: in lower case, of at most 255 octets (RFC 5464 §4.1)."""
+    octets = cursor.astring().lower()
+    if len(octets) > _LONGEST or not _ENTRY.fullmatch(octets):
+        raise ImapCommandError("no entry can have that name")
+    return octets.decode()
+
+
+def entries(cursor: Cursor) -> tuple[str, ...]:
+    """Names of entries in parentheses."""
+    cursor.needs(b"(")
+    found = [entry(cursor)]
+    while not cursor.takes(b")"):
+        cursor.space()
+        found.append(entry(cursor))
+    return tuple(dict.fromkeys(found))
 
 
 def lsub(cursor: Cursor) -> List:
@@ -111,6 +136,9 @@ def _return_options(cursor: Cursor, found: List) -> List:
         elif option == "STATUS":
             cursor.space()
             found = found._replace(status=status_items(cursor))
+        elif option == "METADATA":
+            cursor.space()
+            found = found._replace(metadata=entries(cursor))
         elif option not in ("CHILDREN", "SPECIAL-USE"):  # these are always given
             raise ImapCommandError(f"no option of LIST: {option[:50]}")
     return found

@@ -38,6 +38,7 @@ AFTER_LOGIN = (
     "IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT",
     "CHILDREN", "LIST-EXTENDED", "LIST-STATUS", "SPECIAL-USE", "ESEARCH", "BINARY", "STATUS=SIZE",
     "STATUS=DELETED", "WITHIN", "CREATE-SPECIAL-USE",
+    "METADATA", "LIST-METADATA", "QUOTA", "QUOTA=RES-STORAGE",
 )  # fmt: skip
 _LINE = 64 << 10  # octets of a line
 _STRANGER = 8 << 10  # octets of a command before the login, literals included

@@ -22,6 +22,18 @@ def shown(name: str) -> bytes:
     return strings.astring(utf7.encode(name).encode())
 
 
+def metadata_response(name: str, values: dict[str, bytes | None]) -> bytes:
+    """The response METADATA with *values*."""
+    rows = [b"%b %b" % (strings.astring(entry.encode()), _written(value)) for entry, value in values.items()]
+    return b"* METADATA %b (%b)\r\n" % (shown(name) if name else b'""', b" ".join(rows))
+
+
+def _written(value: bytes | None) -> bytes:
+    if value is not None and b"\0" in value:
+        return strings.literal(value, binary=True)
+    return strings.nstring(value)
+
+
 def responses(tree: MailTree, command: List, status_of: StatusOf) -> Iterator[bytes]:
     """The responses LIST, LSUB and STATUS to *command*. Raises MailboxError, OSError."""
     word = b"LSUB" if command.is_lsub else b"LIST"
@@ -32,7 +44,8 @@ def responses(tree: MailTree, command: List, status_of: StatusOf) -> Iterator[by
     subscribed = set[str]()
     if command.with_subscribed or command.filters:
         subscribed = tree.subscriptions()
-    uses = names.uses_of(mailboxes, tree.annotations())
+    annotations = tree.annotations()
+    uses = names.uses_of(mailboxes, annotations)
     selected = _selected(command, mailboxes, subscribed, uses)
     above = names.parents_of(selected) if command.is_recursive or command.is_lsub else set[str]()
     parents = names.parents_of(mailboxes)
@@ -59,6 +72,11 @@ def responses(tree: MailTree, command: List, status_of: StatusOf) -> Iterator[by
         if command.status and name in selected and mailboxes.get(name):
             with suppress(MailError, OSError):  # RFC 5819 §2: without STATUS, if that cannot be had
                 yield status_of(name, command.status)
+        if command.metadata and name in selected and mailboxes.get(name):
+            values = dict(annotations.get(name, {}))
+            if uses.get(name):
+                values[names.USE_ENTRY] = " ".join(uses[name]).encode()
+            yield metadata_response(name, {entry: values.get(entry) for entry in command.metadata})
 
 
 def _selected(command: List, mailboxes: dict[str, bool], subscribed: set[str], uses: names.Uses) -> set[str]:

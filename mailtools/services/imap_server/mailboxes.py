@@ -11,8 +11,9 @@ from mailtools.core.errors import MailError
 from mailtools.core.imap import commands
 from mailtools.core.imap.events import CommandOutcome
 from mailtools.core.imap.lists import List
+from mailtools.core.imap.metadata import GetMetadata, SetMetadata
 from mailtools.core.mbox.state import DELETED, OLD, SEEN
-from mailtools.services.imap_server import listing, names
+from mailtools.services.imap_server import listing, metadata, names
 from mailtools.services.imap_server.listing import shown
 from mailtools.services.imap_server.opened import OpenMailboxes, SharedMailbox
 from mailtools.services.mailbox.mailbox import Mailbox
@@ -20,6 +21,7 @@ from mailtools.system.mbox.mailroot import INBOX
 from mailtools.system.mbox.mailtree import DELIMITER, MailboxError, MailTree
 
 _MOMENT = 0.2  # seconds
+_QUOTA_ROOT = b"mail"
 
 
 class Mailboxes:
@@ -80,6 +82,25 @@ class Mailboxes:
         self.tree.subscribe(command.mailbox, command.wanted)
         return CommandOutcome("OK", "subscribed" if command.wanted else "no longer subscribed")
 
+    def _quota(self, command: commands.GetQuota) -> CommandOutcome:
+        """RFC 9208: one quota root for all mailboxes of the user, whose limit is the room on the disk."""
+        told = []
+        if command.mailbox is not None:
+            self.tree.mbox(command.mailbox)
+            told.append(b"* QUOTAROOT %b %b\r\n" % (shown(command.mailbox), _QUOTA_ROOT))
+        elif command.root != _QUOTA_ROOT:
+            raise MailboxError("there is no such quota root", "NONEXISTENT")
+        used, left = self.tree.room()
+        numbers = (-(-used // 1024), (used + left) // 1024)
+        told.append(b"* QUOTA %b (STORAGE %d %d)\r\n" % (_QUOTA_ROOT, *numbers))
+        return CommandOutcome("OK", "these", untagged=tuple(told))
+
+    def _get_metadata(self, command: GetMetadata) -> CommandOutcome:
+        return metadata.get(self.tree, command)
+
+    def _set_metadata(self, command: SetMetadata) -> CommandOutcome:
+        return metadata.store(self.tree, command)
+
     # -- LIST and STATUS -----------------------------------------------------------------------------------
 
     def _list(self, command: List) -> CommandOutcome:
@@ -110,6 +131,9 @@ _COUNT: dict[str, Callable[[Mailbox], int]] = {
     "UIDVALIDITY": lambda box: box.states.validity,
     "UNSEEN": lambda box: sum(not flags & SEEN for flags in box.states.flags),
     "SIZE": lambda box: sum(box.size(row) for row in range(len(box.states))),
+    "DELETED-STORAGE": lambda box: sum(
+        box.size(row) for row, flags in enumerate(box.states.flags) if flags & DELETED
+    ),
     "DELETED": lambda box: sum(bool(flags & DELETED) for flags in box.states.flags),
 }
 _DO: dict[type, Callable[[Mailboxes, Any], CommandOutcome]] = {
@@ -121,4 +145,7 @@ _DO: dict[type, Callable[[Mailboxes, Any], CommandOutcome]] = {
     commands.Subscribe: Mailboxes._subscribe,
     List: Mailboxes._list,
     commands.StatusOf: Mailboxes._status,
+    commands.GetQuota: Mailboxes._quota,
+    GetMetadata: Mailboxes._get_metadata,
+    SetMetadata: Mailboxes._set_metadata,
 }

@@ -81,6 +81,16 @@ class MailTree:
             return stat.S_ISREG(folder.status(last + _SUFFIX).st_mode)
         return False
 
+    def room(self) -> tuple[int, int]:
+        """The octets of all mboxes, and those that the filesystem has left for more."""
+        used = 0
+        for name, is_mbox in self.names().items():
+            if is_mbox:
+                with suppress(FileNotFoundError):
+                    used += os.stat(self.mbox(name), follow_symlinks=False).st_size
+        status = os.statvfs(self.path)
+        return used, status.f_bavail * status.f_frsize
+
     def create(self, name: str) -> None:
         """Create mailbox *name* and the folders above it, durably."""
         *above, last = _parts(name)
