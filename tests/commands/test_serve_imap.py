@@ -139,6 +139,26 @@ def test_idle_tells_what_other_servers_and_programs_do(server: ImapServer, tmp_p
         assert one.line() == "* 6 EXISTS"
 
 
+def test_notify_tells_of_all_mailboxes_without_idle(server: ImapServer) -> None:
+    with ImapServer(server.root) as second:
+        one, other = Client(server, "INBOX"), Client(second)
+        asked = (
+            "(selected (MessageNew (UID) MessageExpunge)) (personal (MessageNew MessageExpunge MailboxName))"
+        )
+        assert one.ask(f"NOTIFY SET {asked}") == ["t OK done"]
+        other.ask("CREATE deep/er")
+        assert [one.line(), one.line()] == [
+            '* LIST (\\Noselect \\HasChildren) "/" deep', '* LIST (\\HasNoChildren) "/" deep/er',
+        ]  # fmt: skip
+        status = one.line()  # an empty mailbox has its numbers now
+        assert status.startswith("* STATUS deep/er (MESSAGES 0 ")
+        append(server.root / "bob/deep/er.mbox", number(1))
+        assert one.line().startswith("* STATUS deep/er (MESSAGES 1 UIDNEXT 2 ")
+        append(server.inbox("bob"), number(9))
+        assert [one.line(), one.line(), one.line()] == ["* 6 EXISTS", "* 6 RECENT", "* 6 FETCH (UID 6)"]
+        assert one.ask("NOTIFY NONE") == ["t OK done"]
+
+
 def test_uids_and_flags_last(root: Path) -> None:
     with ImapServer(root) as server:
         client = Client(server, "INBOX")

@@ -7,11 +7,12 @@ are in core/imap/lists. Knows no session and no literal on the wire (core/imap/s
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from mailtools.core.imap import fetch_items, lists, metadata, search_keys
+from mailtools.core.imap import fetch_items, lists, metadata, notify, search_keys
 from mailtools.core.imap.cursor import Cursor, ImapCommandError, SequenceSet
 from mailtools.core.imap.fetch_items import FetchItem
 from mailtools.core.imap.lists import List, mailbox, new_mailbox, status_items
 from mailtools.core.imap.metadata import GetMetadata, SetMetadata
+from mailtools.core.imap.notify import Notify
 from mailtools.core.imap.search_keys import SearchKey
 
 SYSTEM_FLAGS = (b"\\Answered", b"\\Flagged", b"\\Deleted", b"\\Seen", b"\\Draft")
@@ -133,7 +134,7 @@ class AppendMessage(NamedTuple):
 
 Command = (
     Noop | Select | Leave | Create | DeleteMailbox | Rename | Subscribe | List | StatusOf | Namespace
-    | GetQuota | GetMetadata | SetMetadata
+    | GetQuota | GetMetadata | SetMetadata | Notify
     | Expunge | Search | Fetch | Store | Copy
 )  # fmt: skip
 
@@ -260,6 +261,7 @@ OF_MAILBOXES: Mapping[str, _Parse] = {
     "GETQUOTAROOT": lambda cursor: GetQuota(mailbox=mailbox(cursor)),
     "GETMETADATA": metadata.get,
     "SETMETADATA": metadata.change,
+    "NOTIFY": notify.parse,
 }
 OF_MESSAGES: Mapping[str, Callable[[Cursor, bool], Command]] = {
     "FETCH": _fetch,

@@ -70,8 +70,10 @@ class IdleBegun(NamedTuple):
     """The client waits for news: `ImapServerEngine.push` sends them."""
 
 
-class IdleEnded(NamedTuple):
-    """The client waits no longer."""
+class IdleEnded(Question[None]):
+    """A question: the client waits no longer; was it told all that was found for it?"""
+
+    __slots__ = ()
 
 
 class SessionEnded(NamedTuple):

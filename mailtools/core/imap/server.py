@@ -38,7 +38,7 @@ AFTER_LOGIN = (
     "IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT",
     "CHILDREN", "LIST-EXTENDED", "LIST-STATUS", "SPECIAL-USE", "ESEARCH", "BINARY", "STATUS=SIZE",
     "STATUS=DELETED", "WITHIN", "CREATE-SPECIAL-USE",
-    "METADATA", "LIST-METADATA", "QUOTA", "QUOTA=RES-STORAGE",
+    "METADATA", "LIST-METADATA", "NOTIFY", "QUOTA", "QUOTA=RES-STORAGE",
 )  # fmt: skip
 _LINE = 64 << 10  # octets of a line
 _STRANGER = 8 << 10  # octets of a command before the login, literals included
@@ -94,8 +94,8 @@ class ImapServerEngine(Conversation):
             self._end(text)
 
     def push(self, octets: bytes) -> None:
-        """Send whole untagged responses to a client that idles."""
-        if self.is_idle and not self.is_closed:
+        """Send whole untagged responses that the client did not ask for; not within those to a command."""
+        if not self._is_sending and not self.is_closed:
             self._out.append(octets)
 
     # -- lines and literals --------------------------------------------------------------------------------
@@ -309,12 +309,10 @@ class ImapServerEngine(Conversation):
         self._out.append(b"+ idling\r\n")
         self.is_idle = True
         self._events.append(IdleBegun())
-        try:
-            line = yield from self._reader.read_line(_LINE)
-        finally:
-            self.is_idle = False
-            self._events.append(IdleEnded())
+        line = yield from self._reader.read_line(_LINE)
         self._hear(line + b"\r\n")
+        yield from self.ask(IdleEnded())
+        self.is_idle = False
         if line.upper() != b"DONE":
             raise ImapCommandError("DONE ends IDLE")
         self._result("OK", "no longer idle")

@@ -104,10 +104,10 @@ class Mailboxes:
     # -- LIST and STATUS -----------------------------------------------------------------------------------
 
     def _list(self, command: List) -> CommandOutcome:
-        told = listing.responses(self.tree, command, self._briefly)
-        return CommandOutcome("OK", "these", untagged=tuple(told))
+        told = listing.responses(self.tree, command, self.briefly)
+        return CommandOutcome("OK", "these", untagged=tuple(told), is_raw=True)
 
-    def _briefly(self, name: str, items: tuple[str, ...]) -> bytes:
+    def briefly(self, name: str, items: tuple[str, ...]) -> bytes:
         """STATUS in LIST: of many mailboxes one may be locked for a moment."""
         return self._status_of(name, items, _MOMENT)
 

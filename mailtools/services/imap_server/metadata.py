@@ -33,7 +33,9 @@ def get(tree: MailTree, command: GetMetadata) -> CommandOutcome:
         pairs = [pair for pair in pairs if len(pair[1] or b"") <= command.max_size]
     is_cut = command.max_size is not None and longest > command.max_size
     told = (metadata_response(name, dict(pairs)),) if pairs else ()
-    return CommandOutcome("OK", "these", f"METADATA LONGENTRIES {longest}" if is_cut else "", told)
+    return CommandOutcome(
+        "OK", "these", f"METADATA LONGENTRIES {longest}" if is_cut else "", told, is_raw=True
+    )
 
 
 def store(tree: MailTree, command: SetMetadata) -> CommandOutcome:

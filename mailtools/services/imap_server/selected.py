@@ -13,6 +13,7 @@ from mailtools.core.errors import MailError
 from mailtools.core.imap import commands
 from mailtools.core.imap.events import CommandOutcome
 from mailtools.core.imap.grammar import sets
+from mailtools.core.imap.notify import EventGroup
 from mailtools.core.mbox.state import DELETED, OLD, SEEN
 from mailtools.core.mbox.states import States
 from mailtools.services.imap_server import fetch, search
@@ -24,6 +25,7 @@ from mailtools.services.transit.mbox_form import MboxIntake
 from mailtools.system.mbox.appending import NewRecord
 from mailtools.system.mbox.mailtree import MailboxError
 
+_LARGEST_UID = 0xFFFF_FFFF
 _AT_ONCE = 100  # messages that COPY appends with one lock and one sync
 _IS_SEEN = bytes(bool(flags & SEEN) for flags in range(256))
 
@@ -38,6 +40,7 @@ class Selected:
         self._box = mailboxes.open(name)
         self.view = View(self._box)
         self.is_due = False  # we changed flags that the mbox does not have yet
+        self.fetched = self.view.largest(True)  # the UID up to which NOTIFY told of messages
         try:
             if self.view.recent and not is_read_only:
                 self._store(self.view.recent, lambda uid, flags, mask: (flags | OLD, mask))
@@ -69,6 +72,26 @@ class Selected:
             raise MailboxError("the mailbox is gone", "NONEXISTENT") from None
         if self._box.states.validity != self.view.validity:
             raise MailboxError("the mailbox has other UIDs now: select it again", "UIDVALIDITY")
+
+    def caught_up(self) -> list[bytes]:
+        """What changed; from now on NOTIFY tells of messages."""
+        self.refresh()
+        told = self.view.news(True)
+        self.fetched = self.view.largest(True)
+        return told
+
+    def pushed(self, group: EventGroup | None, is_idle: bool) -> list[bytes]:
+        """What the client is told unasked: all while it idles, or what *group* of its NOTIFY names."""
+        self.refresh()
+        if group is None:
+            return self.view.news(True) if is_idle else []
+        if "MessageNew" not in group.events:
+            return []
+        may_expunge = is_idle or group.which == "SELECTED"  # RFC 5465 §6.1.2
+        told = self.view.news(may_expunge, with_uid=True, with_flags="FlagChange" in group.events)
+        new = self.view.chosen(((self.fetched + 1, _LARGEST_UID),), True)
+        self.fetched = max(self.fetched, self.view.largest(True))
+        return told + list(fetch.responses(self.view, new, group.items, True)) if group.items else told
 
     def do(self, command: commands.Command) -> CommandOutcome | None:
         """Execute *command*; None if it is not about messages. News are among the responses."""

@@ -16,8 +16,11 @@ from mailtools.core.engine import Question
 from mailtools.core.errors import BadDataError, DiskFullError, LockTimeoutError, MailError
 from mailtools.core.imap import commands, events
 from mailtools.core.imap.events import CommandOutcome, ImapRefusal
+from mailtools.core.imap.metadata import SetMetadata
+from mailtools.core.imap.notify import Notify
 from mailtools.core.imap.server import ImapServerEngine
 from mailtools.services.imap_server.mailboxes import Mailboxes
+from mailtools.services.imap_server.news import News
 from mailtools.services.imap_server.opened import OpenMailboxes
 from mailtools.services.imap_server.selected import Selected, append
 from mailtools.services.transit.mbox_form import MboxIntake
@@ -26,7 +29,6 @@ from mailtools.system import clock
 from mailtools.system.mbox.changes import FileWatch
 from mailtools.system.mbox.mailroot import MailRoot
 from mailtools.system.mbox.mailtree import MailboxError, MailTree
-from mailtools.system.mbox.state_file import files_of
 from mailtools.system.process.pool import Run
 
 A = TypeVar("A")
@@ -39,6 +41,11 @@ _LARGE = 64 << 20  # octets of an mbox
 _BLOCK = 128 << 10  # octets of responses that are made together
 _BUSY = CommandOutcome("NO", "the server is busy, try again later", "UNAVAILABLE")
 _GONE = CommandOutcome("NO", "the mailbox is gone")
+_CHANGES_OTHERS = (
+    commands.Create, commands.DeleteMailbox, commands.Rename, commands.Subscribe, SetMetadata,
+    commands.Copy,
+)  # fmt: skip
+_MOVES_WATCHES = (Notify, commands.Select, commands.Leave, *_CHANGES_OTHERS)
 _LOCKED = CommandOutcome("NO", "another program has locked the mailbox, try again later", "INUSE")
 
 
@@ -80,7 +87,8 @@ class ImapSession:
         self._is_settling = False  # a settling is planned
         self._is_lost = False
         self._is_ended = False
-        self._watches: list[FileWatch] = []  # while the client idles
+        self._watches: dict[str, FileWatch] = {}  # files that tell of news
+        self._news = News()
         self._is_look_due = False  # one waits for a worker
         self._intake: MboxIntake | None = None  # the message that APPEND sends
         self._append: commands.AppendMessage | None = None
@@ -143,7 +151,12 @@ class ImapSession:
     # -- work ----------------------------------------------------------------------------------------------
 
     def _execute(self, question: events.Execute) -> None:
-        self._work(lambda: self._done(question.command), lambda outcome: self._answer(question, outcome))
+        def answer(outcome: CommandOutcome) -> None:
+            if self._news.is_wanted and isinstance(question.command, _MOVES_WATCHES):
+                self._watch()
+            self._answer(question, outcome)
+
+        self._work(lambda: self._done(question.command), answer)
 
     def _work(self, task: Callable[[], CommandOutcome], done: Callable[[CommandOutcome], None]) -> None:
         """Let a worker do *task*, after the tasks before it; while it finds the mbox locked, again later."""
@@ -247,6 +260,13 @@ class ImapSession:
             return self._select(command)
         if isinstance(command, commands.Leave):
             return self._leave(command.expunges)
+        if isinstance(command, Notify):
+            return self._news.begin(self._its, command, self._selected)
+        if isinstance(command, _CHANGES_OTHERS):
+            return self._news.quietly(self._selected, lambda: self._do(command))
+        return self._do(command)
+
+    def _do(self, command: commands.Command) -> CommandOutcome:
         found = self._selected.do(command) if self._selected is not None else None
         return found or self._its.do(command)
 
@@ -300,53 +320,71 @@ class ImapSession:
             if error is not None:
                 raise error
             intake.end()
-            return append(self._its, command, intake, clock.now())
+            return self._news.quietly(self._selected, lambda: append(self._its, command, intake, clock.now()))
 
         self._work(task, lambda outcome: self._answer(question, outcome))
 
     # -- news, and what the mbox gets later ----------------------------------------------------------------
 
     def _idle_begun(self, event: events.IdleBegun) -> None:
-        """Tell an idling client what is new, now and whenever the files of the mailbox change."""
-        watch, selected = self._ports.watch, self._selected
-        if selected is None:
-            return
-        if watch is not None:
-            path = self._its.tree.mbox(selected.name)
-            self._watches = [watch(file, self._look) for file in files_of(path)]
+        self._watch()
         self._look()
 
-    def _idle_ended(self, event: events.IdleEnded) -> None:
-        self._unwatch()
+    def _idle_ended(self, question: events.IdleEnded) -> None:
+        """Let a look that is under way tell first: after the answer the client may use sequence numbers."""
 
-    def _unwatch(self) -> None:
-        for watch in self._watches:
-            watch.close()
-        self._watches = []
+        def ended(outcome: CommandOutcome | None) -> None:
+            self._answer_later(question, None)
+            self._watch()
+
+        if self._is_working:
+            self._work(lambda: CommandOutcome("OK", ""), ended)
+        else:
+            ended(None)
+
+    def _watch(self) -> None:
+        """Watch the files that tell of news for a client that idles or gave NOTIFY, and no others."""
+        if self._ports.watch is None:
+            return
+        wanted = set[str]()
+        if self._mailboxes is not None and not self._is_ended:
+            wanted = self._news.files(self._mailboxes, self._selected, self._engine.is_idle)
+        for path in self._watches.keys() - wanted:
+            self._watches.pop(path).close()
+        for path in wanted - self._watches.keys():
+            self._watches[path] = self._ports.watch(path, self._look)
 
     def _look(self) -> None:
         """Let a worker look for news, unless a look waits for one already."""
-        selected = self._selected
-        if selected is None or self._is_look_due or not self._engine.is_idle:
+        is_told = self._engine.is_idle or self._news.is_wanted
+        if self._is_look_due or not is_told or self._is_ended:
             return
 
         def look() -> CommandOutcome:
             self._is_look_due = False  # what changes from now on needs another look
-            selected.refresh()
-            return CommandOutcome("OK", "", untagged=tuple(selected.view.news(True)))
+            found = self._news.due(self._selected, self._engine.is_idle)
+            return CommandOutcome("OK", "", untagged=tuple(found))
 
         def told(outcome: CommandOutcome) -> None:
-            self._is_look_due = False
             if outcome is _GONE:
                 self._engine.close_with(421, "", "the mailbox is gone")
             elif outcome.status != "OK":
+                self._is_look_due = False
                 self._ports.later(_LOCKED_LOOK, self._look)
             elif isinstance(outcome.untagged, tuple) and outcome.untagged:
                 self._engine.push(b"".join(outcome.untagged))
+            self._watch()
             self._resume()
 
+        def again() -> None:
+            self._is_look_due = False
+            self._look()
+
         self._is_look_due = True
-        self._work(look, told)
+        if self._engine.in_transaction and not self._engine.is_idle:  # responses are on their way
+            self._ports.later(_LOOK_AGAIN, again)
+        else:
+            self._work(look, told)
 
     def _settle_later(self) -> None:
         """Write states into the mbox some seconds after a change, if the mailbox is still selected then."""
@@ -373,7 +411,7 @@ class ImapSession:
 
     def _ended(self, event: events.SessionEnded) -> None:
         self._is_ended = True
-        self._unwatch()
+        self._watch()
         if not self._is_working:
             self._leave_at_end()
 

@@ -110,23 +110,27 @@ class View:
 
     # -- what is new ---------------------------------------------------------------------------------------
 
-    def news(self, may_expunge: bool, silent: Iterable[int] = (), with_uid: bool = False) -> list[bytes]:
+    def news(
+        self, may_expunge: bool, silent: Iterable[int] = (), with_uid: bool = False, with_flags: bool = True
+    ) -> list[bytes]:
         """Responses about what changed since the last call.
 
         *may_expunge*: EXPUNGE may be told now (RFC 9051 §7.5.1). *silent*: UIDs whose flags the client knows.
-        *with_uid*: FETCH responses have the UID.
+        *with_uid*: FETCH responses have the UID. Without *with_flags* changed flags are told another time.
         """
         with self.box.lock:
-            return list(self._news(may_expunge, silent, with_uid))
+            return list(self._news(may_expunge, silent, with_uid, with_flags))
 
-    def _news(self, may_expunge: bool, silent: Iterable[int], with_uid: bool) -> Iterator[bytes]:
+    def _news(
+        self, may_expunge: bool, silent: Iterable[int], with_uid: bool, with_flags: bool
+    ) -> Iterator[bytes]:
         states = self.box.states
         yield from self.new_words()
         if may_expunge and (len(states) < len(self.uids) or self.uids != states.uids[: len(self.uids)]):
             yield from self._gone()
         last = self.uids[-1] if self.uids else 0
         first_new = bisect_left(states.uids, max(last + 1, 1))
-        if self._modseq < states.modseq:
+        if with_flags and self._modseq < states.modseq:
             yield from self._changed(set(silent), with_uid)
             self._modseq = states.modseq
         if first_new < len(states):
