@@ -35,7 +35,7 @@ A = TypeVar("A")
 
 _LOOK_AGAIN = 0.05  # seconds between two attempts to lock an mbox
 _PATIENCE = 10.0  # seconds until such attempts end
-_LOCKED_LOOK = 1.0  # seconds until a look for news is tried again that could not be done
+_LOCKED_LOOK = 0.1  # seconds until a look for news is tried again that could not be done
 _SETTLE, _SETTLE_LARGE = 10.0, 600.0  # seconds after a change until the mbox has it
 _LARGE = 64 << 20  # octets of an mbox
 _BLOCK = 128 << 10  # octets of responses that are made together
@@ -158,9 +158,17 @@ class ImapSession:
 
         self._work(lambda: self._done(question.command), answer)
 
-    def _work(self, task: Callable[[], CommandOutcome], done: Callable[[CommandOutcome], None]) -> None:
-        """Let a worker do *task*, after the tasks before it; while it finds the mbox locked, again later."""
-        deadline = clock.monotonic() + _PATIENCE
+    def _work(
+        self,
+        task: Callable[[], CommandOutcome],
+        done: Callable[[CommandOutcome], None],
+        patience: float = _PATIENCE,
+    ) -> None:
+        """Let a worker do *task*, after the tasks before it; while it finds the mbox locked, again later.
+
+        *patience*: seconds until *done* is told that it is locked.
+        """
+        deadline = clock.monotonic() + patience
 
         def begin() -> None:
             self._ports.run(lambda: self._safely(task), came, self._user)
@@ -384,7 +392,7 @@ class ImapSession:
         if self._engine.in_transaction and not self._engine.is_idle:  # responses are on their way
             self._ports.later(_LOOK_AGAIN, again)
         else:
-            self._work(look, told)
+            self._work(look, told, 0.0)  # the client need not wait for what locks the mbox
 
     def _settle_later(self) -> None:
         """Write states into the mbox some seconds after a change, if the mailbox is still selected then."""

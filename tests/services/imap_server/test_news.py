@@ -1,5 +1,6 @@
 """services/imap_server/news: what is told of the selected mailbox, in a session without a clock."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,22 @@ def test_too_many_mailboxes_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     found.say(b"n NOTIFY SET (personal (MailboxName))\r\n")
     found.work()
     assert b"n NO [NOTIFICATIONOVERFLOW]" in found.said
+
+
+def test_a_locked_mbox_does_not_keep_the_client_from_ending_idle(tmp_path: Path) -> None:
+    found = room(tmp_path)
+    found.say(b"i IDLE\r\n")
+    found.work()
+    append(tmp_path / "bob" / "INBOX.mbox", number(7))
+    lock = tmp_path / "bob" / "INBOX.mbox.lock"
+    lock.write_text(f"{os.getppid()}\n")
+    assert told(found, tmp_path) == b""
+    found.timers[-1]()
+    found.say(b"DONE\r\n")
+    found.work()
+    assert found.said == b"i OK no longer idle\r\n"
+    lock.unlink()
+    found.said = b""
+    found.say(b"j IDLE\r\n")
+    found.work()
+    assert b"* 4 EXISTS" in found.said
