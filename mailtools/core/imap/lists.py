@@ -15,6 +15,8 @@ STATUS_ITEMS = (
 )  # fmt: skip
 _ENTRY = re.compile(rb"/(?:private|shared)(?:/[^\x00-\x1f\x7f-\xff%*/]+)+")
 _LONGEST = 255  # octets of the name of an annotation
+_MOST_PATTERNS, _MOST_ENTRIES = 100, 100  # of one command: each meets every mailbox
+_LONGEST_PATTERNS = 4000  # characters, with the reference
 _FILTERS = ("SUBSCRIBED", "SPECIAL-USE")  # these select mailboxes by themselves
 _SELECTIONS = frozenset((*_FILTERS, "REMOTE", "RECURSIVEMATCH"))
 
@@ -80,6 +82,8 @@ def entries(cursor: Cursor) -> tuple[str, ...]:
     while not cursor.takes(b")"):
         cursor.space()
         found.append(entry(cursor))
+        if len(found) > _MOST_ENTRIES:
+            raise ImapCommandError("too many entries")
     return tuple(dict.fromkeys(found))
 
 
@@ -87,7 +91,10 @@ def lsub(cursor: Cursor) -> List:
     """The arguments of LSUB."""
     reference = name_of(cursor.astring())
     cursor.space()
-    return List(reference, (name_of(cursor.pattern()),), is_lsub=True, filters=("SUBSCRIBED",))
+    pattern = name_of(cursor.pattern())
+    if len(reference) + len(pattern) > _LONGEST_PATTERNS:
+        raise ImapCommandError("too long a pattern")
+    return List(reference, (pattern,), is_lsub=True, filters=("SUBSCRIBED",))
 
 
 def parse(cursor: Cursor) -> List:
@@ -112,6 +119,8 @@ def parse(cursor: Cursor) -> List:
             patterns.append(utf7.decode(cursor.pattern()))
     else:
         patterns.append(utf7.decode(cursor.pattern()))
+    if len(patterns) > _MOST_PATTERNS or sum(map(len, patterns)) + len(reference) > _LONGEST_PATTERNS:
+        raise ImapCommandError("too many patterns, or too long ones")
     found = List(
         reference, tuple(patterns), is_extended=is_extended, filters=filters,
         is_recursive="RECURSIVEMATCH" in options, with_subscribed="SUBSCRIBED" in options,

@@ -13,6 +13,7 @@ EVENTS = (
 )  # fmt: skip
 _EVENTS = {event.upper(): event for event in EVENTS}
 _OF_MESSAGES = frozenset(EVENTS[:3])
+_MOST = 1000  # groups, and names in them
 _SELECTED = ("SELECTED", "SELECTED-DELAYED")
 _OTHERS = ("PERSONAL", "INBOXES", "SUBSCRIBED", "SUBTREE", "MAILBOXES")
 
@@ -48,6 +49,8 @@ def parse(cursor: Cursor) -> Notify:
         groups.append(_group(cursor))
     if sum(group.which in _SELECTED for group in groups) > 1:
         raise ImapCommandError("the selected mailbox is named once")
+    if len(groups) + sum(len(group.names) for group in groups) > _MOST:
+        raise ImapCommandError("too much to tell of", "NOTIFICATIONOVERFLOW")
     return Notify(tuple(groups), with_status)
 
 

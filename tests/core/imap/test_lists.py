@@ -33,6 +33,8 @@ def test_list(line: str, expected: List) -> None:
     "line",
     [
         '(RECURSIVEMATCH) "" *', '(RECURSIVEMATCH REMOTE) "" *', '(FROB) "" *', '"" ()', '"" (a',
+        '"" (' + " ".join(["a"] * 101) + ")", '"" ' + "%" * 4001, '"' + "a" * 4000 + '" %',
+        '"" * RETURN (METADATA (' + " ".join(["/private/a"] * 101) + "))",
         '"" * RETURN', '"" * RETURN (STATUS)', '"" * RETURN (STATUS ())', '"" * RETURN (FROB)', '"" * FROB',
     ],
 )  # fmt: skip

@@ -45,6 +45,13 @@ def test_what_is_wrong(line: str) -> None:
     assert not raised.value.code
 
 
+def test_too_many_names() -> None:
+    names = " ".join(f"m{number}" for number in range(1000))
+    with pytest.raises(ImapCommandError) as raised:
+        parse(f"SET (mailboxes ({names}) NONE)")
+    assert raised.value.code == "NOTIFICATIONOVERFLOW"
+
+
 @pytest.mark.parametrize("event", ["AnnotationChange", "Frob"])
 def test_events_that_are_not_known(event: str) -> None:
     with pytest.raises(ImapCommandError) as raised:
