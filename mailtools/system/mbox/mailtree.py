@@ -26,7 +26,7 @@ DELIMITER = "/"
 _SUFFIX = ".mbox"
 _DEEPEST = 20  # levels of mailboxes
 _LONGEST = 1000  # octets of a name: so that its path is none that the system refuses
-_MOST = 100_000  # mailboxes of a user that are listed
+_MOST = 100_000  # mailboxes of a user that are listed, and subscriptions
 # Of a mailbox, in the state folder.
 _OWN_FILES = (".index", ".append", ".states", ".journal", ".dates", ".envelopes", ".structures")
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
@@ -174,6 +174,8 @@ class MailTree:
 
         def change(text: str) -> str:
             names = {line for line in text.split("\n") if line} - {name} | ({name} if wanted else set())
+            if wanted and len(names) > _MOST:
+                raise MailboxError("there are too many subscriptions", "LIMIT")
             return "".join(f"{one}\n" for one in sorted(names))
 
         atomic.edit(self._own(_SUBSCRIPTIONS), change)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mailtools.system.mbox import mailtree
 from mailtools.system.mbox.mailtree import MailboxError, MailTree
 
 HOSTILE = [
@@ -143,3 +144,44 @@ def test_a_link_in_place_of_a_folder_is_not_entered(tmp_path: Path, tree: MailTr
         tree.create("a/b")
     assert not list((tmp_path / "elsewhere").iterdir())
     assert "a" not in tree.names()
+
+
+def test_subscriptions_are_bounded(tree: MailTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailtree, "_MOST", 2)
+    tree.subscribe("a", True)
+    tree.subscribe("b", True)
+    with pytest.raises(MailboxError) as raised:
+        tree.subscribe("c", True)
+    assert raised.value.code == "LIMIT"
+    tree.subscribe("a", False)
+    tree.subscribe("c", True)
+    assert tree.subscriptions() == {"b", "c"}
+
+
+def test_annotations_follow_a_mailbox(tree: MailTree) -> None:
+    for name in ("a", "a/b", "c"):
+        tree.create(name)
+    tree.annotate(
+        lambda found: found.update({name: {"/x": name.encode()} for name in ("a", "a/b", "c", "INBOX")})
+    )
+    tree.rename("a", "d/e")
+    tree.delete("c")
+    tree.rename("INBOX", "old")
+    assert tree.annotations() == {"d/e": {"/x": b"a"}, "d/e/b": {"/x": b"a/b"}, "INBOX": {"/x": b"INBOX"}}
+
+
+def test_long_paths_and_deep_children(tree: MailTree) -> None:
+    tree.create("/".join("abcdefghijklmnopqrst"))
+    tree.create("z")
+    for old, new in (("z", "/".join(["x" * 200] * 6)), ("a", "y/a")):
+        with pytest.raises(MailboxError) as raised:
+            tree.rename(old, new)
+        assert raised.value.code == "CANNOT"
+    assert {"a", "z", "y"} & set(tree.names()) == {"a", "z"}
+
+
+def test_names_that_would_be_inbox_on_the_wire(tree: MailTree) -> None:
+    Path(tree.path, "Inbox.mbox").touch()
+    Path(tree.path, "inbox").mkdir()
+    Path(tree.path, "inbox", "x.mbox").touch()
+    assert tree.names() == {"INBOX": True}
