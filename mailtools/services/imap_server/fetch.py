@@ -22,7 +22,7 @@ from mailtools.services.imap_server.view import View
 FLAGS = FetchItem(b"FLAGS", "FLAGS")
 _MANY = 500  # messages of a group whose messages are not read
 _FEW = 50  # of others
-_MUCH = 128 << 10  # octets of messages that are read for a group
+_MUCH = 256 << 10  # octets of messages that are read for a group
 
 Chosen = list[tuple[int, int]]  # sequence numbers and UIDs
 

@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -42,6 +43,8 @@ def run(
 
     *ready* gets a function that stops the server and may be called from any thread.
     """
+    # The loop sends while a worker makes what follows: it waits for the GIL no longer than that (5 ms else).
+    sys.setswitchinterval(0.001)
     with ExitStack() as workers:
 
         def prepare(server: Server, loop: Loop) -> OpenSession:

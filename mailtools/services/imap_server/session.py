@@ -38,7 +38,7 @@ _PATIENCE = 10.0  # seconds until such attempts end
 _LOCKED_LOOK = 0.1  # seconds until a look for news is tried again that could not be done
 _SETTLE, _SETTLE_LARGE = 10.0, 600.0  # seconds after a change until the mbox has it
 _LARGE = 64 << 20  # octets of an mbox
-_BLOCK = 128 << 10  # octets of responses that are made together
+_BLOCK = 256 << 10  # octets of responses that are made together
 _BUSY = CommandOutcome("NO", "the server is busy, try again later", "UNAVAILABLE")
 _GONE = CommandOutcome("NO", "the mailbox is gone")
 _CHANGES_OTHERS = (
@@ -82,6 +82,8 @@ class ImapSession:
         self._mailboxes: Mailboxes | None = None
         self._selected: Selected | None = None
         self._responses: Iterator[bytes] = iter(())  # what is still to be sent of an answer
+        self._made: CommandOutcome | None = None  # the next of them
+        self._asked: events.MoreWanted | None = None  # the engine waits for them
         self._jobs: deque[Callable[[], None]] = deque()  # what begins the tasks that wait
         self._is_working = False  # a worker has the selected mailbox
         self._is_settling = False  # a settling is planned
@@ -245,17 +247,37 @@ class ImapSession:
         self._settle_later()
 
     def _more(self, question: events.MoreWanted) -> None:
-        """Let a worker make the next responses: what is read from a disk, and parsed, delays nobody else."""
+        """Give the next responses, and let a worker make those that follow: reading and parsing delay nobody."""
+        self._asked = question
+        if self._made is None:
+            self._make_more()
+        else:
+            self._give()
+
+    def _make_more(self) -> None:
         responses = self._responses
 
         def came(outcome: CommandOutcome) -> None:
-            if outcome.status != "OK" or not isinstance(outcome.untagged, tuple):
-                self._engine.close_with(421, "", "the mailbox cannot be read")
+            self._made = outcome
+            if self._asked is not None:
+                self._give()
                 self._resume()
-            else:
-                self._answer_later(question, b"".join(outcome.untagged) or None)
 
-        self._work(lambda: CommandOutcome("OK", "", untagged=(self._some(responses),)), came)
+        if not self._is_working:
+            self._work(lambda: CommandOutcome("OK", "", untagged=(self._some(responses),)), came)
+
+    def _give(self) -> None:
+        question, outcome = self._asked, self._made
+        assert question is not None
+        assert outcome is not None
+        self._asked = self._made = None
+        if outcome.status != "OK" or not isinstance(outcome.untagged, tuple):
+            self._engine.close_with(421, "", "the mailbox cannot be read")
+            return
+        octets = b"".join(outcome.untagged)
+        if octets:
+            self._make_more()
+        self._engine.answer(question, octets or None)
 
     @property
     def _its(self) -> Mailboxes:
