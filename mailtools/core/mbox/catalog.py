@@ -33,6 +33,7 @@ OTHER = 0  # the message must be unquoted, stripped or completed
 
 _MAGIC = b"mailtools index 3\n"
 _HEADER = 1 << 20  # octets in which a header with state ends
+_FEW = 20  # rows that are looked for one by one
 _LINES = re.compile(rb"(?im)^Lines:[^\n]*\n")
 
 
@@ -138,6 +139,8 @@ class Catalog:
 
     def _number_copies(self, first: int) -> None:
         """Give the rows from *first* on their copy numbers. Without copies: 24 ms for 100,000 rows."""
+        if len(self) - first <= _FEW and not self.former and not self._is_any_known(first):
+            return
         octets = bytes(self.digests)
         digests = [octets[at : at + DIGEST] for at in range(0, len(octets), DIGEST)]
         if len(set(digests)) == len(digests) and not self.former:
@@ -155,6 +158,15 @@ class Catalog:
             if copy > 1:
                 self.copies[number] = copy
         self.former = {}
+
+    def _is_any_known(self, first: int) -> bool:
+        """Tell whether a digest from row *first* on stands before it too. 0.5 ms each behind 100,000."""
+        for number in range(first, len(self)):
+            digest, at = self.digest(number), -1
+            while (at := self.digests.find(digest, at + 1, number * DIGEST)) >= 0:
+                if at % DIGEST == 0:
+                    return True
+        return False
 
     def names(self) -> list[str]:
         """A unique, permanent name for each message: its digest in hexadecimal.

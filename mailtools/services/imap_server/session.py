@@ -247,7 +247,7 @@ class ImapSession:
         self._settle_later()
 
     def _more(self, question: events.MoreWanted) -> None:
-        """Give the next responses, and let a worker make those that follow: reading and parsing delay nobody."""
+        """Give the next responses, and let a worker make those that follow."""
         self._asked = question
         if self._made is None:
             self._make_more()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from mailtools.core.errors import LockTimeoutError
+from mailtools.core.errors import LockTimeoutError, MailError
 from mailtools.core.mbox import state
 from mailtools.core.mbox.catalog import Catalog
 from mailtools.core.mbox.state import StoredState
@@ -76,11 +76,17 @@ class Mailbox:
         self._file = StateFile()
         self._stamp: object = None
         self._catalog = Catalog()
+        self._known: index.Known | None = None
+        self._saved = -1  # octets of the mbox that the index on the disk covers
         self._snapshot: Snapshot | None = None
         self.refresh(patience)
 
     def close(self) -> None:
         """Close the files."""
+        if self._known is not None and self._saved != self._catalog.end:
+            with suppress(OSError, MailError), MboxFile(self.path) as mbox:
+                index.save(mbox, self._known)
+        self._known = None
         self._forget_snapshot()
 
     def _forget_snapshot(self) -> None:
@@ -135,8 +141,13 @@ class Mailbox:
         """The postmark of the record in *row*, which has the time of its arrival."""
         return self._octets(self._catalog.starts[row], 1024).partition(b"\n")[0]
 
+    @property
+    def _descriptor(self) -> int:
+        assert self._snapshot is not None
+        return self._snapshot.descriptor
+
     def _octets(self, start: int, size: int) -> bytes:
-        return b"" if self._snapshot is None else os.pread(self._snapshot.descriptor, size, start)
+        return b"" if self._snapshot is None else os.pread(self._descriptor, size, start)
 
     # -- changing ------------------------------------------------------------------------------------------
 
@@ -202,6 +213,7 @@ class Mailbox:
                 self.states.was_stored()
                 self._file.save(mbox, self.states)
                 self._take(mbox.open(os.O_RDWR), self._catalog)
+                self._known, self._saved = index.known(self._descriptor, self._catalog), self._catalog.end
                 self._stamp = self._stamp_of(mbox)
         finally:
             if anew >= 0:  # it was locked while our dotlock was there
@@ -229,7 +241,7 @@ class Mailbox:
             yield descriptor
         except BaseException:
             # What is in memory may not be on the disk: the next look reads it from there.
-            self.states, self._file, self._stamp = States(), StateFile(), None
+            self.states, self._file, self._stamp, self._known = States(), StateFile(), None, None
             raise
         finally:
             lock.release()
@@ -239,8 +251,11 @@ class Mailbox:
         if self._stamp is not None and self._stamp == self._stamp_of(mbox):
             return
         appending.repair(mbox, descriptor)
-        catalog = index.current(mbox, descriptor)
-        index.save(mbox, descriptor, catalog)
+        catalog = index.current(mbox, descriptor, self._known)
+        self._known = index.known(descriptor, catalog)
+        if abs(catalog.end - self._saved) > _MUCH:  # so who opens it next reads little
+            index.save(mbox, self._known)
+            self._saved = catalog.end
         self.states = states = self._file.load(mbox, self.states)
         merged = states.merge(catalog, self._new_validity)
         if merged.is_rebuilt:

@@ -67,18 +67,41 @@ def open_box(path: str, patience: float = 10.0) -> Box:
     raise LockTimeoutError(f"{path}: another program goes on rewriting it")
 
 
-def current(mbox: MboxFile, descriptor: int) -> Catalog:
-    """The catalog of an open mbox whose lock is held. Raises BadDataError, OSError."""
-    stamp, known = _load(mbox)
+class Known(NamedTuple):
+    """A catalog, and the mbox that it belongs to as it was then."""
+
+    stamp: bytes
+    catalog: Catalog | None
+
+
+def current(mbox: MboxFile, descriptor: int, there: Known | None = None) -> Catalog:
+    """The catalog of an open mbox whose lock is held. Raises BadDataError, OSError.
+
+    *there*: what the caller found before; without it the index is read.
+    """
     status = os.fstat(descriptor)
+    stamp, known = there if there is not None and _may_fit(there, status) else _load(mbox)
     if known is not None and stamp == _stamp(status):
         return known
     return _read(descriptor, _still_fitting(descriptor, stamp, known), status.st_size)
 
 
-def save(mbox: MboxFile, descriptor: int, found: Catalog) -> None:
+def _may_fit(there: Known, status: os.stat_result) -> bool:
+    """Tell whether *there* is of that file, which has not become shorter."""
+    device, inode, size = there.stamp.split(b" ")[:3]
+    is_it = (device, inode) == (b"%d" % status.st_dev, b"%d" % status.st_ino)
+    return is_it and int(size) <= status.st_size
+
+
+def known(descriptor: int, found: Catalog) -> Known:
+    """*found*, the catalog of an open mbox as it is now, for the next call of `current`."""
+    return Known(_stamp(os.fstat(descriptor)), found)
+
+
+def save(mbox: MboxFile, found: Known) -> None:
     """Save the catalog of an open mbox as its index. Errors are ignored: the next open scans again."""
-    _save(mbox, _stamp(os.fstat(descriptor)), found)
+    if found.catalog is not None:
+        _save(mbox, found.stamp, found.catalog)
 
 
 def _save(mbox: MboxFile, stamp: bytes, found: Catalog) -> None:

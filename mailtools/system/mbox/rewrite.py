@@ -99,7 +99,7 @@ def _replace(mbox: MboxFile, descriptor: int, there: Catalog, victims: set[int])
         os.fsync(new)
         folder.rename(mbox.new_name, mbox.name, mbox.folder)
         mbox.folder.sync()
-        index.save(mbox, new, found)
+        index.save(mbox, index.known(new, found))
     except BaseException:
         with suppress(OSError):
             folder.unlink(mbox.new_name)

@@ -43,7 +43,7 @@ def write(mbox: MboxFile, descriptor: int, there: Catalog, due: Due) -> int:
         there.keywords[number] = there.mask(state.keywords)
         if state.base:
             there.base = state.base
-    index.save(mbox, descriptor, there)
+    index.save(mbox, index.known(descriptor, there))
     return descriptor
 
 

@@ -33,14 +33,13 @@ class StateFile:
     def __init__(self) -> None:
         self._generation = b""
         self._at = 0  # octets of the journal that were applied
+        self._loaded: Stamp = ()  # the file that was read
 
     def stamp(self, mbox: MboxFile) -> Stamp:
         """Numbers that change with the files. Needs no lock."""
         found: list[int] = []
         for name in (f"{mbox.name}.states", f"{mbox.name}.journal"):
-            with suppress(OSError):
-                status = mbox.state().status(name)
-                found += (status.st_ino, status.st_size, status.st_mtime_ns)
+            found += _stamp(mbox.state(), name)
         return tuple(found)
 
     def load(self, mbox: MboxFile, known: States | None) -> States:
@@ -49,13 +48,15 @@ class StateFile:
         A file that is torn or of another version counts as none: the mbox has the states then.
         """
         folder = mbox.state()
-        head = _read(folder, f"{mbox.name}.states")
-        found = states_.from_octets(head) if head else None
-        generation, states = found or (b"", States())
-        if known is not None and generation and generation == self._generation:
-            states = known
+        name = f"{mbox.name}.states"
+        stamp = _stamp(folder, name)
+        if known is not None and self._generation and stamp and stamp == self._loaded:
+            generation, states = self._generation, known
         else:
-            self._generation, self._at = generation, 0
+            head = _read(folder, name)
+            found = states_.from_octets(head) if head else None
+            generation, states = found or (b"", States())
+            self._generation, self._at, self._loaded = generation, 0, stamp
         first = b"%b\n" % generation
         journal = _read(folder, f"{mbox.name}.journal")
         if generation and journal.startswith(first):
@@ -88,6 +89,15 @@ class StateFile:
         generation = clock.identity().encode()
         mbox.state().replace(f"{mbox.name}.states", states.octets(generation))
         self._generation, self._at = generation, 0
+        self._loaded = _stamp(mbox.state(), f"{mbox.name}.states")
+
+
+def _stamp(folder: Folder, name: str) -> Stamp:
+    """Numbers that change with a file; none if it is not there."""
+    with suppress(OSError):
+        status = folder.status(name)
+        return status.st_ino, status.st_size, status.st_mtime_ns
+    return ()
 
 
 def _read(folder: Folder, name: str) -> bytes:

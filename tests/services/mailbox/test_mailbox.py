@@ -10,6 +10,7 @@ import pytest
 
 from mailtools.core.errors import BadDataError, LockTimeoutError
 from mailtools.core.mbox import catalog
+from mailtools.core.mbox import states as states_
 from mailtools.core.mbox.state import ANSWERED, FLAGGED, SEEN
 from mailtools.core.mbox.stored import Record
 from mailtools.services.mailbox.mailbox import Mailbox, NewMessage
@@ -284,3 +285,32 @@ def test_a_large_mbox_is_read_before_it_is_locked(path: Path, monkeypatch: pytes
     assert read.count(False) >= 6
     assert not any(read)
     assert len(box.states) == 6
+
+
+def test_new_mail_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was there before costs nothing: neither the index nor the states are read or written again."""
+    path = tmp_path / "INBOX.mbox"
+    message = b"From a@x Thu Aug 22 12:00:00 2002\nSubject: %d\n\ntext\n\n"
+    path.write_bytes(b"".join(message % number for number in range(100)))
+    box = Mailbox(str(path))
+    for name in ("_load", "_save"):
+        monkeypatch.setattr(index, name, lambda *_: pytest.fail("the index is read or written"))
+    monkeypatch.setattr(states_, "from_octets", lambda *_: pytest.fail("the states are read"))
+    with path.open("ab") as file:
+        file.write(message % 100)
+    box.refresh()
+    assert list(box.states.uids) == list(range(1, 102))
+
+
+def test_the_index_is_written_when_the_mailbox_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "INBOX.mbox"
+    message = b"From a@x Thu Aug 22 12:00:00 2002\nSubject: %d\n\ntext\n\n"
+    path.write_bytes(message % 1)
+    box = Mailbox(str(path))
+    with path.open("ab") as file:
+        file.write(message % 2)
+    box.refresh()
+    box.close()
+    found = catalog.from_octets((tmp_path / ".mailtools" / "INBOX.mbox.index").read_bytes())
+    assert found is not None
+    assert len(found[1]) == 2
