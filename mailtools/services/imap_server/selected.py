@@ -22,11 +22,12 @@ from mailtools.services.imap_server.view import BITS, View
 from mailtools.services.mailbox.mailbox import Mailbox, NewMessage
 from mailtools.services.transit import mbox_form
 from mailtools.services.transit.mbox_form import MboxIntake
+from mailtools.system.files.buffer import Buffer
 from mailtools.system.mbox.appending import NewRecord
 from mailtools.system.mbox.mailtree import MailboxError
 
 _LARGEST_UID = 0xFFFF_FFFF
-_AT_ONCE = 100  # messages that COPY appends with one lock and one sync
+_AT_ONCE = 250  # messages that COPY appends with one lock and one sync
 _IS_SEEN = bytes(bool(flags & SEEN) for flags in range(256))
 
 
@@ -277,6 +278,12 @@ class Selected:
 
     def _record(self, row: int, beside: str) -> NewRecord | None:
         """The record of a message for another mbox; None if the message is gone."""
+        postmark = self._box.postmark(row).removesuffix(b"\r") + b"\n"
+        kept = self._box.kept(row)
+        if kept is not None:
+            body = Buffer()
+            body.append(kept)
+            return NewRecord(postmark, body)
         found = self._box.message(row)
         if found is None:
             return None
@@ -284,7 +291,7 @@ class Selected:
         for octets in (found,) if isinstance(found, bytes) else found:
             intake.take(octets)
         intake.end()
-        return NewRecord(self._box.postmark(row).removesuffix(b"\r") + b"\n", intake.body)
+        return NewRecord(postmark, intake.body)
 
 
 def append(

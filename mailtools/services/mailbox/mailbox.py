@@ -120,6 +120,10 @@ class Mailbox:
         """The header of the message in *row* (CRLF) with its empty line; None if only `message` has it."""
         return None if self._snapshot is None else self._snapshot.header(row)
 
+    def kept(self, row: int) -> bytes | None:
+        """The message in *row* in the form of an mbox, without its state; None: take the `message`."""
+        return None if self._snapshot is None else self._snapshot.kept(row)
+
     def size(self, row: int) -> int:
         """The size of the message in *row*, in octets as `message` gives it."""
         return self._catalog.sizes[row]

@@ -148,6 +148,14 @@ class Snapshot:
         octets = os.pread(self._box.descriptor, min(row.end - row.start, _HEADER), row.start)
         return stored.header_of(octets, row.end - row.start)
 
+    def kept(self, number: int) -> bytes | None:
+        """Return message *number* in the form of an mbox, without its state; None: take the `message`."""
+        row = self._rows[number]
+        if row is None or row.end - row.start > index.IN_MEMORY:
+            return None
+        octets = self._octets(number, row)
+        return stored.kept_of(octets) if _changed(self._box.descriptor) == self._changed else None
+
     def _read(self, number: int) -> bytes | Iterator[bytes] | None:
         row = self._rows[number]
         if row is None:

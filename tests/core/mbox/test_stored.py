@@ -3,6 +3,7 @@
 import pytest
 
 from mailtools.core.mbox import catalog, scan, stored
+from mailtools.services.transit import mbox_form
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,8 @@ def test_the_short_way_to_the_wire_gives_the_same_octets(message: bytes) -> None
     record = scan.whole_record(octets)
     assert record is not None
     assert found == b"".join(catalog.wire(record))
+    kept = stored.kept_of(octets)
+    assert kept == mbox_form.stored(found), "what another mbox gets of the message"
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,4 @@ def test_the_short_way_to_the_wire_gives_the_same_octets(message: bytes) -> None
 )
 def test_the_short_way_is_not_taken_for_other_records(octets: bytes) -> None:
     assert stored.wire_of(octets) is None
+    assert stored.kept_of(octets) is None
