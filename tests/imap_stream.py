@@ -21,7 +21,7 @@ _TOKEN = re.compile(
     rb'(?P<open>\()|(?P<close>\))|(?P<space> )'
     rb'|(?P<quoted>"(?:[\x01-\x09\x0b\x0c\x0e-\x21\x23-\x5b\x5d-\xff]|\\["\\])*")'
     rb"|(?P<literal>(?P<eight>~)?\{(?P<size>0|[1-9][0-9]*)\}\r\n)"
-    rb"|(?P<atom>(?:\\\*|\\?[^\x00-\x20(){\"\\\x7f\[]+|\[(?:[^\]\"\r\n\x00]|\"(?:[^\"\\\r\n\x00]|\\.)*\")*\])+)"
+    rb"|(?P<atom>(?:\\\*|\\?[^\x00-\x20(){\"\\\x7f\[]+|\[(?:[^\]\"\r\n\x00]|\"(?:[^\"\\\r\n\x00]|\\.)*\")*\]|\[)+)"
 )
 _LONGEST_LINE = 100_000_000  # octets between two literals
 

@@ -16,6 +16,7 @@ from mailtools.core.imap.notify import Notify
 from mailtools.core.imap.search_keys import SearchKey
 
 SYSTEM_FLAGS = (b"\\Answered", b"\\Flagged", b"\\Deleted", b"\\Seen", b"\\Draft")
+_LONGEST_KEYWORD = 250  # octets: all keywords stand in the header of the first message
 _CANONICAL = {flag.lower(): flag for flag in SYSTEM_FLAGS}
 
 
@@ -152,6 +153,8 @@ def _flags(cursor: Cursor) -> tuple[bytes, ...]:
                 raise ImapCommandError("no such system flag, or one that cannot be set")
         else:
             flag = cursor.atom()
+            if len(flag) > _LONGEST_KEYWORD:
+                raise ImapCommandError("the keyword is too long", "LIMIT")
         found.append(flag)
         if not in_list and cursor.is_end:
             break

@@ -174,8 +174,14 @@ class Cursor:
             _month(match[2]),
             *map(int, match.group(3, 4, 5, 6)),
         )
+        hours, minutes = int(match[8]), int(match[9])
+        # A second of 60 is a leap second; the days of a month are those of any year.
+        if not (year and 0 < int(day) < 32 and hour < 24 and minute < 60 and second < 61):
+            raise ImapCommandError("no such date and time")
+        if hours > 23 or minutes > 59:
+            raise ImapCommandError("no such time zone")
         moment = timegm((year, month, int(day), hour, minute, second))
-        offset = int(match[8]) * 3600 + int(match[9]) * 60
+        offset = hours * 3600 + minutes * 60
         return float(moment - offset if match[7] == b"+" else moment + offset)
 
     def listed(self) -> list[bytes]:

@@ -112,9 +112,9 @@ def parse(cursor: Cursor) -> tuple[tuple[str, ...] | None, SearchKey]:
     at = cursor.at
     if cursor.word_if("RETURN"):
         cursor.space()
-        returns = tuple(option.decode().upper() for option in cursor.listed()) or ("ALL",)
-        if unknown := [option for option in returns if option not in RETURNS]:
-            raise ImapCommandError(f"no option of SEARCH: {unknown[0][:50]}")
+        returns = tuple(option.decode("ascii", "replace").upper() for option in cursor.listed()) or ("ALL",)
+        if not set(returns) <= set(RETURNS):
+            raise ImapCommandError("options of SEARCH expected")
         cursor.space()
         at = cursor.at
     if cursor.word_if("CHARSET"):

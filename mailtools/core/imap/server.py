@@ -44,7 +44,7 @@ _LINE = 64 << 10  # octets of a line
 _STRANGER = 8 << 10  # octets of a command before the login, literals included
 _COMMAND = 1 << 20  # octets of a command, literals included; a message has its own limit
 _LITERAL = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
-_TAG = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,100}")  # RFC 9051: ASTRING-CHAR without "+"
+_TAG = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,100}")  # RFC 9051: ASTRING-CHAR without "+"
 _SENT_AT_ONCE = 256 << 10  # octets of responses, then other connections run
 _HTTP = (b" HTTP/1.1", b" HTTP/1.0", b" HTTP/2.0")
 _SECRET = (b"LOGIN", b"AUTHENTICATE")
@@ -136,8 +136,11 @@ class ImapServerEngine(Conversation):
             return
         # All of a command is read before anything in it is refused: its literals must not become commands.
         pieces, literals, has_nul = [rest], list[bytes](), b"\0" in line
+        size = 0
         while match := _LITERAL.search(pieces[-1]):
-            literals.append((yield from self._literal(match, sum(map(len, (*pieces, *literals))))))
+            size += len(pieces[-1])
+            literals.append((yield from self._literal(match, size)))
+            size += len(literals[-1])
             pieces[-1] = pieces[-1][: match.start()] + b"\0%d\0" % (len(literals) - 1)
             pieces.append((yield from self._reader.read_line(_LINE)))
             self._hear(b"***\r\n" if is_secret else pieces[-1] + b"\r\n")
