@@ -16,9 +16,11 @@ _CODE = re.compile(rb"[A-Z][A-Z0-9-]*(?: .+)?", re.DOTALL)
 _ENDS_WITH_LITERAL = re.compile(rb"~?\{(0|[1-9][0-9]*)\}\r\n\Z")
 _CONTINUATION = re.compile(rb"\+ [\x01-\x09\x0b\x0c\x0e-\x7f]*\r\n")
 _FLAG = re.compile(rb"\\?[^\x00-\x20(){%*\"\\\]\x7f-\xff]+|\\\*")
-_DATE_TIME = re.compile(rb'"[ 0-3][0-9]-[A-Z][a-z]{2}-[0-9]{4} [0-2][0-9]:[0-5][0-9]:[0-6][0-9] [+-][0-9]{4}"')
+_DATE_TIME = re.compile(
+    rb'"[ 0-3][0-9]-[A-Z][a-z]{2}-[0-9]{4} [0-2][0-9]:[0-5][0-9]:[0-6][0-9] [+-][0-9]{4}"'
+)
 _TOKEN = re.compile(
-    rb'(?P<open>\()|(?P<close>\))|(?P<space> )'
+    rb"(?P<open>\()|(?P<close>\))|(?P<space> )"
     rb'|(?P<quoted>"(?:[\x01-\x09\x0b\x0c\x0e-\x21\x23-\x5b\x5d-\xff]|\\["\\])*")'
     rb"|(?P<literal>(?P<eight>~)?\{(?P<size>0|[1-9][0-9]*)\}\r\n)"
     rb"|(?P<atom>(?:\\\*|\\?[^\x00-\x20(){\"\\\x7f\[]+|\[(?:[^\]\"\r\n\x00]|\"(?:[^\"\\\r\n\x00]|\\.)*\")*\]|\[)+)"

@@ -23,7 +23,8 @@ from mailtools.core.wire.visible import visible
 _WORD = lazy(rb"=\?([^?\s*]{1,60})(?:\*[^?\s]{0,60})?\?([BbQq])\?((?:[^?=]++|\?(?!=)|=(?!\?(?!=)))*)\?=")
 _HEX = lazy(rb"=([0-9A-Fa-f]{2})")
 _NOT_BASE64 = lazy(rb"[^A-Za-z0-9+/=]+")
-_BASE64 = lazy(rb"[A-Za-z0-9+/]*+={0,2}")
+_BASE64 = lazy(rb"[A-Za-z0-9+/]*+")
+_PADDING = lazy(rb"=+")
 
 
 def decode(value: bytes, charset: str = "") -> str:
@@ -102,22 +103,28 @@ def base64(text: bytes) -> bytes:
             return a2b_base64(text)
         except Error:
             return _padded(text)
-    found = [_padded(text[:end])]
-    while rest.strip():
-        packed = b"".join(rest.split())
-        if not _BASE64.fullmatch(packed[: packed.find(b"=") + 1 or len(packed)]) or _is_text(rest):
-            found.append(rest)
+    found, at = [_padded(text[:end])], len(text) - len(rest)
+    while at < len(text):  # `rest` is not cut again and again: that would take quadratic time
+        end = text.find(b"=", at)
+        is_last = end < 0
+        piece = text[at:] if is_last else text[at:end]
+        if not _is_base64(piece, is_last):
+            found.append(text[at:])
             break
-        end = rest.find(b"=")
-        found.append(_padded(rest if end < 0 else rest[:end]))
-        rest = b"" if end < 0 else rest[end:].lstrip(b"=")
+        found.append(_padded(piece))
+        if is_last:
+            break
+        padding = _PADDING.match(text, end)
+        at = padding.end() if padding else len(text)
     return b"".join(found)
 
 
-def _is_text(rest: bytes) -> bool:
-    """Return True if *rest* is no base64 but words: its length says so, or a space does."""
-    before = rest.partition(b"=")[0]
-    return b" " in before.strip() or (b"=" not in rest and len(b"".join(rest.split())) % 4 != 0)
+def _is_base64(piece: bytes, is_last: bool) -> bool:
+    """Tell whether what stands before padding, or at the end, is base64 and no words."""
+    packed = b"".join(piece.split())
+    if b" " in piece.strip() or (is_last and len(packed) % 4):
+        return False
+    return _BASE64.fullmatch(packed) is not None
 
 
 def _padded(text: bytes) -> bytes:

@@ -103,5 +103,6 @@ def test_base64_takes_what_it_can() -> None:
     assert words.base64(b"YQ==\nYmM=\n\n") == b"abc"
     assert words.base64(b"YWJj!*ZGVm\xff\n") == b"abcdef"
     assert words.base64(b"=") == b""
+    assert words.base64(b"YQ==\n" * 200_000 + b"foot er") == b"a" * 200_000 + b"\nfoot er"  # linear time
     assert words.base64(b"==YWJj") == b"abc"
     assert words.base64(b"Y") == b""
