@@ -30,8 +30,10 @@ _BROKEN = (
         b"Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n"
         b"Content-Transfer-Encoding: base64\r\n\r\n!!!=\r\n--a--\r\n--a\r\nContent-Type: message/rfc822\r\n\r\n--a"
     ),
-    b'From: "\\\0", <<>>, a:b:;, @,@:<x@y>\r\nTo: (((((\r\nSubject: =?utf-8?B?\xff?=\r\nDate: x\r\n'
-    b'Content-Type: text/plain; x*0*="\\"; =; charset="\0\xff"\r\nContent-Transfer-Encoding: uuencode\r\n\r\nbegin',
+    (
+        b'From: "\\\0", <<>>, a:b:;, @,@:<x@y>\r\nTo: (((((\r\nSubject: =?utf-8?B?\xff?=\r\nDate: x\r\n'
+        b'Content-Type: text/plain; x*0*="\\"; =; charset="\0\xff"\r\nContent-Transfer-Encoding: uuencode\r\n\r\nbegin'
+    ),
     b"\0\r\n\xff\xfe\r\n\r\n\0",
     b"no header at all",
     b"",
