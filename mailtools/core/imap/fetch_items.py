@@ -7,6 +7,8 @@ from mailtools.core.imap.cursor import Cursor, ImapCommandError
 from mailtools.core.imap.sections import Section, parse_section
 
 _PLAIN = ("UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY")
+_MOST_ITEMS = 250  # of a command: each may be as long as the message
+_MOST_FIELDS = 250  # names in a section: each line of a header may be compared with all of them
 _MACROS = {
     "FAST": ("FLAGS", "INTERNALDATE", "RFC822.SIZE"),
     "ALL": ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE"),
@@ -42,6 +44,8 @@ def parse(cursor: Cursor) -> tuple[FetchItem, ...]:
     while not cursor.takes(b")"):
         cursor.space()
         found.append(_item(cursor))
+        if len(found) > _MOST_ITEMS:
+            raise ImapCommandError("too many items", "LIMIT")
     return tuple(dict.fromkeys(found))
 
 
@@ -77,6 +81,8 @@ def _content(cursor: Cursor, name: str) -> FetchItem:
         fields = tuple(cursor.listed())
         if not fields:
             raise ImapCommandError("names of header fields expected")
+        if len(fields) > _MOST_FIELDS:
+            raise ImapCommandError("too many header fields", "LIMIT")
     cursor.needs(b"]")
     try:
         section = _with_fields(text, fields) if fields else parse_section(text)

@@ -124,6 +124,29 @@ def key(line: str, *literals: bytes) -> SearchKey:
     return found.key
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"FETCH 1 ({' '.join(f'BODY[{n}]' for n in range(1, 252))})",
+        f"FETCH 1 BODY[HEADER.FIELDS ({' '.join(f'x{n}' for n in range(251))})]",
+        f"STORE 1 +FLAGS ({'k' * 251})",
+    ],
+)
+def test_what_would_take_too_much_is_refused(line: str) -> None:
+    with pytest.raises(ImapCommandError) as error:
+        parse(line)
+    assert error.value.code == "LIMIT"
+
+
+@pytest.mark.parametrize(
+    "moment", ["31-Feb-0000 00:00:00 +0000", "01-Feb-2000 24:00:00 +0000", "01-Feb-2000 00:00:00 +9900"]
+)
+def test_dates_of_no_calendar(moment: str) -> None:
+    cursor = Cursor(f'"{moment}"'.encode(), ())
+    with pytest.raises(ImapCommandError):
+        cursor.date_time()
+
+
 def test_keys_of_search() -> None:
     assert key("UNSEEN") == SearchKey("FLAG", (b"\\Seen", False))
     assert key("1 UID 1") == SearchKey(
