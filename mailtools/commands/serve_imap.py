@@ -10,13 +10,16 @@ from mailtools.commands.options.server import (
     login_rules,
     open_certificates,
     open_sockets,
+    run_workers,
     server_options,
     settings_of,
+    workers_option,
 )
 
 
 @click.command("serve-imap")
 @server_options(port=1143, timeout="30m")
+@workers_option
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Let mail programs read and order mbox files over IMAP.
@@ -49,4 +52,5 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     def ready(_: Callable[[], object]) -> None:
         announce(service.NAME, sockets, options["port_file"])
 
-    ctx.exit(service.run(imap, sockets, settings_of(options, certificates), ready))
+    settings = settings_of(options, certificates)
+    ctx.exit(run_workers(options["workers"], lambda call: service.run(imap, sockets, settings, call), ready))

@@ -11,8 +11,10 @@ from mailtools.commands.options.server import (
     login_rules,
     open_certificates,
     open_sockets,
+    run_workers,
     server_options,
     settings_of,
+    workers_option,
 )
 
 
@@ -45,6 +47,7 @@ class Days(click.ParamType[str]):
     default=None,
     help="Let each user log in at most once in DUR.  [default: no limit]",
 )
+@workers_option
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Let mail programs read mbox files over POP3.
@@ -82,4 +85,5 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     def ready(_: Callable[[], object]) -> None:
         announce(service.NAME, sockets, options["port_file"])
 
-    ctx.exit(service.run(pop3, sockets, settings_of(options, certificates), ready))
+    settings = settings_of(options, certificates)
+    ctx.exit(run_workers(options["workers"], lambda call: service.run(pop3, sockets, settings, call), ready))

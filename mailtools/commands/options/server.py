@@ -65,6 +65,29 @@ def server_options(port: int, timeout: str = "5m") -> Callable[[F], F]:
     return decorate
 
 
+workers_option = click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Serve with N processes; each has the limits of connections for itself.",
+)
+
+
+def run_workers(
+    count: int,
+    serve: Callable[[Callable[[Callable[[], object]], None]], int],
+    ready: Callable[[Callable[[], object]], None],
+) -> int:
+    """Serve with *count* processes; return the exit code. *ready* is called once they are started."""
+    if count == 1:
+        return serve(ready)
+    from mailtools.system.process import workers
+
+    return workers.run(count, serve, ready)
+
+
 def limit_options(function: F, timeout: str) -> F:
     """Add the options that limit clients."""
     options = [
