@@ -13,6 +13,7 @@ from tests.faults.test_power import Failures, disk, failures, large, some_cases,
 from tests.spools import killed_at
 
 COUNT = 4
+PREPARED = 4  # HIGHESTMODSEQ of a mailbox that is prepared
 
 
 def change(uid: int, flags: int, mask: int) -> tuple[int, int]:
@@ -58,6 +59,7 @@ def prepare(path: Path, message: Callable[[int], bytes] = number) -> None:
     append(path, *(message(n) for n in range(COUNT)))
     box = Mailbox(str(path), new_validity=lambda: 1000)
     box.store([2], lambda uid, flags, mask: (SEEN, box.states.mask([b"work"])))
+    assert box.states.modseq == PREPARED
     box.close()
 
 
@@ -70,6 +72,11 @@ def check(path: Path, action: Callable[[Path], None], message: Callable[[int], b
     }
     assert {1, 3, 4} <= set(found)
     assert 2 in found or action is expunge
+    vanished = box.states.vanished_since(PREPARED)
+    assert vanished == ([] if 2 in found else [(2, 2)])
+    assert box.states.modseq >= PREPARED + (2 not in found)
+    for row, modseq in enumerate(box.states.modseqs):  # a client that knew the old states sees what changed
+        assert modseq > PREPARED or box.states.flags[row] == (SEEN if box.states.uids[row] == 2 else 0)
     if 2 in found:
         assert found[2][0] & SEEN
         assert box.states.keywords(box.states.row_of(2)) == (b"work",)

@@ -19,8 +19,10 @@ from typing import NamedTuple
 
 from mailtools.core.mbox.catalog import DIGEST, Catalog, unmask
 from mailtools.core.mbox.state import LARGEST_UID, MOST_KEYWORDS, StoredBase, StoredState
+from mailtools.core.mbox.vanished import Range, Vanished, gaps, runs
 
-_MAGIC = b"mailtools states 1\n"
+_MAGIC = b"mailtools states 2\n"
+_FORMER = b"mailtools states 1\n"  # it knew nothing of what had vanished
 _LAST_LINE = re.compile(rb"^\. [^\n]*\n", re.MULTILINE)  # of a group of the journal
 
 
@@ -37,13 +39,14 @@ class States:
 
     __slots__ = (
         "copies", "digests", "flags", "masks", "modseq", "modseqs", "seen_flags", "seen_masks", "uid_next",
-        "uids", "validity", "words",
+        "uids", "validity", "vanished", "words",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.validity = 0  # UIDVALIDITY; 0: the mailbox has none yet
         self.uid_next = 1
         self.modseq = 1  # the highest of the mailbox
+        self.vanished = Vanished()  # what was expunged
         self.words: list[bytes] = []  # keywords; bit n of a mask stands for words[n]
         self._clear()
 
@@ -87,12 +90,26 @@ class States:
         self.flags[row], self.masks[row], self.modseqs[row] = flags, mask, self.modseq
         return True
 
+    def vanished_since(self, modseq: int) -> list[Range]:
+        """Ranges of UIDs that were expunged after *modseq*, ascending.
+
+        All UIDs that are not there, if it is not known which (RFC 7162 §3.2.7 permits more than asked for).
+        """
+        found = self.vanished.since(modseq)
+        return gaps(self.uids, self.uid_next) if found is None else found
+
     # -- what the mbox says ----------------------------------------------------------------------------------
 
-    def merge(self, catalog: Catalog, new_validity: Callable[[], int]) -> Merged:
-        """Take over what the mbox says now. *new_validity* gives a new UIDVALIDITY."""
+    def merge(self, catalog: Catalog, new_validity: Callable[[], int], first_modseq: int = 1) -> Merged:
+        """Take over what the mbox says now. *new_validity* gives a new UIDVALIDITY.
+
+        *first_modseq* is where modification numbers begin if the states of a mailbox were lost and its UIDs
+        are those of its mbox: a client may know higher numbers than 1 with this UIDVALIDITY, and would take
+        changes for old ones. Microseconds since the epoch are higher than any number given before, for
+        numbers rise more slowly than one in a microsecond (unless the clock was set back meanwhile).
+        """
         if not self.validity:
-            return self._begin(catalog, new_validity)
+            return self._begin(catalog, new_validity, first_modseq)
         if catalog.base and catalog.base.validity == self.validity:
             self.uid_next = max(self.uid_next, catalog.base.last + 1)
         count = len(self)
@@ -109,11 +126,15 @@ class States:
             merged = Merged(True)
         return merged
 
-    def _begin(self, catalog: Catalog, new_validity: Callable[[], int]) -> Merged:
+    def _begin(self, catalog: Catalog, new_validity: Callable[[], int], first_modseq: int) -> Merged:
         """The first look at a mailbox: believe the UIDs of the mbox if they can be right, all of them."""
         base = catalog.base
+        is_known = base is not None and _are_right(catalog.uids, base.last)
+        if is_known:
+            self.modseq = max(self.modseq, first_modseq)
         self._add(catalog, 0)
-        if base and _are_right(catalog.uids, base.last):
+        self.vanished = Vanished(self.modseq)
+        if base and is_known:
             self.validity = base.validity
             self.uids = array("I", catalog.uids)
             following = base.last + 1
@@ -132,6 +153,8 @@ class States:
         self.uids = array("I", range(1, len(self) + 1))
         self.uid_next = len(self) + 1
         self.modseq += 1
+        self.modseqs = array("Q", [self.modseq]) * len(self)
+        self.vanished = Vanished(self.modseq)
 
     def _add(self, catalog: Catalog, first: int) -> None:
         """Add the rows of *catalog* from *first* on, with new UIDs. Their flags are those of the mbox."""
@@ -209,6 +232,7 @@ class States:
             self.flags[number], self.masks[number] = old.flags[row], old.masks[row]
             self.modseqs[number] = old.modseqs[row]
             self.seen_flags[number], self.seen_masks[number] = old.seen_flags[row], old.seen_masks[row]
+        self.vanished.add(runs(old.uids, {row for _, row in kept}), self.modseq)
         self._take_flags(catalog)
 
     def _digest(self, row: int) -> bytes:
@@ -252,6 +276,8 @@ class States:
             len(self),
             len(self.copies),
             zlib.crc32(columns),
+            self.vanished.floor,
+            len(self.vanished),
         )
         head = b" ".join((generation, *(b"%d" % number for number in numbers), *self.words))
         return _MAGIC + head + b"\n" + columns
@@ -259,24 +285,27 @@ class States:
     def _columns(self, copies: "array[int]") -> Sequence["array[int] | bytearray"]:
         return (
             self.digests, copies, self.uids, self.flags, self.masks, self.modseqs, self.seen_flags,
-            self.seen_masks,
+            self.seen_masks, *self.vanished.columns(),
         )  # fmt: skip
 
 
 def from_octets(octets: bytes) -> tuple[bytes, States] | None:
     """(generation, states); None if *octets* are torn or of another version."""
-    if not octets.startswith(_MAGIC):
+    is_former = octets.startswith(_FORMER)
+    if not (is_former or octets.startswith(_MAGIC)):
         return None
     head, _, columns = octets[len(_MAGIC) :].partition(b"\n")
     generation, *words = head.split(b" ")
     states = States()
     try:
         states.validity, states.uid_next, states.modseq, count, copies, checksum = map(int, words[:6])
+        floor, ranges = (states.modseq, 0) if is_former else map(int, words[6:8])
     except ValueError:
         return None
-    states.words = words[6:]
+    states.vanished = Vanished(floor)
+    states.words = words[6 if is_former else 8 :]
     pairs = array("Q")
-    lengths = (DIGEST * count, 2 * copies, count, count, count, count, count, count)
+    lengths = (DIGEST * count, 2 * copies, count, count, count, count, count, count, ranges, ranges, ranges)
     at = 0
     for column, length in zip(states._columns(pairs), lengths, strict=True):
         size = length * (column.itemsize if isinstance(column, array) else 1)

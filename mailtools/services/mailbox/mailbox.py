@@ -261,7 +261,7 @@ class Mailbox:
             index.save(mbox, self._known)
             self._saved = catalog.end
         self.states = states = self._file.load(mbox, self.states)
-        merged = states.merge(catalog, self._new_validity)
+        merged = states.merge(catalog, self._new_validity, int(clock.now() * 1_000_000))
         if merged.is_rebuilt:
             self._file.save(mbox, states)
         elif merged.added or merged.changed:

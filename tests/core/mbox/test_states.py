@@ -156,8 +156,10 @@ def test_octets_and_the_journal_give_the_same_states(
         else:
             journal = states.lines(found, len(found) - result.added, [*result.changed, *rows])
             assert states.replay(copy, journal + b"= 1 2 3\n+ torn") == len(journal)
-        for name in States.__slots__:
+        for name in set(States.__slots__) - {"vanished"}:
             assert getattr(copy, name) == getattr(found, name), name
+        assert copy.vanished.floor == found.vanished.floor
+        assert copy.vanished.columns() == found.vanished.columns()
 
 
 @given(st.binary(max_size=300))
@@ -167,3 +169,54 @@ def test_torn_octets_are_no_states(octets: bytes) -> None:
     for cut in (1, 20, len(whole) // 2, len(whole) - 1):
         assert states.from_octets(whole[:cut]) is None
     assert states.from_octets(whole[:-1] + bytes([whole[-1] ^ 1])) is None
+
+
+def test_lost_states_begin_with_higher_modification_numbers() -> None:
+    found = States()
+    found.merge(catalog(*said(3, 9, last=12)), lambda: 1, 5000)
+    assert (found.validity, found.modseq, list(found.modseqs)) == (77, 5001, [5001, 5001])
+    assert found.vanished_since(4000) == [(1, 2), (4, 8), (10, 12)]
+    assert found.vanished_since(5001) == []
+
+
+def test_modification_numbers_of_a_new_mailbox_are_small() -> None:
+    found = States()
+    found.merge(catalog(0, 1), lambda: 1, 5000)
+    assert found.modseq < 10
+    assert set(found.modseqs) == {found.modseq}
+
+
+def test_what_vanished_is_known_with_the_time_of_it() -> None:
+    found = merged(catalog(0, 1, 2, 3, 4))
+    before = found.modseq
+    found.merge(catalog(0, 3, 4), lambda: 1)
+    between = found.modseq
+    assert between > before
+    found.merge(catalog(0, 3), lambda: 1)
+    assert found.modseq > between
+    assert found.vanished_since(before) == [(2, 3), (5, 5)]
+    assert found.vanished_since(between) == [(5, 5)]
+    read = states.from_octets(found.octets(b"g"))
+    assert read is not None
+    assert read[1].vanished_since(before) == [(2, 3), (5, 5)]
+    assert read[1].vanished_since(0) == [(2, 3), (5, 5)]
+
+
+def test_a_message_in_another_place_vanishes_and_is_new() -> None:
+    found = merged(catalog(0, 1, 2))
+    before = found.modseq
+    found.merge(catalog(2, 0, 1), lambda: 1)
+    assert found.vanished_since(before) == [(1, 2)]
+    assert found.modseqs[1] > before
+
+
+def test_a_file_of_the_former_version_is_read() -> None:
+    found = merged(catalog(0, 1, 2))
+    octets = found.octets(b"g")
+    head, _, columns = octets.partition(b"\n")[2].partition(b"\n")
+    words = head.split(b" ")
+    former = b"mailtools states 1\n" + b" ".join(words[:7] + words[9:]) + b"\n" + columns
+    read = states.from_octets(former)
+    assert read is not None
+    assert list(read[1].uids) == [1, 2, 3]
+    assert read[1].vanished.floor == read[1].modseq == found.modseq
