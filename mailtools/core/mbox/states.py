@@ -13,7 +13,7 @@ system/mbox/state_file.
 import re
 import zlib
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -258,10 +258,20 @@ class States:
         base = StoredBase(self.validity, self.uid_next - 1, tuple(self.words)) if row == 0 else None
         return StoredState(self.uids[row], self.flags[row], self.keywords(row), base)
 
-    def was_stored(self) -> None:
-        """Note that the mbox has all states."""
-        self.seen_flags = bytearray(self.flags)
-        self.seen_masks = array("Q", self.masks)
+    def was_stored(self, rows: Iterable[int]) -> None:
+        """Note that the mbox has the states of *rows*."""
+        for row in rows:
+            self.seen_flags[row], self.seen_masks[row] = self.flags[row], self.masks[row]
+
+    def might_repeat(self, catalog: Catalog) -> bool:
+        """Tell whether a UID would be given again if these states were lost.
+
+        The mbox has our UIDVALIDITY, and a message is gone that had a UID above the last one noted there.
+        """
+        base = catalog.base
+        if base is None or base.validity != self.validity or self.uid_next - 1 <= base.last:
+            return False
+        return len(self) - bisect_right(self.uids, base.last) < self.uid_next - 1 - base.last
 
     # -- octets ----------------------------------------------------------------------------------------------
 

@@ -104,6 +104,14 @@ class Mailbox:
             self._read_ahead(mbox, patience)
             with self._locked(mbox, patience):
                 pass
+            if len(self.states) and self.states.might_repeat(self._catalog):
+                try:
+                    self._settle(0.0, only_base=True)
+                except LockTimeoutError:
+                    pass
+                except (MailError, OSError):  # a full disk does not keep anybody from reading
+                    with self._locked(mbox, patience):
+                        pass
         return True
 
     def _read_ahead(self, mbox: MboxFile, patience: float) -> None:
@@ -205,16 +213,18 @@ class Mailbox:
         with self.lock:
             self._settle(patience)
 
-    def _settle(self, patience: float) -> None:
+    def _settle(self, patience: float, only_base: bool = False) -> None:
         anew = -1
         try:
             with MboxFile(self.path, self._make) as mbox, self._locked(mbox, patience) as descriptor:
                 due = self.states.due(self._catalog)
+                if only_base:
+                    due = {0: self.states.stored(0)} if due else {}
                 if not due:
                     return
                 written = settle.write(mbox, descriptor, self._catalog, due)
                 anew = written if written != descriptor else -1
-                self.states.was_stored()
+                self.states.was_stored(due)
                 self._file.save(mbox, self.states)
                 self._take(mbox.open(os.O_RDWR), self._catalog)
                 self._known, self._saved = index.known(self._descriptor, self._catalog), self._catalog.end

@@ -109,7 +109,7 @@ def test_what_the_mbox_does_not_have_yet() -> None:
     assert due == {0: StoredState(1, 0, (), StoredBase(1000, 2)), 1: StoredState(2, SEEN)}
     written = catalog(*due.items())
     assert not found.due(written)
-    found.was_stored()
+    found.was_stored(due)
     assert not found.merge(written, lambda: 1).changed
     assert list(found.flags) == [0, SEEN]
 

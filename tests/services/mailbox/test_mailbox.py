@@ -16,7 +16,7 @@ from mailtools.core.mbox.stored import Record
 from mailtools.services.mailbox.mailbox import Mailbox, NewMessage
 from mailtools.services.transit import mbox_form
 from mailtools.system.files.buffer import Buffer
-from mailtools.system.mbox import index, rewrite
+from mailtools.system.mbox import index, rewrite, settle
 from mailtools.system.mbox.state_file import StateFile
 from tests.boxes import append, number, rewrite_in_place, subjects
 
@@ -314,3 +314,49 @@ def test_the_index_is_written_when_the_mailbox_is_closed(tmp_path: Path) -> None
     found = catalog.from_octets((tmp_path / ".mailtools" / "INBOX.mbox.index").read_bytes())
     assert found is not None
     assert len(found[1]) == 2
+
+
+@pytest.mark.parametrize("who", ["we", "another program"])
+def test_no_uid_is_given_again_if_all_but_the_mbox_is_lost(tmp_path: Path, who: str) -> None:
+    path = tmp_path / "INBOX.mbox"
+    message = b"From a@x Thu Aug 22 12:00:00 2002\nSubject: %d\n\ntext\n\n"
+    path.write_bytes(message % 1 + message % 2)
+    box = Mailbox(str(path))
+    box.settle()
+    with path.open("ab") as file:
+        file.write(message % 3 + message % 4)
+    box.refresh()
+    if who == "we":
+        box.expunge([3])
+    else:
+        path.write_bytes(path.read_bytes().replace(message % 3, b""))
+        box.refresh()
+    box.store([1], lambda uid, flags, mask: (flags | SEEN, mask))
+    assert list(box.states.uids) == [1, 2, 4]
+    validity = box.states.validity
+    box.close()
+    shutil.rmtree(tmp_path / ".mailtools")
+    again = Mailbox(str(path), new_validity=lambda: validity + 1)
+    assert again.states.validity == validity
+    assert list(again.states.uids) in ([1, 2, 4], [1, 2, 5])
+
+
+def test_a_full_disk_does_not_keep_anybody_from_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "INBOX.mbox"
+    message = b"From a@x Thu Aug 22 12:00:00 2002\nSubject: %d\n\ntext\n\n"
+    path.write_bytes(message % 1)
+    box = Mailbox(str(path))
+    box.settle()
+    with path.open("ab") as file:
+        file.write(message % 2 + message % 3)
+    box.refresh()
+    path.write_bytes(path.read_bytes().replace(message % 2, b""))
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(settle, "write", full)
+    box.refresh()
+    assert list(box.states.uids) == [1, 3]
