@@ -32,7 +32,7 @@ def responses(
 ) -> Iterator[bytes]:
     """FETCH responses, some at a time, for those of *chosen* (sequence number, UID) that are still there.
 
-    Raises OSError and MailError if a message cannot be read.
+    Pieces of one response if its message is large. Raises OSError and MailError if a message cannot be read.
     """
     chosen = list(chosen)
     if with_uid and not any(item.kind == "UID" for item in items):
@@ -44,9 +44,31 @@ def responses(
         with view.box.lock:
             group = _Group(view, chosen[at : at + _MANY], items)
             at += group.asked
-            columns = [_COLUMNS.get(item.kind, _content)(group, item) for item in items]
-            lines = [layout % values for values in zip(group.numbers, *columns, strict=True)]
-        yield b"".join(lines)
+            known = [_column(group, item) for item in items if not group.is_large or item.kind in _COLUMNS]
+        if group.is_large:
+            yield from _item_by_item(group, items, iter(known))
+        else:
+            yield b"".join([layout % values for values in zip(group.numbers, *known, strict=True)])
+
+
+def _column(group: "_Group", item: FetchItem) -> Sequence[Any]:
+    """The values of *item*, one for each message of *group*."""
+    return _COLUMNS.get(item.kind, _content)(group, item)
+
+
+def _item_by_item(
+    group: "_Group", items: Sequence[FetchItem], known: Iterator[Sequence[Any]]
+) -> Iterator[bytes]:
+    """The response about one large message in pieces: many items of it would not fit into memory together.
+
+    *known*: the columns of those items that are no content.
+    """
+    begun = b"* %d FETCH (" % group.numbers[0]
+    for item in items:
+        (value,) = next(known) if item.kind in _COLUMNS else _content(group, item)
+        yield begun + _layout(item) % value
+        begun = b" "
+    yield b")\r\n"
 
 
 def _layout(item: FetchItem) -> bytes:
@@ -61,6 +83,7 @@ class _Group:
         needs_header = any(_is_of_header(item) for item in items)
         needs_message = any(_is_of_message(item) for item in items)
         self.sources: list[_Source] = []
+        self.is_large = False  # one message, which is sent in pieces
         if needs_message or needs_header:
             self._read(chosen[:_FEW], needs_message)
         else:
@@ -71,7 +94,8 @@ class _Group:
         numbers, uids, rows, octets = list[int](), array("I"), list[int](), 0
         self.asked = 0
         for (number, uid), row in zip(chosen, self.view.rows(chosen), strict=True):
-            if self.asked and octets > _MUCH:
+            size = self.view.box.size(row) if whole and row >= 0 else 0
+            if self.asked and octets + size > _MUCH:
                 break
             self.asked += 1
             source = _Source(self.view, row, whole) if row >= 0 else None
@@ -82,6 +106,7 @@ class _Group:
                 rows.append(row)
                 self.sources.append(source)
         self.numbers, self.uids, self.rows = numbers, uids, rows
+        self.is_large = len(self.sources) == 1 and octets > _MUCH
 
 
 def _is_of_header(item: FetchItem) -> bool:

@@ -61,3 +61,9 @@ def test_floods_take_linear_time(piece: bytes) -> None:
     octets = piece * (1_000_000 // len(piece))
     uuencode.find(octets)
     uuencode.decode(octets)
+
+
+def test_a_file_does_not_grow() -> None:
+    """A line of one octet may say that it has 45: all of them together are no more than what was sent."""
+    octets = b"begin 644 x\n" + b"M\n" * 100_000 + b"`\nend\n"
+    assert len(uuencode.decode(octets)) <= len(octets) + 45

@@ -3,7 +3,11 @@
 from array import array
 from pathlib import Path
 
+from mailtools.core.imap.fetch_items import FetchItem
+from mailtools.core.imap.sections import Section
+from mailtools.services.imap_server import fetch
 from mailtools.services.imap_server.opened import OpenMailboxes, SharedMailbox
+from mailtools.services.imap_server.view import View
 
 MESSAGE = b"From a@x Thu Aug 22 12:00:00 2002\nFrom: A <a@x.test>\nSubject: %d\n\ntext\n\n"
 
@@ -52,3 +56,21 @@ def test_a_message_that_is_gone_shows_nothing_and_is_not_kept(tmp_path: Path) ->
     assert column(box, "ENVELOPE") == [b"NIL"]
     box.close()
     assert column(opened(path), "ENVELOPE") != [b"NIL"]
+
+
+def test_a_large_message_is_told_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "INBOX.mbox"
+    path.write_bytes(
+        MESSAGE % 1 + b"From a@x Thu Aug 22 12:00:00 2002\nA: b\n\n" + b"text\n" * 200_000 + b"\n"
+    )
+    box = opened(path)
+    view = View(box)
+    body = FetchItem(b"BODY[TEXT]", "CONTENT", Section((), "TEXT", ()))
+    items = (FetchItem(b"UID", "UID"), body, FetchItem(b"RFC822.SIZE", "RFC822.SIZE"), body)
+    found = list(fetch.responses(view, [(1, 1), (2, 2)], items, False))
+    text = b"BODY[TEXT] {%d}\r\n" + b"text\r\n" * 200_000
+    assert len(found) == 6
+    assert b"".join(found[1:]) == b"* 2 FETCH (UID 2 %b RFC822.SIZE %d %b)\r\n" % (
+        text % 1_200_000, 1_200_008, text % 1_200_000
+    )  # fmt: skip
+    assert box.lock.acquire(blocking=False)
