@@ -31,6 +31,7 @@ class Select(NamedTuple):
 
     mailbox: str
     is_read_only: bool
+    parameters: tuple[str, ...] = ()
 
 
 class Leave(NamedTuple):
@@ -104,6 +105,7 @@ class Fetch(NamedTuple):
     by_uid: bool
     numbers: SequenceSet
     items: tuple[FetchItem, ...]
+    changed_since: int | None = None  # MODSEQ
 
 
 class Store(NamedTuple):
@@ -114,6 +116,7 @@ class Store(NamedTuple):
     how: str
     is_silent: bool
     flags: tuple[bytes, ...]
+    unchanged_since: int | None = None  # MODSEQ
 
 
 class Copy(NamedTuple):
@@ -163,9 +166,12 @@ def _flags(cursor: Cursor) -> tuple[bytes, ...]:
 
 def _select(cursor: Cursor, is_read_only: bool) -> Select:
     name = mailbox(cursor)
-    if cursor.takes(b" ("):  # parameters: none of those that we know changes anything
-        cursor.at = len(cursor.line)
-    return Select(name, is_read_only)
+    parameters: tuple[str, ...] = ()
+    if cursor.takes(b" "):
+        parameters = tuple(word.decode("ascii", "replace").upper() for word in cursor.listed())
+        if not parameters or set(parameters) - {"CONDSTORE"}:
+            raise ImapCommandError("no such parameter of SELECT")
+    return Select(name, is_read_only, parameters)
 
 
 def _create(cursor: Cursor) -> Create:
@@ -219,18 +225,37 @@ def append(cursor: Cursor) -> AppendMessage:
 def _fetch(cursor: Cursor, by_uid: bool) -> Fetch:
     numbers = cursor.sequence_set()
     cursor.space()
-    return Fetch(by_uid, numbers, fetch_items.parse(cursor))
+    items = fetch_items.parse(cursor)
+    since = None
+    if cursor.takes(b" ("):
+        since = _modseq(cursor, "CHANGEDSINCE")
+        cursor.needs(b")")
+        items = tuple(dict.fromkeys((*items, fetch_items.MODSEQ)))
+    return Fetch(by_uid, numbers, items, since)
+
+
+def _modseq(cursor: Cursor, name: str) -> int:
+    """The number behind the modifier *name* (RFC 7162 §3.1.3, §3.1.4)."""
+    if cursor.word() != name:
+        raise ImapCommandError("no such modifier")
+    cursor.space()
+    return cursor.number()
 
 
 def _store(cursor: Cursor, by_uid: bool) -> Store:
     numbers = cursor.sequence_set()
     cursor.space()
+    since = None
+    if cursor.takes(b"("):
+        since = _modseq(cursor, "UNCHANGEDSINCE")
+        cursor.needs(b")")
+        cursor.space()
     how = next((sign for sign in ("+", "-") if cursor.takes(sign.encode())), "")
     word = cursor.word()
     if word not in ("FLAGS", "FLAGS.SILENT"):
         raise ImapCommandError("FLAGS expected")
     cursor.space()
-    return Store(by_uid, numbers, how, word == "FLAGS.SILENT", _flags(cursor))
+    return Store(by_uid, numbers, how, word == "FLAGS.SILENT", _flags(cursor), since)
 
 
 def _copy(cursor: Cursor, by_uid: bool, moves: bool) -> Copy:
@@ -291,6 +316,19 @@ def parse(word: str, cursor: Cursor) -> Command:
             command = _of_uid(cursor)
     cursor.end()
     return command
+
+
+def enables_condstore(command: Command) -> bool:
+    """Tell whether *command* tells the server that the client knows MODSEQ (RFC 7162 §3.1)."""
+    if isinstance(command, Select):
+        return "CONDSTORE" in command.parameters
+    if isinstance(command, StatusOf):
+        return "HIGHESTMODSEQ" in command.items
+    if isinstance(command, Fetch):
+        return fetch_items.MODSEQ in command.items
+    if isinstance(command, Store):
+        return command.unchanged_since is not None
+    return isinstance(command, Search) and search_keys.has_modseq(command.key)
 
 
 def _of_uid(cursor: Cursor) -> Command:

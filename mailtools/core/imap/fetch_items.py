@@ -6,7 +6,7 @@ from typing import NamedTuple
 from mailtools.core.imap.cursor import Cursor, ImapCommandError
 from mailtools.core.imap.sections import Section, parse_section
 
-_PLAIN = ("UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY")
+_PLAIN = ("UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY", "MODSEQ")
 _MOST_ITEMS = 250  # of a command: each may be as long as the message
 _MOST_FIELDS = 250  # names in a section: each line of a header may be compared with all of them
 _MACROS = {
@@ -29,6 +29,9 @@ class FetchItem(NamedTuple):
     section: Section = _WHOLE
     is_peek: bool = True  # False: \\Seen is set
     partial: tuple[int, int] | None = None  # (first octet, most octets)
+
+
+MODSEQ = FetchItem(b"MODSEQ", "MODSEQ")
 
 
 def parse(cursor: Cursor) -> tuple[FetchItem, ...]:

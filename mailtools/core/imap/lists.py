@@ -12,6 +12,7 @@ from mailtools.core.imap.cursor import Cursor, ImapCommandError
 
 STATUS_ITEMS = (
     "MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "DELETED", "DELETED-STORAGE",
+    "HIGHESTMODSEQ",
 )  # fmt: skip
 _ENTRY = re.compile(rb"/(?:private|shared)(?:/[^\x00-\x1f\x7f-\xff%*/]+)+")
 _LONGEST = 255  # octets of the name of an annotation

@@ -1,5 +1,6 @@
 """The keys of SEARCH (RFC 9051 §6.4.4, RFC 3501 §6.4.4; OLDER and YOUNGER of RFC 5032)."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from mailtools.core.imap.cursor import Cursor, ImapCommandError
@@ -23,8 +24,8 @@ class SearchKey(NamedTuple):
     """One key, or several joined.
 
     *kind* and *value*: AND, OR, NOT (their *keys*); ALL; FLAG (name, wanted); KEYWORD (name, wanted); SET
-    (set, by UID); FIELD (name, text), BODY and TEXT (text); LARGER and SMALLER (octets); DATE (whether the
-    Date field counts, "<" "=" or ">=", (year, month, day)); AGE ("<" or ">", seconds).
+    (set, by UID); FIELD (name, text), BODY and TEXT (text); LARGER and SMALLER (octets); MODSEQ (the least);
+    DATE (whether the Date field counts, "<" "=" or ">=", (year, month, day)); AGE ("<" or ">", seconds).
     """
 
     kind: str
@@ -88,15 +89,44 @@ class _Reader:
             name = cursor.astring().decode("ascii", "replace").lower()
             cursor.space()
             return SearchKey("FIELD", (name, _text(cursor)))
-        if word in ("LARGER", "SMALLER"):
-            return SearchKey(word, cursor.number())
-        if word in ("OLDER", "YOUNGER"):
-            return SearchKey("AGE", (">" if word == "OLDER" else "<", cursor.number()))
+        if word in _NUMBERS:
+            return _NUMBERS[word](cursor)
         if word.removeprefix("SENT") in _DATES:
             return SearchKey(
                 "DATE", (word.startswith("SENT"), _DATES[word.removeprefix("SENT")], cursor.date())
             )
         raise ImapCommandError(f"no search key: {word[:50]}")
+
+
+def _modseq(cursor: Cursor) -> int:
+    """The number of MODSEQ. The name of an entry before it changes nothing: all flags have one number."""
+    if cursor.is_at(b'"'):
+        entry = cursor.astring().lower()
+        cursor.space()
+        if not entry.startswith(b"/flags/") or cursor.word() not in ("ALL", "PRIV", "SHARED"):
+            raise ImapCommandError("the name of a flag, and priv, shared or all expected")
+        cursor.space()
+    return cursor.number()
+
+
+_NUMBERS: dict[str, Callable[[Cursor], SearchKey]] = {
+    "LARGER": lambda cursor: SearchKey("LARGER", cursor.number()),
+    "SMALLER": lambda cursor: SearchKey("SMALLER", cursor.number()),
+    "OLDER": lambda cursor: SearchKey("AGE", (">", cursor.number())),
+    "YOUNGER": lambda cursor: SearchKey("AGE", ("<", cursor.number())),
+    "MODSEQ": lambda cursor: SearchKey("MODSEQ", _modseq(cursor)),
+}
+
+
+def has_modseq(key: SearchKey) -> bool:
+    """Tell whether MODSEQ is among *key* and its keys."""
+    todo = [key]
+    while todo:
+        one = todo.pop()
+        if one.kind == "MODSEQ":
+            return True
+        todo += one.keys
+    return False
 
 
 def _text(cursor: Cursor) -> str:

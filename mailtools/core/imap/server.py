@@ -37,9 +37,10 @@ BEFORE_LOGIN = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE")
 AFTER_LOGIN = (
     "IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT",
     "CHILDREN", "LIST-EXTENDED", "LIST-STATUS", "SPECIAL-USE", "ESEARCH", "BINARY", "STATUS=SIZE",
-    "STATUS=DELETED", "WITHIN", "CREATE-SPECIAL-USE",
+    "STATUS=DELETED", "WITHIN", "CONDSTORE", "CREATE-SPECIAL-USE",
     "METADATA", "LIST-METADATA", "NOTIFY", "QUOTA", "QUOTA=RES-STORAGE",
 )  # fmt: skip
+_CAN_BE_ENABLED = frozenset(("CONDSTORE",))
 _LINE = 64 << 10  # octets of a line
 _STRANGER = 8 << 10  # octets of a command before the login, literals included
 _COMMAND = 1 << 20  # octets of a command, literals included; a message has its own limit
@@ -65,8 +66,8 @@ class ImapServerEngine(Conversation):
     """The engine of one connection. The session sets `mechanisms` before the first event."""
 
     __slots__ = (
-        "_is_selected", "_is_sending", "_tag", "_user", "errors_left", "is_idle", "logins_left", "mechanisms",
-        "offer",
+        "_is_selected", "_is_sending", "_tag", "_user", "enabled", "errors_left", "is_idle", "logins_left",
+        "mechanisms", "offer",
     )  # fmt: skip
 
     def __init__(self, offer: ImapOffer) -> None:
@@ -76,6 +77,7 @@ class ImapServerEngine(Conversation):
         self.logins_left = offer.max_logins
         self.mechanisms: Callable[[], Sequence[str]]
         self.is_idle = False
+        self.enabled: set[str] = set()  # what the client enabled, by ENABLE or else
         self._user = ""
         self._is_selected = False
         self._is_sending = False  # within responses to a command
@@ -199,6 +201,8 @@ class ImapServerEngine(Conversation):
             yield from self._ask(word, commands.parse(word, cursor))
 
     def _ask(self, word: str, command: commands.Command) -> Steps:
+        if commands.enables_condstore(command):
+            self.enabled.add("CONDSTORE")
         is_of_selected = word in commands.SELECTED or word == "UID"
         if is_of_selected and not self._is_selected:
             raise ImapCommandError("select a mailbox first")
@@ -304,8 +308,16 @@ class ImapServerEngine(Conversation):
         yield from ()
 
     def _enable(self, cursor: Cursor) -> None:
-        """ENABLE: nothing of what can be enabled is known yet (RFC 5161 §3.1: others are passed over)."""
-        self._untagged("ENABLED")
+        """ENABLE (RFC 5161): what is not known is passed over."""
+        named = list[str]()
+        while not cursor.is_end:
+            cursor.space()
+            named.append(cursor.word())
+        if not named:
+            raise ImapCommandError("names of extensions expected")
+        new = [name for name in dict.fromkeys(named) if name in _CAN_BE_ENABLED and name not in self.enabled]
+        self.enabled.update(new)
+        self._untagged(" ".join(("ENABLED", *new)))
         self._result("OK", "done")
 
     def _idle(self) -> Steps:

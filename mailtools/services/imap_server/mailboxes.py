@@ -129,6 +129,7 @@ _COUNT: dict[str, Callable[[Mailbox], int]] = {
     "RECENT": lambda box: sum(not flags & OLD for flags in box.states.flags),
     "UIDNEXT": lambda box: box.states.uid_next,
     "UIDVALIDITY": lambda box: box.states.validity,
+    "HIGHESTMODSEQ": lambda box: box.states.modseq,
     "UNSEEN": lambda box: sum(not flags & SEEN for flags in box.states.flags),
     "SIZE": lambda box: sum(box.size(row) for row in range(len(box.states))),
     "DELETED-STORAGE": lambda box: sum(

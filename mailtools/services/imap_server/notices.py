@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from mailtools.core.errors import MailError
-from mailtools.core.imap.lists import STATUS_ITEMS
 from mailtools.core.imap.notify import EventGroup, Notify
 from mailtools.services.imap_server import names
 from mailtools.services.imap_server.listing import shown
@@ -104,8 +103,7 @@ class NotifyEvents:
 
     def _numbers(self, name: str, events: frozenset[str]) -> bytes | None:
         items = (*_NUMBERS, *(("UNSEEN",) if "FlagChange" in events else ()))
-        if "HIGHESTMODSEQ" in STATUS_ITEMS:
-            items = (*items, "HIGHESTMODSEQ")
+        items = (*items, "HIGHESTMODSEQ") if "FlagChange" in events else items
         try:
             return self._mailboxes.briefly(name, items)
         except (MailError, OSError):

@@ -154,6 +154,11 @@ def _whole(value: str, view: View) -> Test:
     )
 
 
+def _modseq(value: int, view: View) -> Test:
+    modseqs = view.box.states.modseqs
+    return lambda message: modseqs[message.row] >= value
+
+
 def _larger(value: int, view: View) -> Test:
     return lambda message: view.box.size(message.row) > value
 
@@ -184,5 +189,5 @@ def _age(value: tuple[str, int], view: View) -> Test:
 
 _SIMPLE: dict[str, Callable[..., Test]] = {
     "ALL": _all, "FLAG": _flag, "KEYWORD": _keyword, "SET": _set, "FIELD": _field, "BODY": _body,
-    "TEXT": _whole, "LARGER": _larger, "SMALLER": _smaller, "DATE": _date, "AGE": _age,
+    "TEXT": _whole, "LARGER": _larger, "MODSEQ": _modseq, "SMALLER": _smaller, "DATE": _date, "AGE": _age,
 }  # fmt: skip

@@ -4,7 +4,7 @@ Called by a worker; what FETCH responds is read while it is sent. All methods ra
 and OSError.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Set
 from contextlib import suppress
 from itertools import chain
 from typing import Any
@@ -12,8 +12,10 @@ from typing import Any
 from mailtools.core.errors import MailError
 from mailtools.core.imap import commands
 from mailtools.core.imap.events import CommandOutcome
+from mailtools.core.imap.fetch_items import MODSEQ
 from mailtools.core.imap.grammar import sets
 from mailtools.core.imap.notify import EventGroup
+from mailtools.core.imap.search_keys import has_modseq
 from mailtools.core.mbox.state import DELETED, OLD, SEEN
 from mailtools.core.mbox.states import States
 from mailtools.services.imap_server import fetch, search
@@ -34,12 +36,15 @@ _IS_SEEN = bytes(bool(flags & SEEN) for flags in range(256))
 class Selected:
     """The mailbox *name* as one session sees it."""
 
-    def __init__(self, mailboxes: Mailboxes, name: str, is_read_only: bool) -> None:
+    def __init__(
+        self, mailboxes: Mailboxes, name: str, is_read_only: bool, enabled: Set[str] = frozenset()
+    ) -> None:
+        """*enabled*: the extensions that the client enabled; the set may grow."""
         self.name = name
         self.is_read_only = is_read_only
         self._mailboxes = mailboxes
         self._box = mailboxes.open(name)
-        self.view = View(self._box)
+        self.view = View(self._box, enabled)
         self.is_due = False  # we changed flags that the mbox does not have yet
         self.fetched = self.view.largest(True)  # the UID up to which NOTIFY told of messages
         try:
@@ -119,6 +124,7 @@ class Selected:
             b"* OK [UNSEEN %d] the first\r\n" % unseen if unseen else b"",
             b"* OK [UIDVALIDITY %d] of these UIDs\r\n" % states.validity,
             b"* OK [UIDNEXT %d] at least\r\n" % states.uid_next,
+            b"* OK [HIGHESTMODSEQ %d] of all\r\n" % states.modseq,
         )
 
     # -- reading -------------------------------------------------------------------------------------------
@@ -134,6 +140,8 @@ class Selected:
 
     def _fetch(self, command: commands.Fetch) -> CommandOutcome:
         chosen = self._chosen(command)
+        if command.changed_since is not None:
+            chosen = self.view.changed_since(chosen, command.changed_since)
         kinds = {item.kind for item in command.items}
         silent: Collection[int] = ()
         items = command.items
@@ -145,6 +153,8 @@ class Selected:
             self._store(silent, lambda uid, flags, mask: (flags | SEEN, mask))
             if silent and "FLAGS" not in kinds:  # they are told with the content
                 items = (*items, fetch.FLAGS)
+            if silent and self.view.with_modseq and MODSEQ not in items:
+                items = (*items, MODSEQ)
         is_by_uid = command.by_uid
         responses = fetch.responses(self.view, chosen, items, is_by_uid)
         return CommandOutcome("OK", "done", untagged=chain(responses, self._late_news(silent, is_by_uid)))
@@ -155,17 +165,19 @@ class Selected:
     def _search(self, command: commands.Search) -> CommandOutcome:
         found = search.matching(self.view, command.key)
         numbers = [uid if command.by_uid else number for number, uid in found]
+        modseqs = self.view.modseqs(found) if found and has_modseq(command.key) else []
         news = self.view.news(command.by_uid)
         if command.returns is None:
             shown = b"".join(b" %d" % number for number in numbers)
-            return CommandOutcome("OK", "done", untagged=(b"* SEARCH%b\r\n" % shown, *news))
+            modseq = b" (MODSEQ %d)" % max(modseqs) if modseqs else b""
+            return CommandOutcome("OK", "done", untagged=(b"* SEARCH%b%b\r\n" % (shown, modseq), *news))
         return CommandOutcome(
             "OK",
             "done",
-            untagged=(self._extended(command, numbers), *news),
+            untagged=(self._extended(command, numbers, modseqs), *news),
         )
 
-    def _extended(self, command: commands.Search, numbers: list[int]) -> bytes:
+    def _extended(self, command: commands.Search, numbers: list[int], modseqs: list[int]) -> bytes:
         """The response ESEARCH (RFC 4731); the engine puts its tag in the place of TAG."""
         values = {
             "MIN": b"MIN %d" % numbers[0] if numbers else b"",
@@ -174,6 +186,10 @@ class Selected:
             "COUNT": b"COUNT %d" % len(numbers),
         }
         asked = [values[option] for option in command.returns or () if values[option]]
+        if modseqs:  # of the messages that are told (RFC 7162 §3.1.5)
+            ends = {"MIN": modseqs[:1], "MAX": modseqs[-1:]}
+            told = [number for option in command.returns or () for number in ends.get(option, modseqs)]
+            asked.append(b"MODSEQ %d" % max(told))
         uid = [b"UID"] if command.by_uid else []
         return b" ".join((b'* ESEARCH (TAG "\0")', *uid, *asked)) + b"\r\n"
 
@@ -195,7 +211,13 @@ class Selected:
         bits = sum(BITS[flag] for flag in command.flags if flag in BITS)
         keywords = [flag for flag in command.flags if flag not in BITS]
 
+        modified: list[int] = []
+
         def change(uid: int, flags: int, words: int) -> tuple[int, int]:
+            states, since = box.states, command.unchanged_since
+            if since is not None and states.modseqs[states.row_of(uid)] > since:
+                modified.append(uid)
+                return flags, words
             mask = box.states.mask(keywords)  # under the lock: another session may give bits too
             if mask.bit_count() < len(keywords):
                 raise MailboxError("the mailbox has too many keywords", "LIMIT")
@@ -208,10 +230,16 @@ class Selected:
         uids = {uid for _, uid in chosen}
         self._store(uids, change)
         by_uid = command.by_uid
+        failed = set(modified)
+        done = [(number, uid) for number, uid in chosen if uid not in failed]
         words = tuple(view.new_words())
-        shown = () if command.is_silent else tuple(fetch.responses(view, chosen, (fetch.FLAGS,), by_uid))
-        news = view.news(by_uid, uids, by_uid)
-        return CommandOutcome("OK", "stored", untagged=(*words, *shown, *news))
+        items = () if command.is_silent else (fetch.FLAGS,)
+        items = (*items, MODSEQ) if view.with_modseq else items
+        shown = tuple(fetch.responses(view, done, items, by_uid)) if items else ()
+        news = view.news(by_uid, uids - failed, by_uid)
+        numbers = [uid if by_uid else number for number, uid in chosen if uid in failed]
+        code = f"MODIFIED {','.join(sets(numbers))}" if numbers else ""
+        return CommandOutcome("OK", "stored", code, untagged=(*words, *shown, *news))
 
     def _expunge(self, command: commands.Expunge) -> CommandOutcome:
         self._writable()

@@ -302,7 +302,9 @@ class ImapSession:
 
     def _select(self, command: commands.Select) -> CommandOutcome:
         self._leave(False)
-        self._selected = selected = Selected(self._its, command.mailbox, command.is_read_only)
+        self._selected = selected = Selected(
+            self._its, command.mailbox, command.is_read_only, self._engine.enabled
+        )
         mode = "READ-ONLY" if command.is_read_only else "READ-WRITE"
         return CommandOutcome("OK", "selected", mode, selected.opening())
 

@@ -7,7 +7,7 @@ this client is told, the message keeps its number, and nothing can be had of it.
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from mailtools.core.mbox.state import ANSWERED, DELETED, DRAFT, FLAGGED, OLD, SEEN
 from mailtools.services.imap_server.opened import SharedMailbox
@@ -24,8 +24,10 @@ _WITH_OLD = bytes(flags for flags in range(256) if flags & OLD)
 class View:
     """The messages of *box* by sequence numbers from 1."""
 
-    def __init__(self, box: SharedMailbox) -> None:
+    def __init__(self, box: SharedMailbox, enabled: Set[str] = frozenset()) -> None:
+        """*enabled*: the extensions that the client enabled; the set may grow."""
         self.box = box
+        self._enabled = enabled
         self._shown: dict[tuple[int, int, bool], bytes] = {}
         with box.lock:
             states = box.states
@@ -37,6 +39,11 @@ class View:
             if states.flags.translate(None, _WITH_OLD):
                 rows = zip(self.uids, states.flags, strict=True)
                 self.recent = {uid for uid, flags in rows if not flags & OLD}
+
+    @property
+    def with_modseq(self) -> bool:
+        """Whether the client knows MODSEQ (RFC 7162 §3.1)."""
+        return "CONDSTORE" in self._enabled
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -73,6 +80,19 @@ class View:
             there = [(*pair, row) for pair, row in zip(chosen, rows, strict=True) if row >= 0]
             return [n for n, _, _ in there], array("I", [u for _, u, _ in there]), [r for _, _, r in there]
         return [number for number, _ in chosen], array("I", [uid for _, uid in chosen]), rows
+
+    def modseqs(self, chosen: list[tuple[int, int]]) -> list[int]:
+        """The modification numbers of those messages of *chosen* that are there."""
+        with self.box.lock:
+            modseqs = self.box.states.modseqs
+            return [modseqs[row] for row in self.located(chosen)[2]]
+
+    def changed_since(self, chosen: list[tuple[int, int]], modseq: int) -> list[tuple[int, int]]:
+        """Those messages of *chosen* that changed after *modseq*."""
+        with self.box.lock:
+            modseqs = self.box.states.modseqs
+            rows = zip(chosen, self.rows(chosen), strict=True)
+            return [pair for pair, row in rows if row >= 0 and modseqs[row] > modseq]
 
     # -- flags ---------------------------------------------------------------------------------------------
 
@@ -150,7 +170,8 @@ class View:
             number = bisect_left(self.uids, uid) + 1
             if uid not in known and number <= len(self.uids) and self.uids[number - 1] == uid:
                 shown = b"UID %d " % uid if with_uid else b""
-                yield b"* %d FETCH (%bFLAGS (%b))\r\n" % (number, shown, self.flags(uid, row))
+                modseq = b" MODSEQ (%d)" % states.modseqs[row] if self.with_modseq else b""
+                yield b"* %d FETCH (%bFLAGS (%b)%b)\r\n" % (number, shown, self.flags(uid, row), modseq)
 
     def _gone(self) -> Iterator[bytes]:
         states = self.box.states
