@@ -7,13 +7,14 @@ are in core/imap/lists. Knows no session and no literal on the wire (core/imap/s
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from mailtools.core.imap import fetch_items, lists, metadata, notify, search_keys
+from mailtools.core.imap import fetch_items, lists, metadata, notify, search_keys, sorting
 from mailtools.core.imap.cursor import Cursor, ImapCommandError, SequenceSet
 from mailtools.core.imap.fetch_items import FetchItem
 from mailtools.core.imap.lists import List, mailbox, new_mailbox, status_items
 from mailtools.core.imap.metadata import GetMetadata, SetMetadata
 from mailtools.core.imap.notify import Notify
 from mailtools.core.imap.search_keys import SearchKey
+from mailtools.core.imap.sorting import SortKey
 
 SYSTEM_FLAGS = (b"\\Answered", b"\\Flagged", b"\\Deleted", b"\\Seen", b"\\Draft")
 _LONGEST_KEYWORD = 250  # octets: all keywords stand in the header of the first message
@@ -99,6 +100,15 @@ class Search(NamedTuple):
     key: SearchKey
 
 
+class Sort(NamedTuple):
+    """SORT. *returns* as in `Search`."""
+
+    by_uid: bool
+    returns: tuple[str, ...] | None
+    order: tuple[SortKey, ...]
+    key: SearchKey
+
+
 class Fetch(NamedTuple):
     """FETCH."""
 
@@ -139,7 +149,7 @@ class AppendMessage(NamedTuple):
 Command = (
     Noop | Select | Leave | Create | DeleteMailbox | Rename | Subscribe | List | StatusOf | Namespace
     | GetQuota | GetMetadata | SetMetadata | Notify
-    | Expunge | Search | Fetch | Store | Copy
+    | Expunge | Search | Sort | Fetch | Store | Copy
 )  # fmt: skip
 
 
@@ -268,6 +278,15 @@ def _search(cursor: Cursor, by_uid: bool) -> Search:
     return Search(by_uid, *search_keys.parse(cursor))
 
 
+def _sort(cursor: Cursor, by_uid: bool) -> Sort:
+    returns = search_keys.parse_returns(cursor)
+    order = sorting.parse_keys(cursor)
+    cursor.space()
+    search_keys.charset(cursor)
+    cursor.space()
+    return Sort(by_uid, returns, order, search_keys.parse_key(cursor))
+
+
 _Parse = Callable[[Cursor], Command]
 # Commands without arguments, those with some, and those of a mailbox that is selected, by UID too.
 ALONE: Mapping[str, Command] = {
@@ -297,6 +316,7 @@ OF_MESSAGES: Mapping[str, Callable[[Cursor, bool], Command]] = {
     "COPY": lambda cursor, by_uid: _copy(cursor, by_uid, False),
     "MOVE": lambda cursor, by_uid: _copy(cursor, by_uid, True),
     "SEARCH": _search,
+    "SORT": _sort,
 }
 SELECTED = frozenset((*OF_MESSAGES, "CHECK", "CLOSE", "UNSELECT", "EXPUNGE"))  # need a selected mailbox
 
@@ -328,7 +348,7 @@ def enables_condstore(command: Command) -> bool:
         return fetch_items.MODSEQ in command.items
     if isinstance(command, Store):
         return command.unchanged_since is not None
-    return isinstance(command, Search) and search_keys.has_modseq(command.key)
+    return isinstance(command, Search | Sort) and search_keys.has_modseq(command.key)
 
 
 def _of_uid(cursor: Cursor) -> Command:

@@ -138,6 +138,19 @@ def _text(cursor: Cursor) -> str:
 
 def parse(cursor: Cursor) -> tuple[tuple[str, ...] | None, SearchKey]:
     """(options of RETURN or None, the key) from the arguments of SEARCH. Raises ImapCommandError."""
+    returns = parse_returns(cursor)
+    at = cursor.at
+    if cursor.word_if("CHARSET"):
+        cursor.space()
+        charset(cursor)
+        cursor.space()
+        at = cursor.at
+    cursor.at = at
+    return returns, parse_key(cursor)
+
+
+def parse_returns(cursor: Cursor) -> tuple[str, ...] | None:
+    """The options of RETURN, if it comes next, up to the space behind them."""
     returns = None
     at = cursor.at
     if cursor.word_if("RETURN"):
@@ -147,14 +160,18 @@ def parse(cursor: Cursor) -> tuple[tuple[str, ...] | None, SearchKey]:
             raise ImapCommandError("options of SEARCH expected")
         cursor.space()
         at = cursor.at
-    if cursor.word_if("CHARSET"):
-        cursor.space()
-        charset = cursor.astring().upper()
-        if charset not in (b"UTF-8", b"US-ASCII"):
-            raise ImapCommandError("only UTF-8 and US-ASCII are known", "BADCHARSET (UTF-8 US-ASCII)")
-        cursor.space()
-        at = cursor.at
     cursor.at = at
+    return returns
+
+
+def charset(cursor: Cursor) -> None:
+    """Check the charset of the strings that follow."""
+    if cursor.astring().upper() not in (b"UTF-8", b"US-ASCII"):
+        raise ImapCommandError("only UTF-8 and US-ASCII are known", "BADCHARSET (UTF-8 US-ASCII)")
+
+
+def parse_key(cursor: Cursor) -> SearchKey:
+    """Keys up to the end of the line, as one."""
     keys = _Reader(cursor).keys(0)
     cursor.end()
-    return returns, keys[0] if len(keys) == 1 else SearchKey("AND", keys=keys)
+    return keys[0] if len(keys) == 1 else SearchKey("AND", keys=keys)

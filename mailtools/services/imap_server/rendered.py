@@ -7,7 +7,7 @@ reads it. Callers hold the lock of the mailbox.
 from array import array
 from collections.abc import Callable, Sequence
 
-from mailtools.core.imap import bodystructure, envelope, strings
+from mailtools.core.imap import bodystructure, envelope, facts, strings
 from mailtools.core.message import date, header, mime
 from mailtools.services.mailbox.mailbox import Mailbox
 from mailtools.system.mbox.cache_file import CacheFile
@@ -39,7 +39,7 @@ class Rendered:
             cache.add(validity, array("I", [uid for uid, _ in kept]), [value for _, value in kept])
             for number, value in zip(missing, made, strict=True):
                 found[number] = value
-        return [b"NIL" if value is None else value for value in found]
+        return [_GONE.get(kind, b"NIL") if value is None else value for value in found]
 
 
 def _date(box: Mailbox, row: int) -> bytes:
@@ -54,6 +54,18 @@ def _envelope(box: Mailbox, row: int) -> bytes | None:
     return None if head is None else envelope.envelope(head[: header.body_offset(head)])
 
 
+def _facts(box: Mailbox, row: int) -> bytes | None:
+    head = box.header(row)
+    if head is None or mime.body_of(head) != len(head):
+        head = _message(box, row)
+    return None if head is None else facts.to_octets(facts.facts(head[: header.body_offset(head)]))
+
+
+def _arrived(box: Mailbox, row: int) -> bytes | None:
+    moment = date.parse(box.postmark(row).split(b" ", 2)[-1])
+    return b"%d" % (moment[0] if moment else 0)
+
+
 def _structure(box: Mailbox, row: int) -> bytes | None:
     message = _message(box, row)
     return None if message is None else bodystructure.bodystructure(message)
@@ -64,8 +76,10 @@ def _message(box: Mailbox, row: int) -> bytes | None:
     return found if found is None or isinstance(found, bytes) else b"".join(found)
 
 
-# By item of FETCH: the ending of its file, and what makes it.
+_GONE = {"FACTS": facts.to_octets(facts.facts(b"")), "ARRIVED": b"0"}
+# By item of FETCH, FACTS for SORT and SEARCH, ARRIVED in seconds: the ending of its file, and what makes it.
 RENDERED: dict[str, tuple[str, _Make]] = {
     "INTERNALDATE": ("dates", _date), "ENVELOPE": ("envelopes", _envelope),
-    "BODYSTRUCTURE": ("structures", _structure),
+    "BODYSTRUCTURE": ("structures", _structure), "FACTS": ("facts", _facts),
+    "ARRIVED": ("arrivals", _arrived),
 }  # fmt: skip

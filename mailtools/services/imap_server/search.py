@@ -4,14 +4,21 @@ Texts are compared as a reader sees them: decoded, in any case. A message is rea
 then once.
 """
 
+from array import array
 from collections.abc import Callable, Iterator
+from itertools import compress
+from operator import eq, ge, lt
+from typing import Any
 
+from mailtools.core.imap import facts
 from mailtools.core.imap.search_keys import SearchKey
 from mailtools.core.message import date, header, mime, words
 from mailtools.services.filters import render
 from mailtools.services.imap_server.fetch import header_alone
 from mailtools.services.imap_server.view import BITS, View
 from mailtools.system import clock
+
+_TOGETHER = 1000  # messages that are looked at while the lock of the mailbox is held
 
 
 class Candidate:
@@ -82,14 +89,106 @@ Test = Callable[[Candidate], bool]
 
 def matching(view: View, key: SearchKey) -> list[tuple[int, int]]:
     """(sequence number, UID) of the messages that match. Raises OSError, MailError."""
-    test = _test(key, view)
-    found = []
-    for number, uid in enumerate(view.uids, 1):
-        with view.box.lock:  # held for one message: other sessions of the mailbox go on between
-            row = view.row(uid)
-            if row >= 0 and test(Candidate(view, number, uid, row)):
-                found.append((number, uid))
+    parts = sorted(key.keys if key.kind == "AND" else (key,), key=_costs)
+    columns = [_COLUMNS[part.kind](part.value, view) for part in parts if _is_column(part)]
+    tests = [_test(part, view) for part in parts if not _is_column(part)]
+    found: list[tuple[int, int]] = []
+    everything = list(enumerate(view.uids, 1))
+    for first in range(0, len(everything), _TOGETHER):
+        with view.box.lock:
+            numbers, uids, rows = view.located(everything[first : first + _TOGETHER])
+            group = list(zip(numbers, uids, rows, strict=True))
+            for column in columns:
+                group = list(compress(group, column(group)))
+        pairs = [(number, uid) for number, uid, _ in group]
+        found += [pair for pair in pairs if _matches(view, *pair, tests)] if tests else pairs
     return found
+
+
+def _matches(view: View, number: int, uid: int, tests: "list[Test]") -> bool:
+    with view.box.lock:  # held for one message: other sessions of the mailbox go on between
+        row = view.row(uid)
+        if row < 0:
+            return False
+        message = Candidate(view, number, uid, row)
+        return all(test(message) for test in tests)
+
+
+# -- keys that many messages are looked at for together, without reading them --------------------------------
+
+Group = list[tuple[int, int, int]]  # sequence numbers, UIDs, rows
+Column = Callable[[Group], list[bool]]  # whether each message of a group matches
+
+
+def _is_column(key: SearchKey) -> bool:
+    if key.kind == "FIELD":
+        return key.value[0] in _FACT_OF and bool(key.value[1])  # "" asks whether there is such a field
+    if key.kind == "FLAG":
+        return bool(key.value[0] != b"\\Recent")
+    return key.kind in _COLUMNS
+
+
+def _flag_column(value: tuple[bytes, bool], view: View) -> Column:
+    bit, wanted = BITS[value[0]], value[1]
+
+    def column(group: Group) -> list[bool]:
+        flags = view.box.states.flags
+        return [bool(flags[row] & bit) is wanted for _, _, row in group]
+
+    return column
+
+
+def _field_column(value: tuple[str, str], view: View) -> Column:
+    name, text = _FACT_OF[value[0]], value[1].casefold()
+    octets, is_ascii = text.encode(), text.isascii()
+
+    def column(group: Group) -> list[bool]:
+        # Most messages do not match, and that can be told without taking their facts apart: 10 times as fast.
+        return [
+            (octets in known.lower() or not (is_ascii and known.isascii()))
+            and text in getattr(facts.from_octets(known), name).casefold()
+            for known in _facts_of(view, group)
+        ]
+
+    return column
+
+
+def _date_column(value: tuple[bool, str, tuple[int, int, int]], view: View) -> Column:
+    is_sent, sign, (year, month, day) = value
+    wanted = date.days_before(year, month, day)
+    compared = {"<": lt, "=": eq, ">=": ge}[sign]
+
+    def column(group: Group) -> list[bool]:
+        if is_sent:
+            days = [facts.from_octets(known).day for known in _facts_of(view, group)]
+            return [day is not None and compared(day, wanted) for day in days]
+        return [compared(moment // 86400, wanted) for moment in _arrivals(view, group)]
+
+    return column
+
+
+def _age_column(value: tuple[str, int], view: View) -> Column:
+    is_older, moment = value[0] == ">", clock.now() - value[1]
+    return lambda group: [(arrived <= moment) is is_older for arrived in _arrivals(view, group)]
+
+
+def _facts_of(view: View, group: Group) -> list[bytes]:
+    uids, rows = array("I", [uid for _, uid, _ in group]), [row for _, _, row in group]
+    return view.box.rendered.column("FACTS", uids, rows)
+
+
+def _arrivals(view: View, group: Group) -> list[int]:
+    uids, rows = array("I", [uid for _, uid, _ in group]), [row for _, _, row in group]
+    return [int(moment) for moment in view.box.rendered.column("ARRIVED", uids, rows)]
+
+
+_FACT_OF = {"subject": "subject", "from": "from_", "to": "to", "cc": "cc", "bcc": "bcc"}
+_COLUMNS: dict[str, Callable[[Any, View], Column]] = {
+    "FLAG": _flag_column, "FIELD": _field_column, "DATE": _date_column, "AGE": _age_column,
+}  # fmt: skip
+
+
+# -- keys of one message -------------------------------------------------------------------------------------
 
 
 def _test(key: SearchKey, view: View) -> Test:

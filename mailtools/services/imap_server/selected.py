@@ -10,12 +10,13 @@ from itertools import chain
 from typing import Any
 
 from mailtools.core.errors import MailError
-from mailtools.core.imap import commands
+from mailtools.core.imap import commands, facts, sorting
 from mailtools.core.imap.events import CommandOutcome
 from mailtools.core.imap.fetch_items import MODSEQ
 from mailtools.core.imap.grammar import sets
 from mailtools.core.imap.notify import EventGroup
 from mailtools.core.imap.search_keys import has_modseq
+from mailtools.core.imap.sorting import Sortable
 from mailtools.core.mbox.state import DELETED, OLD, SEEN
 from mailtools.core.mbox.states import States
 from mailtools.services.imap_server import fetch, search
@@ -29,6 +30,7 @@ from mailtools.system.mbox.appending import NewRecord
 from mailtools.system.mbox.mailtree import MailboxError
 
 _LARGEST_UID = 0xFFFF_FFFF
+_LOOKED_AT = 1000  # messages that SORT looks at, then other sessions of the mailbox go on
 _AT_ONCE = 250  # messages that COPY appends with one lock and one sync
 _IS_SEEN = bytes(bool(flags & SEEN) for flags in range(256))
 
@@ -177,12 +179,45 @@ class Selected:
             untagged=(self._extended(command, numbers, modseqs), *news),
         )
 
-    def _extended(self, command: commands.Search, numbers: list[int], modseqs: list[int]) -> bytes:
+    def _sort(self, command: commands.Sort) -> CommandOutcome:
+        found = search.matching(self.view, command.key)
+        numbers = sorting.in_order(self._sortable(found, command.by_uid), command.order)
+        modseqs = self.view.modseqs(found) if found and has_modseq(command.key) else []
+        news = self.view.news(command.by_uid)
+        if command.returns is not None:
+            return CommandOutcome("OK", "done", untagged=(self._extended(command, numbers, modseqs), *news))
+        shown = b"".join(b" %d" % number for number in numbers)
+        modseq = b" (MODSEQ %d)" % max(modseqs) if modseqs else b""
+        return CommandOutcome("OK", "done", untagged=(b"* SORT%b%b\r\n" % (shown, modseq), *news))
+
+    def _sortable(self, found: list[tuple[int, int]], by_uid: bool) -> list[Sortable]:
+        messages: list[Sortable] = []
+        box = self._box
+        for first in range(0, len(found), _LOOKED_AT):
+            with box.lock:
+                numbers, uids, rows = self.view.located(found[first : first + _LOOKED_AT])
+                values = zip(
+                    uids if by_uid else numbers,
+                    map(int, box.rendered.column("ARRIVED", uids, rows)),
+                    map(box.size, rows),
+                    map(facts.from_octets, box.rendered.column("FACTS", uids, rows)),
+                    strict=True,
+                )
+                messages += [Sortable(*value) for value in values]
+        return messages
+
+    def _extended(
+        self, command: commands.Search | commands.Sort, numbers: list[int], modseqs: list[int]
+    ) -> bytes:
         """The response ESEARCH (RFC 4731); the engine puts its tag in the place of TAG."""
+        if isinstance(command, commands.Sort):  # the order counts
+            all_of_them = b",".join(b"%d" % number for number in numbers)
+        else:
+            all_of_them = ",".join(sets(numbers)).encode()
         values = {
             "MIN": b"MIN %d" % numbers[0] if numbers else b"",
             "MAX": b"MAX %d" % numbers[-1] if numbers else b"",
-            "ALL": b"ALL " + ",".join(sets(numbers)).encode() if numbers else b"",
+            "ALL": b"ALL " + all_of_them if numbers else b"",
             "COUNT": b"COUNT %d" % len(numbers),
         }
         asked = [values[option] for option in command.returns or () if values[option]]
@@ -343,6 +378,7 @@ _DO: dict[type, Callable[[Selected, Any], CommandOutcome]] = {
     commands.Noop: Selected._noop,
     commands.Fetch: Selected._fetch,
     commands.Search: Selected._search,
+    commands.Sort: Selected._sort,
     commands.Store: Selected._change_flags,
     commands.Expunge: Selected._expunge,
     commands.Copy: Selected._copy,

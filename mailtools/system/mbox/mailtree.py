@@ -28,7 +28,17 @@ _DEEPEST = 20  # levels of mailboxes
 _LONGEST = 1000  # octets of a name: so that its path is none that the system refuses
 _MOST = 100_000  # mailboxes of a user that are listed, and subscriptions
 # Of a mailbox, in the state folder.
-_OWN_FILES = (".index", ".append", ".states", ".journal", ".dates", ".envelopes", ".structures")
+_OWN_FILES = (
+    ".index",
+    ".append",
+    ".states",
+    ".journal",
+    ".dates",
+    ".envelopes",
+    ".structures",
+    ".facts",
+    ".arrivals",
+)
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 _SUBSCRIPTIONS = "subscriptions"
 _VALIDITY = "uidvalidity"

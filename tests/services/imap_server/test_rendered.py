@@ -3,9 +3,12 @@
 from array import array
 from pathlib import Path
 
+from mailtools.core.imap import search_keys
+from mailtools.core.imap.cursor import Cursor
 from mailtools.core.imap.fetch_items import FetchItem
+from mailtools.core.imap.search_keys import SearchKey
 from mailtools.core.imap.sections import Section
-from mailtools.services.imap_server import fetch
+from mailtools.services.imap_server import fetch, search
 from mailtools.services.imap_server.opened import OpenMailboxes, SharedMailbox
 from mailtools.services.imap_server.view import View
 
@@ -74,3 +77,38 @@ def test_a_large_message_is_told_in_pieces(tmp_path: Path) -> None:
         text % 1_200_000, 1_200_008, text % 1_200_000
     )  # fmt: skip
     assert box.lock.acquire(blocking=False)
+
+
+def searched(box: SharedMailbox, keys: bytes) -> list[int]:
+    return [number for number, _ in search.matching(View(box), search_keys.parse(Cursor(keys, []))[1])]
+
+
+def test_fields_and_dates_are_searched_without_a_second_read(tmp_path: Path) -> None:
+    path = tmp_path / "INBOX.mbox"
+    path.write_bytes(
+        b"From a@x Thu Aug 22 12:00:00 2002\nFrom: Ann <a@x.test>\nSubject: Lunch\n"
+        b"Date: Mon, 1 Jan 2001 23:00:00 -0300\n\ntext\n\n"
+        b"From a@x Fri Aug 23 12:00:00 2002\nTo: ann@x.test\nTo: two@x.test\n"
+        b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\n\nlunch\n\n"
+        b"From a@x Sat Aug 24 12:00:00 2002\nSubject: \xe2\x84\xaaelvin\n\nx\n\n"
+    )
+    box = opened(path)
+    wanted = {
+        b"SUBJECT lunch": [1], b"FROM ANN": [1], b"TO two": [2], b"TO ann": [2], b'SUBJECT ""': [1, 2, 3],
+        b'HEADER From ""': [1], b"CC ann": [], b"SUBJECT kelvin": [3], b"SENTON 1-Jan-2001": [1],
+        b"SENTSINCE 2-Jan-2001": [], b"SENTBEFORE 2-Jan-2001": [1], b"SINCE 23-Aug-2002": [2, 3],
+        b"ON 23-Aug-2002": [2], b"BEFORE 23-Aug-2002": [1], b"YOUNGER 60": [], b"OLDER 60": [1, 2, 3],
+        b"SUBJECT lunch BODY text": [1], b"NOT SUBJECT lunch": [2, 3], b"OR SUBJECT lunch TO two": [1, 2],
+        b"UNSEEN SUBJECT lunch": [1], b"SEEN": [], b"TEXT lunch": [1, 2],
+    }  # fmt: skip
+    assert {keys: searched(box, keys) for keys in wanted} == wanted
+    gr = "SUBJECT GRÜSSE".encode()
+    assert [n for n, _ in search.matching(View(box), SearchKey("FIELD", ("subject", "GRÜSSE")))] == [2], gr
+    box.message = box.header = lambda row: None  # type: ignore[method-assign,assignment,return-value]
+    again = {
+        keys: found
+        for keys, found in wanted.items()
+        if not {b"BODY", b"TEXT", b"NOT", b"OR"} & set(keys.split())
+    }
+    again = {keys: found for keys, found in again.items() if b'""' not in keys}
+    assert {keys: searched(box, keys) for keys in again} == again
