@@ -7,7 +7,7 @@ are in core/imap/lists. Knows no session and no literal on the wire (core/imap/s
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from mailtools.core.imap import fetch_items, lists, metadata, notify, search_keys, sorting
+from mailtools.core.imap import fetch_items, lists, metadata, notify, search_keys, sorting, threads
 from mailtools.core.imap.cursor import Cursor, ImapCommandError, SequenceSet
 from mailtools.core.imap.fetch_items import FetchItem
 from mailtools.core.imap.lists import List, mailbox, new_mailbox, status_items
@@ -109,6 +109,14 @@ class Sort(NamedTuple):
     key: SearchKey
 
 
+class Thread(NamedTuple):
+    """THREAD. *algorithm*: a name in `threads.ALGORITHMS`."""
+
+    by_uid: bool
+    algorithm: str
+    key: SearchKey
+
+
 class Fetch(NamedTuple):
     """FETCH."""
 
@@ -149,7 +157,7 @@ class AppendMessage(NamedTuple):
 Command = (
     Noop | Select | Leave | Create | DeleteMailbox | Rename | Subscribe | List | StatusOf | Namespace
     | GetQuota | GetMetadata | SetMetadata | Notify
-    | Expunge | Search | Sort | Fetch | Store | Copy
+    | Expunge | Search | Sort | Thread | Fetch | Store | Copy
 )  # fmt: skip
 
 
@@ -287,6 +295,16 @@ def _sort(cursor: Cursor, by_uid: bool) -> Sort:
     return Sort(by_uid, returns, order, search_keys.parse_key(cursor))
 
 
+def _thread(cursor: Cursor, by_uid: bool) -> Thread:
+    algorithm = cursor.word()
+    if algorithm not in threads.ALGORITHMS:
+        raise ImapCommandError("no such algorithm of THREAD")
+    cursor.space()
+    search_keys.charset(cursor)
+    cursor.space()
+    return Thread(by_uid, algorithm, search_keys.parse_key(cursor))
+
+
 _Parse = Callable[[Cursor], Command]
 # Commands without arguments, those with some, and those of a mailbox that is selected, by UID too.
 ALONE: Mapping[str, Command] = {
@@ -317,6 +335,7 @@ OF_MESSAGES: Mapping[str, Callable[[Cursor, bool], Command]] = {
     "MOVE": lambda cursor, by_uid: _copy(cursor, by_uid, True),
     "SEARCH": _search,
     "SORT": _sort,
+    "THREAD": _thread,
 }
 SELECTED = frozenset((*OF_MESSAGES, "CHECK", "CLOSE", "UNSELECT", "EXPUNGE"))  # need a selected mailbox
 
@@ -348,7 +367,7 @@ def enables_condstore(command: Command) -> bool:
         return fetch_items.MODSEQ in command.items
     if isinstance(command, Store):
         return command.unchanged_since is not None
-    return isinstance(command, Search | Sort) and search_keys.has_modseq(command.key)
+    return isinstance(command, Search | Sort | Thread) and search_keys.has_modseq(command.key)
 
 
 def _of_uid(cursor: Cursor) -> Command:

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 from mailtools.core.errors import MailError
-from mailtools.core.imap import commands, facts, sorting
+from mailtools.core.imap import commands, facts, sorting, threads
 from mailtools.core.imap.events import CommandOutcome
 from mailtools.core.imap.fetch_items import MODSEQ
 from mailtools.core.imap.grammar import sets
@@ -189,6 +189,12 @@ class Selected:
         shown = b"".join(b" %d" % number for number in numbers)
         modseq = b" (MODSEQ %d)" % max(modseqs) if modseqs else b""
         return CommandOutcome("OK", "done", untagged=(b"* SORT%b%b\r\n" % (shown, modseq), *news))
+
+    def _thread(self, command: commands.Thread) -> CommandOutcome:
+        found = search.matching(self.view, command.key)
+        told = threads.ALGORITHMS[command.algorithm](self._sortable(found, command.by_uid))
+        news = self.view.news(command.by_uid)
+        return CommandOutcome("OK", "done", untagged=(b"* THREAD%b\r\n" % (told and b" " + told), *news))
 
     def _sortable(self, found: list[tuple[int, int]], by_uid: bool) -> list[Sortable]:
         messages: list[Sortable] = []
@@ -379,6 +385,7 @@ _DO: dict[type, Callable[[Selected, Any], CommandOutcome]] = {
     commands.Fetch: Selected._fetch,
     commands.Search: Selected._search,
     commands.Sort: Selected._sort,
+    commands.Thread: Selected._thread,
     commands.Store: Selected._change_flags,
     commands.Expunge: Selected._expunge,
     commands.Copy: Selected._copy,
