@@ -30,7 +30,8 @@ _BOM = b"\xef\xbb\xbf"
 _ID = re.compile(rb"<[^<>\x00-\x20\x7f]{1,998}>")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
-_SEPARATOR = "\0"
+SEPARATOR = b"\0"  # of the octets
+_SEPARATOR = SEPARATOR.decode()
 
 
 class Facts(NamedTuple):

@@ -139,16 +139,17 @@ def _flag_column(value: tuple[bytes, bool], view: View) -> Column:
 
 
 def _field_column(value: tuple[str, str], view: View) -> Column:
-    name, text = _FACT_OF[value[0]], value[1].casefold()
+    number, text = facts.Facts._fields.index(_FACT_OF[value[0]]), value[1].casefold()
     octets, is_ascii = text.encode(), text.isascii()
 
     def column(group: Group) -> list[bool]:
-        # Most messages do not match, and that can be told without taking their facts apart: 10 times as fast.
-        return [
-            (octets in known.lower() or not (is_ascii and known.isascii()))
-            and text in getattr(facts.from_octets(known), name).casefold()
-            for known in _facts_of(view, group)
-        ]
+        values = _facts_of(view, group)
+        if is_ascii and (together := b"".join(values)).isascii():  # no fact need be taken apart
+            if octets not in together.lower():
+                return [False] * len(values)
+            return [octets in known.lower().split(facts.SEPARATOR)[number] for known in values]
+        separator = facts.SEPARATOR.decode()
+        return [text in known.decode().casefold().split(separator)[number] for known in values]
 
     return column
 
