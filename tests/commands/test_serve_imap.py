@@ -3,10 +3,12 @@
 import imaplib
 import mailbox
 import os
+import re
 import signal
 import socket
 import ssl
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -272,3 +274,84 @@ def test_a_keyword_that_has_no_room_is_refused(server: ImapServer) -> None:
     assert client.ask("STORE 2 +FLAGS (k59)")[-2] == "* 2 FETCH (FLAGS (k59 \\Recent))"
     client.ask("CHECK")
     assert Client(server, "INBOX").ask("SEARCH KEYWORD k59")[0] == "* SEARCH 1 2"
+
+
+class Squeezed:
+    """A client that has begun to compress."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._deflater, self._inflater = zlib.compressobj(6, zlib.DEFLATED, -15), zlib.decompressobj(-15)
+        self._came = b""
+
+    def packed(self, octets: bytes) -> bytes:
+        return self._deflater.compress(octets) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
+
+    def ask(self, command: bytes) -> bytes:
+        self.sock.sendall(self.packed(command))
+        return self.answer()
+
+    def answer(self) -> bytes:
+        """Up to the next tagged answer."""
+        while not re.search(rb"(?m)^t [^\n]*\n\Z", self._came):
+            octets = self.sock.recv(1 << 16)
+            assert octets, self._came[-200:]
+            self._came += self._inflater.decompress(octets)
+        found, self._came = self._came, b""
+        return found
+
+
+def test_compression(server: ImapServer) -> None:
+    client = Client(server, "INBOX")
+    assert client.ask("COMPRESS LZMA") == ["t BAD DEFLATE is the only way to compress"]
+    assert client.ask("COMPRESS DEFLATE")[-1].startswith("t OK ")
+    squeezed = Squeezed(client.sock)
+    assert squeezed.ask(b"t COMPRESS DEFLATE\r\n").startswith(b"t NO [COMPRESSIONACTIVE] ")
+    answer = squeezed.ask(b"t FETCH 1:* BODY[]\r\n")
+    assert answer.count(b"FETCH (BODY[] {") == 5
+    assert squeezed.ask(b"t LOGOUT\r\n").startswith(b"* BYE ")
+
+
+def test_what_comes_behind_compress_is_compressed(server: ImapServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), DEADLINE) as plain:
+        client = Squeezed(ssl._create_unverified_context().wrap_socket(_with_tls(plain)))
+        client.sock.sendall(
+            b"c LOGIN bob secret\r\nc COMPRESS DEFLATE\r\n" + client.packed(b"t NOOP\r\n")
+        )  # fmt: skip
+        came = b""
+        while came.count(b"c OK") < 2:
+            came += client.sock.recv(1 << 16)
+        clear = came.index(b"\r\n", came.rindex(b"c OK")) + 2
+        client._came = client._inflater.decompress(came[clear:])
+        assert client.answer() == b"t OK done\r\n"
+
+
+def _with_tls(sock: socket.socket) -> socket.socket:
+    file = sock.makefile("rb", 0)
+    file.readline()
+    sock.sendall(b"s STARTTLS\r\n")
+    assert file.readline().startswith(b"s OK")
+    return sock
+
+
+def test_a_bomb_takes_no_memory(server: ImapServer) -> None:
+    def most() -> int:
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0])  # KiB
+
+    client = Client(server)
+    assert client.ask("COMPRESS DEFLATE")[-1].startswith("t OK ")
+    before = most()
+    squeezed = Squeezed(client.sock)
+    answer = squeezed.ask(b"x" * 50_000_000 + b"\r\nt NOOP\r\n")
+    assert b"* BAD the line is too long" in answer
+    assert answer.endswith(b"t OK done\r\n")
+    assert most() - before < 30_000
+
+
+def test_what_is_not_compressed_then_ends_the_session(server: ImapServer) -> None:
+    client = Client(server)
+    assert client.ask("COMPRESS DEFLATE")[-1].startswith("t OK ")
+    client.say(b"t NOOP\r\n" * 10)
+    assert client.line() == ""
+    assert Client(server).ask("NOOP") == ["t OK done"]

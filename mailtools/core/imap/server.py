@@ -37,9 +37,9 @@ BEFORE_LOGIN = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE")
 AFTER_LOGIN = (
     "IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT",
     "CHILDREN", "LIST-EXTENDED", "LIST-STATUS", "SPECIAL-USE", "ESEARCH", "BINARY", "STATUS=SIZE",
-    "STATUS=DELETED", "WITHIN", "CONDSTORE", "SORT", "SORT=DISPLAY", "ESORT",
-    "THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES", "CREATE-SPECIAL-USE",
-    "METADATA", "LIST-METADATA", "NOTIFY", "QUOTA", "QUOTA=RES-STORAGE",
+    "STATUS=DELETED", "WITHIN", "CONDSTORE", "COMPRESS=DEFLATE", "SORT", "SORT=DISPLAY", "ESORT",
+    "THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES", "CREATE-SPECIAL-USE", "METADATA",
+    "LIST-METADATA", "NOTIFY", "QUOTA", "QUOTA=RES-STORAGE",
 )  # fmt: skip
 _CAN_BE_ENABLED = frozenset(("CONDSTORE",))
 _LINE = 64 << 10  # octets of a line
@@ -106,7 +106,7 @@ class ImapServerEngine(Conversation):
     def _session(self) -> Steps:
         self._untagged(f"OK [CAPABILITY {self._capabilities()}] {self.offer.host} mailtools ready")
         while True:
-            if self.is_closed or self.wants_tls:
+            if self.is_closed or self.wants_tls or self.wants_compression:
                 yield
                 continue
             self._left -= 1
@@ -195,6 +195,8 @@ class ImapServerEngine(Conversation):
             raise ImapCommandError("log in first")
         elif word == "ENABLE":
             self._enable(cursor)
+        elif word == "COMPRESS":
+            self._compress(cursor)
         elif word == "IDLE":
             cursor.end()
             yield from self._idle()
@@ -320,6 +322,17 @@ class ImapServerEngine(Conversation):
         self.enabled.update(new)
         self._untagged(" ".join(("ENABLED", *new)))
         self._result("OK", "done")
+
+    def _compress(self, cursor: Cursor) -> None:
+        """COMPRESS (RFC 4978): the answer is the last that is not compressed."""
+        cursor.space()
+        if cursor.word() != "DEFLATE":
+            raise ImapCommandError("DEFLATE is the only way to compress")
+        cursor.end()
+        if self.is_compressed:
+            raise ImapCommandError("the connection is compressed already", "COMPRESSIONACTIVE")
+        self._result("OK", "begin to compress")
+        self.wants_compression = True
 
     def _idle(self) -> Steps:
         self._out.append(b"+ idling\r\n")
@@ -447,4 +460,5 @@ _BEFORE_LOGIN: dict[str, _Do] = {
 }
 _KNOWN = frozenset((
     *commands.ALONE, *commands.OF_MAILBOXES, *commands.OF_MESSAGES, "UID", "ENABLE", "IDLE", "APPEND",
+    "COMPRESS",
 ))  # fmt: skip

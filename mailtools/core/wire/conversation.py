@@ -57,13 +57,15 @@ class Conversation:
     # Slots in the place of a dict: 1 KiB less for each of 5,000 idle connections.
     __slots__ = (
         "_answer", "_eof", "_events", "_left", "_out", "_parser", "_question", "_reader", "bindings",
-        "has_more", "heard", "is_closed", "is_secure", "wants_tls",
+        "has_more", "heard", "is_closed", "is_compressed", "is_secure", "wants_compression", "wants_tls",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.is_closed = False
         self.is_secure = False
         self.wants_tls = False  # the client was told to begin TLS: its next octets are the handshake
+        self.wants_compression = False  # the client was told to begin: its next octets are compressed
+        self.is_compressed = False
         self.bindings: Mapping[str, bytes] = {}  # channel bindings of the TLS layer, by name
         self.has_more = False  # parsing paused for other connections: call `next_event` again after them
         self.heard: list[bytes] | None = None  # if it is a list, what the client said, without secrets
@@ -80,7 +82,7 @@ class Conversation:
 
     def receive_data(self, octets: bytes) -> None:
         """Take octets from the client."""
-        if not (self.is_closed or self.wants_tls):
+        if not (self.is_closed or self.wants_tls or self.wants_compression):
             self._left = _COMMANDS_AT_ONCE
             self._reader.feed(octets)
 
@@ -121,6 +123,12 @@ class Conversation:
         self.is_secure = True
         self.wants_tls = False
         self.bindings = bindings
+
+    def compressed(self) -> bytes:
+        """Note that compression is there; return the octets that came behind the command, compressed."""
+        self.is_compressed, self.wants_compression = True, False
+        octets, self._reader = self._reader.octets, Reader(self._reader.takes_lf)
+        return octets
 
     @property
     def buffered(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 from mailtools.core.engine import Engine, RemoteProtocolError
 from mailtools.core.errors import MailError
+from mailtools.system.net.deflate import DeflateLayer
 from mailtools.system.net.listeners import is_local
 from mailtools.system.net.transcript import Transcript, open_transcript
 from mailtools.system.tls.certificates import Certificates
@@ -42,6 +43,10 @@ class ServerEngine(Engine, Protocol):
         """True if the client was told to begin TLS."""
 
     @property
+    def wants_compression(self) -> bool:
+        """True if the client was told to begin compression."""
+
+    @property
     def has_more(self) -> bool:
         """True if parsing paused though octets wait."""
 
@@ -49,6 +54,9 @@ class ServerEngine(Engine, Protocol):
 
     def secured(self, bindings: Mapping[str, bytes]) -> None:
         """Note that TLS is established, with these channel bindings."""
+
+    def compressed(self) -> bytes:
+        """Note that compression is there; return the octets that came behind the command."""
 
     def close_with(self, code: int, enhanced: str, text: str) -> None:
         """Send an error in the words of the protocol and close."""
@@ -95,6 +103,7 @@ class ServerConnection(asyncio.Protocol):
     """The connection of one client."""
 
     __slots__ = (
+        "_deflate",
         "_engine",
         "_host",
         "_is_advancing",
@@ -117,6 +126,7 @@ class ServerConnection(asyncio.Protocol):
         self._is_due = False  # `advance` is scheduled, after other connections ran
         self._transcript: Transcript | None = None
         self._tls: TlsLayer | None = None
+        self._deflate: DeflateLayer | None = None
         self.peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -177,9 +187,26 @@ class ServerConnection(asyncio.Protocol):
         """Pass octets from the client on to the engine."""
         if self._tls is not None:
             data = self._decrypted(self._tls, data)
-        if data:
+        if data and self._deflate is not None:
+            self._inflate(self._deflate, data)
+        elif data:
             self._engine.receive_data(data)
         self.advance()
+
+    def _start_compression(self) -> None:
+        self._deflate = DeflateLayer()
+        behind = self._engine.compressed()
+        if behind:
+            self._inflate(self._deflate, behind)
+        self._soon()
+
+    def _inflate(self, deflate: DeflateLayer, octets: bytes) -> None:
+        """Pass on what *octets* of the client, and those before them, begin with."""
+        try:
+            self._engine.receive_data(deflate.receive(octets))
+        except RemoteProtocolError as error:
+            log.info("%s: %s", self.shown, error)
+            self._transport.abort()
 
     def _start_tls(self) -> None:
         assert self._host.certificates is not None
@@ -268,15 +295,29 @@ class ServerConnection(asyncio.Protocol):
         self._flush()
         if engine.wants_tls and self._tls is None and not self._transport.is_closing():
             self._start_tls()
-        if (engine.has_more or progress == _TURN) and self._writable and not self._is_due:
-            self._is_due = True
-            asyncio.get_running_loop().call_soon(self._go_on)
+        if engine.wants_compression and not self._transport.is_closing():
+            self._start_compression()
+        if (engine.has_more or progress == _TURN or self._may_inflate) and self._writable:
+            self._soon()
         if not self._reading or engine.buffered >= _READ_AHEAD or not self._writable or self._is_due:
             self._set_reading(self._writable and engine.buffered < _READ_AHEAD and not self._is_due)
 
+    def _soon(self) -> None:
+        """Go on after other connections ran."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
     def _go_on(self) -> None:
         self._is_due = False
+        if self._deflate is not None and self._may_inflate:
+            self._inflate(self._deflate, b"")
         self.advance()
+
+    @property
+    def _may_inflate(self) -> bool:
+        """Whether octets wait to be inflated that the engine has room for."""
+        return self._deflate is not None and self._deflate.has_more and self._engine.buffered < _READ_AHEAD
 
     def _flush(self) -> None:
         octets = self._engine.data_to_send()
@@ -289,6 +330,8 @@ class ServerConnection(asyncio.Protocol):
             self._close()
 
     def _write(self, octets: bytes) -> None:
+        if self._deflate is not None:
+            octets = self._deflate.send(octets)
         if self._tls is not None:
             self._tls.send(octets)
             octets = self._tls.data_to_send()
