@@ -355,3 +355,26 @@ def test_what_is_not_compressed_then_ends_the_session(server: ImapServer) -> Non
     client.say(b"t NOOP\r\n" * 10)
     assert client.line() == ""
     assert Client(server).ask("NOOP") == ["t OK done"]
+
+
+def test_a_client_that_comes_again_learns_what_is_gone_and_what_changed(server: ImapServer) -> None:
+    client = Client(server)
+    client.ask("ENABLE QRESYNC")
+    opening = "\n".join(client.ask("SELECT INBOX"))
+    validity, modseq = (re.search(rf"{name} (\d+)", opening)[1] for name in ("UIDVALIDITY", "HIGHESTMODSEQ"))  # type: ignore[index]
+    client.ask("LOGOUT")
+    other = Client(server, "INBOX")
+    other.ask("STORE 2,4 +FLAGS (\\Deleted)")
+    other.ask("EXPUNGE")
+    other.ask("STORE 3 +FLAGS (\\Flagged)")
+    other.ask("LOGOUT")
+    client = Client(server)
+    client.ask("ENABLE QRESYNC")
+    told = client.ask(f"SELECT INBOX (QRESYNC ({validity} {modseq}))")
+    assert "* VANISHED (EARLIER) 2,4" in told
+    changed = [line for line in told if " FETCH " in line]
+    assert len(changed) == 1
+    assert changed[0].startswith("* 3 FETCH (UID 5 FLAGS (\\Flagged) MODSEQ (")
+    assert not any(
+        "VANISHED" in line for line in client.ask(f"SELECT INBOX (QRESYNC ({validity} {modseq} 1,3))")
+    )

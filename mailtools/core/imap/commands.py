@@ -27,12 +27,21 @@ class Noop(NamedTuple):
     is_check: bool = False
 
 
+class Resync(NamedTuple):
+    """What a client knows of a mailbox that it selects again (RFC 7162 §3.2.5)."""
+
+    validity: int
+    modseq: int
+    known: SequenceSet | None = None  # UIDs; None: all up to the last
+
+
 class Select(NamedTuple):
     """SELECT, or EXAMINE if *is_read_only*."""
 
     mailbox: str
     is_read_only: bool
-    parameters: tuple[str, ...] = ()
+    parameters: frozenset[str] = frozenset()
+    resync: Resync | None = None
 
 
 class Leave(NamedTuple):
@@ -124,6 +133,7 @@ class Fetch(NamedTuple):
     numbers: SequenceSet
     items: tuple[FetchItem, ...]
     changed_since: int | None = None  # MODSEQ
+    with_vanished: bool = False
 
 
 class Store(NamedTuple):
@@ -184,12 +194,38 @@ def _flags(cursor: Cursor) -> tuple[bytes, ...]:
 
 def _select(cursor: Cursor, is_read_only: bool) -> Select:
     name = mailbox(cursor)
-    parameters: tuple[str, ...] = ()
-    if cursor.takes(b" "):
-        parameters = tuple(word.decode("ascii", "replace").upper() for word in cursor.listed())
-        if not parameters or set(parameters) - {"CONDSTORE"}:
-            raise ImapCommandError("no such parameter of SELECT")
-    return Select(name, is_read_only, parameters)
+    parameters: set[str] = set()
+    resync = None
+    if cursor.takes(b" ("):
+        while not (parameters and cursor.takes(b")")):
+            if parameters:
+                cursor.space()
+            word = cursor.word_or_none()
+            if word not in ("CONDSTORE", "QRESYNC") or word in parameters:
+                raise ImapCommandError("no such parameter of SELECT")
+            parameters.add(word)
+            if word == "QRESYNC":
+                resync = _resync(cursor)
+    return Select(name, is_read_only, frozenset(parameters), resync)
+
+
+def _resync(cursor: Cursor) -> Resync:
+    cursor.space()
+    cursor.needs(b"(")
+    validity = cursor.number()
+    cursor.space()
+    modseq = cursor.number()
+    known = None
+    if cursor.takes(b" ") and not cursor.is_at(b"("):
+        known = cursor.sequence_set()
+        cursor.takes(b" ")
+    if cursor.takes(b"("):  # sequence numbers and their UIDs: we know without them what is gone
+        cursor.sequence_set()
+        cursor.space()
+        cursor.sequence_set()
+        cursor.needs(b")")
+    cursor.needs(b")")
+    return Resync(validity, modseq, known)
 
 
 def _create(cursor: Cursor) -> Create:
@@ -244,12 +280,15 @@ def _fetch(cursor: Cursor, by_uid: bool) -> Fetch:
     numbers = cursor.sequence_set()
     cursor.space()
     items = fetch_items.parse(cursor)
-    since = None
     if cursor.takes(b" ("):
         since = _modseq(cursor, "CHANGEDSINCE")
+        with_vanished = cursor.takes(b" VANISHED")
         cursor.needs(b")")
+        if with_vanished and not by_uid:
+            raise ImapCommandError("VANISHED is for UID FETCH")
         items = tuple(dict.fromkeys((*items, fetch_items.MODSEQ)))
-    return Fetch(by_uid, numbers, items, since)
+        return Fetch(by_uid, numbers, items, since, with_vanished)
+    return Fetch(by_uid, numbers, items)
 
 
 def _modseq(cursor: Cursor, name: str) -> int:
@@ -360,7 +399,7 @@ def parse(word: str, cursor: Cursor) -> Command:
 def enables_condstore(command: Command) -> bool:
     """Tell whether *command* tells the server that the client knows MODSEQ (RFC 7162 §3.1)."""
     if isinstance(command, Select):
-        return "CONDSTORE" in command.parameters
+        return bool(command.parameters)
     if isinstance(command, StatusOf):
         return "HIGHESTMODSEQ" in command.items
     if isinstance(command, Fetch):
@@ -368,6 +407,13 @@ def enables_condstore(command: Command) -> bool:
     if isinstance(command, Store):
         return command.unchanged_since is not None
     return isinstance(command, Search | Sort | Thread) and search_keys.has_modseq(command.key)
+
+
+def needs_qresync(command: Command) -> bool:
+    """Tell whether *command* is for clients that enabled QRESYNC."""
+    if isinstance(command, Select):
+        return command.resync is not None
+    return isinstance(command, Fetch) and command.with_vanished
 
 
 def _of_uid(cursor: Cursor) -> Command:

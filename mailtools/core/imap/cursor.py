@@ -106,6 +106,10 @@ class Cursor:
         """An atom in upper case, such as the name of an item."""
         return self._match(_ATOM, "a word")[0].decode().upper()
 
+    def word_or_none(self) -> str | None:
+        """An atom in upper case, if one comes next."""
+        return self.word() if _ATOM.match(self.line, self.at) else None
+
     def word_if(self, word: str) -> bool:
         """Pass over *word* (upper case) if it is the next atom."""
         match = _ATOM.match(self.line, self.at)

@@ -37,11 +37,11 @@ BEFORE_LOGIN = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE")
 AFTER_LOGIN = (
     "IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT",
     "CHILDREN", "LIST-EXTENDED", "LIST-STATUS", "SPECIAL-USE", "ESEARCH", "BINARY", "STATUS=SIZE",
-    "STATUS=DELETED", "WITHIN", "CONDSTORE", "COMPRESS=DEFLATE", "SORT", "SORT=DISPLAY", "ESORT",
+    "STATUS=DELETED", "WITHIN", "CONDSTORE", "QRESYNC", "COMPRESS=DEFLATE", "SORT", "SORT=DISPLAY", "ESORT",
     "THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES", "CREATE-SPECIAL-USE", "METADATA",
     "LIST-METADATA", "NOTIFY", "QUOTA", "QUOTA=RES-STORAGE",
 )  # fmt: skip
-_CAN_BE_ENABLED = frozenset(("CONDSTORE",))
+_CAN_BE_ENABLED = frozenset(("CONDSTORE", "QRESYNC"))
 _LINE = 64 << 10  # octets of a line
 _STRANGER = 8 << 10  # octets of a command before the login, literals included
 _COMMAND = 1 << 20  # octets of a command, literals included; a message has its own limit
@@ -204,6 +204,8 @@ class ImapServerEngine(Conversation):
             yield from self._ask(word, commands.parse(word, cursor))
 
     def _ask(self, word: str, command: commands.Command) -> Steps:
+        if commands.needs_qresync(command) and "QRESYNC" not in self.enabled:
+            raise ImapCommandError("enable QRESYNC first")
         if commands.enables_condstore(command):
             self.enabled.add("CONDSTORE")
         is_of_selected = word in commands.SELECTED or word == "UID"
@@ -320,6 +322,8 @@ class ImapServerEngine(Conversation):
             raise ImapCommandError("names of extensions expected")
         new = [name for name in dict.fromkeys(named) if name in _CAN_BE_ENABLED and name not in self.enabled]
         self.enabled.update(new)
+        if "QRESYNC" in new:  # RFC 7162 §3.2.3
+            self.enabled.add("CONDSTORE")
         self._untagged(" ".join(("ENABLED", *new)))
         self._result("OK", "done")
 

@@ -49,6 +49,21 @@ class Vanished:
         return self.firsts, self.lasts, self.modseqs
 
 
+def common(some: Sequence[Range], others: Sequence[Range]) -> list[Range]:
+    """What two ascending lists of ranges have in common, ascending."""
+    found: list[Range] = []
+    at = 0
+    for first, last in some:
+        while at < len(others) and others[at][1] < first:
+            at += 1
+        number = at
+        while number < len(others) and others[number][0] <= last:
+            found.append((max(first, others[number][0]), min(last, others[number][1])))
+            number += 1
+        at = max(number - 1, at)
+    return found
+
+
 def runs(uids: Sequence[int], kept: set[int]) -> list[Range]:
     """The ranges of those of *uids* whose rows are not in *kept*; none spans a UID of these."""
     found: list[Range] = []

@@ -129,6 +129,17 @@ class Selected:
             b"* OK [HIGHESTMODSEQ %d] of all\r\n" % states.modseq,
         )
 
+    def resynced(self, resync: commands.Resync) -> tuple[bytes, ...]:
+        """What changed since a client knew the mailbox as it says (RFC 7162 §3.2.5)."""
+        view, states = self.view, self._box.states
+        if resync.validity != view.validity:
+            return ()
+        last = max(states.uid_next - 1, 1)
+        known = resync.known.ranges(last) if resync.known is not None else [(1, last)]
+        changed = view.changed_since(view.chosen(known, True), resync.modseq)
+        told = fetch.responses(view, changed, (fetch.FLAGS, MODSEQ), True)
+        return (*view.vanished(resync.modseq, known), *told)
+
     # -- reading -------------------------------------------------------------------------------------------
 
     def _noop(self, command: commands.Noop) -> CommandOutcome:
@@ -142,7 +153,11 @@ class Selected:
 
     def _fetch(self, command: commands.Fetch) -> CommandOutcome:
         chosen = self._chosen(command)
+        gone: list[bytes] = []
         if command.changed_since is not None:
+            if command.with_vanished:
+                last = max(self._box.states.uid_next - 1, 1)
+                gone = self.view.vanished(command.changed_since, command.numbers.ranges(last))
             chosen = self.view.changed_since(chosen, command.changed_since)
         kinds = {item.kind for item in command.items}
         silent: Collection[int] = ()
@@ -159,7 +174,9 @@ class Selected:
                 items = (*items, MODSEQ)
         is_by_uid = command.by_uid
         responses = fetch.responses(self.view, chosen, items, is_by_uid)
-        return CommandOutcome("OK", "done", untagged=chain(responses, self._late_news(silent, is_by_uid)))
+        return CommandOutcome(
+            "OK", "done", untagged=chain(gone, responses, self._late_news(silent, is_by_uid))
+        )
 
     def _late_news(self, silent: Collection[int], is_by_uid: bool) -> Iterator[bytes]:
         yield from self.view.news(is_by_uid, silent, is_by_uid)
@@ -295,7 +312,8 @@ class Selected:
             doomed = [uid for uid in wanted if (row := view.row(uid)) >= 0 and flags[row] & DELETED]
         if doomed:
             self._box.expunge(doomed)
-        return CommandOutcome("OK", "expunged", untagged=tuple(view.news(True)))
+        code = f"HIGHESTMODSEQ {box.states.modseq}" if view.with_vanished and doomed else ""
+        return CommandOutcome("OK", "expunged", code, tuple(view.news(True)))
 
     def expunge_silently(self) -> None:
         """Remove the messages with the flag Deleted, as CLOSE does."""

@@ -9,7 +9,9 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence, Set
 
+from mailtools.core.imap.grammar import sets
 from mailtools.core.mbox.state import ANSWERED, DELETED, DRAFT, FLAGGED, OLD, SEEN
+from mailtools.core.mbox.vanished import common
 from mailtools.services.imap_server.opened import SharedMailbox
 
 FLAGS = (
@@ -44,6 +46,11 @@ class View:
     def with_modseq(self) -> bool:
         """Whether the client knows MODSEQ (RFC 7162 §3.1)."""
         return "CONDSTORE" in self._enabled
+
+    @property
+    def with_vanished(self) -> bool:
+        """Whether the client is told of UIDs that are gone, in place of sequence numbers (RFC 7162 §3.2)."""
+        return "QRESYNC" in self._enabled
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -169,18 +176,28 @@ class View:
             uid = states.uids[row]
             number = bisect_left(self.uids, uid) + 1
             if uid not in known and number <= len(self.uids) and self.uids[number - 1] == uid:
-                shown = b"UID %d " % uid if with_uid else b""
+                shown = b"UID %d " % uid if with_uid or self.with_vanished else b""
                 modseq = b" MODSEQ (%d)" % states.modseqs[row] if self.with_modseq else b""
                 yield b"* %d FETCH (%bFLAGS (%b)%b)\r\n" % (number, shown, self.flags(uid, row), modseq)
 
     def _gone(self) -> Iterator[bytes]:
         states = self.box.states
-        kept, removed = array("I"), 0
+        kept, gone = array("I"), list[int]()
         for number, uid in enumerate(self.uids, 1):
             if states.row_of(uid) >= 0:
                 kept.append(uid)
-            else:
-                yield b"* %d EXPUNGE\r\n" % (number - removed)
-                removed += 1
-                self.recent.discard(uid)
+                continue
+            if not self.with_vanished:
+                yield b"* %d EXPUNGE\r\n" % (number - len(gone))
+            gone.append(uid)
+            self.recent.discard(uid)
         self.uids = kept
+        if gone and self.with_vanished:
+            yield b"* VANISHED %b\r\n" % ",".join(sets(gone)).encode()
+
+    def vanished(self, modseq: int, ranges: Ranges) -> list[bytes]:
+        """The response about those UIDs of *ranges* that were expunged after *modseq*, if there are any."""
+        with self.box.lock:
+            gone = common(self.box.states.vanished_since(modseq), ranges)
+        told = b",".join(b"%d" % first if first == last else b"%d:%d" % (first, last) for first, last in gone)
+        return [b"* VANISHED (EARLIER) %b\r\n" % told] if told else []

@@ -50,7 +50,7 @@ def parse(line: str, *literals: bytes) -> commands.Command:
         ("EXPUNGE", Expunge(None)),
         ("UID EXPUNGE 1", Expunge(ONE)),
         ("SELECT inbox", Select("INBOX", False)),
-        ("SELECT x (CONDSTORE)", Select("x", False, ("CONDSTORE",))),
+        ("SELECT x (CONDSTORE)", Select("x", False, frozenset(("CONDSTORE",)))),
         ('EXAMINE "a b"', Select("a b", True)),
         ("CREATE &APw-", Create("ü")),
         ('CREATE "a \\"b\\\\"', Create('a "b\\')),

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailtools.core.mbox import vanished
-from mailtools.core.mbox.vanished import Vanished, gaps, runs
+from mailtools.core.mbox.vanished import Vanished, common, gaps, runs
 
 
 def test_ranges_since_a_number() -> None:
@@ -43,3 +43,16 @@ def test_runs_and_gaps(there: set[int], gone: set[int]) -> None:
     assert not told & (there - gone)
     told = {uid for first, last in gaps(uids, 41) for uid in range(first, last + 1)}
     assert told == set(range(1, 41)) - set(uids)
+
+
+def test_what_ranges_have_in_common() -> None:
+    import random
+
+    chance = random.Random(1)
+    for _ in range(300):
+        some, others = ({chance.randint(1, 40) for _ in range(chance.randint(0, 30))} for _ in range(2))
+        ranges = [[(one, one) for one in sorted(numbers)] for numbers in (some, others)]
+        joined = [gaps(sorted(set(range(1, 41)) - numbers), 41) for numbers in (some, others)]
+        for left, right in (ranges, joined):
+            found = [number for first, last in common(left, right) for number in range(first, last + 1)]
+            assert found == sorted(some & others)
