@@ -378,3 +378,14 @@ def test_a_client_that_comes_again_learns_what_is_gone_and_what_changed(server: 
     assert not any(
         "VANISHED" in line for line in client.ask(f"SELECT INBOX (QRESYNC ({validity} {modseq} 1,3))")
     )
+
+
+def test_a_failure_behind_whole_responses_is_told(server: ImapServer, root: Path) -> None:
+    large = "Subject: x\n\n" + "text\n" * 80_000
+    strange = "Content-Transfer-Encoding: x-nobody\n\nx\n"
+    append(root / "bob" / "INBOX.mbox", large.encode(), large.encode(), strange.encode())
+    client = Client(server, "INBOX")
+    told = client.ask("FETCH 6:8 (UID BINARY.PEEK[1])")
+    assert sum(" FETCH " in line for line in told) == 2
+    assert told[-1].startswith("t NO [UNKNOWN-CTE]")
+    assert client.ask("NOOP") == ["t OK done"]

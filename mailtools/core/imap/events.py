@@ -40,8 +40,11 @@ class Execute(Question[CommandOutcome]):
     command: commands.Command
 
 
-class MoreWanted(Question[bytes | None]):
-    """A question: what are the next responses of the command under way? None: there are no more."""
+class MoreWanted(Question[bytes | CommandOutcome | None]):
+    """A question: what are the next responses of the command under way? None: there are no more.
+
+    An outcome takes the place of the one that was given: the command failed behind whole responses.
+    """
 
     __slots__ = ()
 

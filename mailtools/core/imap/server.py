@@ -46,6 +46,7 @@ _LINE = 64 << 10  # octets of a line
 _STRANGER = 8 << 10  # octets of a command before the login, literals included
 _COMMAND = 1 << 20  # octets of a command, literals included; a message has its own limit
 _LITERAL = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
+_MESSAGE = re.compile(rb"~?\{([0-9]{1,20})(\+?)\}\Z")  # of APPEND; literal8 (RFC 3516 §4.4) may hold NUL
 _TAG = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,100}")  # RFC 9051: ASTRING-CHAR without "+"
 _SENT_AT_ONCE = 256 << 10  # octets of responses, then other connections run
 _HTTP = (b" HTTP/1.1", b" HTTP/1.0", b" HTTP/2.0")
@@ -227,6 +228,9 @@ class ImapServerEngine(Conversation):
         else:
             waiting = 0
             while (octets := (yield from self.ask(_MORE))) is not None:
+                if isinstance(octets, CommandOutcome):  # it cannot be done to its end
+                    outcome = octets
+                    break
                 self._out.append(octets)
                 waiting += len(octets)
                 if waiting > _SENT_AT_ONCE:
@@ -237,7 +241,7 @@ class ImapServerEngine(Conversation):
 
     def _append(self, line: bytes) -> Steps:
         literals: list[bytes] = []
-        while (match := _LITERAL.search(line)) is not None:
+        while (match := _MESSAGE.search(line)) is not None:
             size, is_waiting = int(match[1]), not match[2]
             cursor = Cursor(line[: match.start()], literals)
             cursor.at = len("APPEND")

@@ -10,16 +10,18 @@ Speed: in groups FETCH FLAGS of all is 5 times as fast as one response after the
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
+from mailtools.core.errors import MailError
 from mailtools.core.imap import bodystructure, sections, strings
 from mailtools.core.imap.fetch_items import FetchItem
 from mailtools.core.message import mime
 from mailtools.services.imap_server.rendered import RENDERED
 from mailtools.services.imap_server.view import View
+from mailtools.system.mbox.mailtree import MailboxError
 
 FLAGS = FetchItem(b"FLAGS", "FLAGS")
+UNKNOWN_CTE = "UNKNOWN-CTE"  # RFC 3516 §4.3
 _MANY = 500  # messages of a group whose messages are not read
 _FEW = 50  # of others
 _MUCH = 256 << 10  # octets of messages that are read for a group
@@ -65,7 +67,10 @@ def _item_by_item(
     """
     begun = b"* %d FETCH (" % group.numbers[0]
     for item in items:
-        (value,) = next(known) if item.kind in _COLUMNS else _content(group, item)
+        try:
+            (value,) = next(known) if item.kind in _COLUMNS else _content(group, item)
+        except MailboxError as error:
+            raise MailError(str(error)) from None  # the response has begun: there is no way back
         yield begun + _layout(item) % value
         begun = b" "
     yield b")\r\n"
@@ -182,8 +187,10 @@ def _octets(item: FetchItem, source: _Source) -> bytes:
     if item.kind == "CONTENT":
         octets = sections.extract(source.message, parts, section)
     else:
-        with suppress(ValueError):  # an encoding that nobody knows: NIL
+        try:
             octets = sections.decoded(source.message, section, parts)
+        except ValueError:
+            raise MailboxError("nobody knows that transfer encoding", UNKNOWN_CTE) from None
     if item.kind == "BINARY.SIZE":
         return b"%d" % len(octets or b"")
     if octets is not None and item.partial is not None:

@@ -19,6 +19,7 @@ from mailtools.core.imap.events import CommandOutcome, ImapRefusal
 from mailtools.core.imap.metadata import SetMetadata
 from mailtools.core.imap.notify import Notify
 from mailtools.core.imap.server import ImapServerEngine
+from mailtools.services.imap_server.fetch import UNKNOWN_CTE
 from mailtools.services.imap_server.mailboxes import Mailboxes
 from mailtools.services.imap_server.news import News
 from mailtools.services.imap_server.opened import OpenMailboxes
@@ -271,6 +272,9 @@ class ImapSession:
         assert question is not None
         assert outcome is not None
         self._asked = self._made = None
+        if outcome.code == UNKNOWN_CTE:
+            self._engine.answer(question, outcome)
+            return
         if outcome.status != "OK" or not isinstance(outcome.untagged, tuple):
             self._engine.close_with(421, "", "the mailbox cannot be read")
             return
