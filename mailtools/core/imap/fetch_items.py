@@ -66,6 +66,9 @@ def _item(cursor: Cursor) -> FetchItem:
         return _content(cursor, name)
     if name in _PLAIN:
         return _plain(name)
+    if name == "PREVIEW":
+        cursor.takes(b" (LAZY)")  # RFC 8970 §4.1: then it may be NIL; we have it anyway
+        return _plain(name)
     if name in _RFC822:
         section, is_peek = _RFC822[name]
         return FetchItem(name.encode(), "CONTENT", section, is_peek)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from mailtools.core.imap import bodystructure, envelope, facts, strings
 from mailtools.core.message import date, header, mime
+from mailtools.services.filters import render
 from mailtools.services.mailbox.mailbox import Mailbox
 from mailtools.system.mbox.cache_file import CacheFile
 
@@ -71,15 +72,26 @@ def _structure(box: Mailbox, row: int) -> bytes | None:
     return None if message is None else bodystructure.bodystructure(message)
 
 
+def _preview(box: Mailbox, row: int) -> bytes | None:
+    message = _message(box, row)
+    if message is None:
+        return None
+    text = " ".join(render.text_of(message.replace(b"\r\n", b"\n"))[:_LOOKED_AT].split())
+    return strings.string(text[:_PREVIEW].encode())
+
+
 def _message(box: Mailbox, row: int) -> bytes | None:
     found = box.message(row)
     return found if found is None or isinstance(found, bytes) else b"".join(found)
 
 
+_PREVIEW = 200  # characters (RFC 8970 §3.1)
+_LOOKED_AT = 4000  # characters of a text, blanks included
 _GONE = {"FACTS": facts.to_octets(facts.facts(b"")), "ARRIVED": b"0"}
 # By item of FETCH, FACTS for SORT and SEARCH, ARRIVED in seconds: the ending of its file, and what makes it.
 RENDERED: dict[str, tuple[str, _Make]] = {
     "INTERNALDATE": ("dates", _date), "ENVELOPE": ("envelopes", _envelope),
     "BODYSTRUCTURE": ("structures", _structure), "FACTS": ("facts", _facts),
     "ARRIVED": ("arrivals", _arrived),
+    "PREVIEW": ("previews", _preview),
 }  # fmt: skip

@@ -38,6 +38,7 @@ _OWN_FILES = (
     ".structures",
     ".facts",
     ".arrivals",
+    ".previews",
 )
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 _SUBSCRIPTIONS = "subscriptions"

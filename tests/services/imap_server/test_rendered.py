@@ -112,3 +112,17 @@ def test_fields_and_dates_are_searched_without_a_second_read(tmp_path: Path) -> 
     }
     again = {keys: found for keys, found in again.items() if b'""' not in keys}
     assert {keys: searched(box, keys) for keys in again} == again
+
+
+def test_a_preview_is_short_text_on_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "INBOX.mbox"
+    html = b"Content-Type: text/html; charset=utf-8\n\n<p>Gr\xc3\xbc\xc3\x9fe</p><script>x()</script>\n"
+    path.write_bytes(
+        b"From a@x Thu Aug 22 12:00:00 2002\nSubject: a\n\n" + b"word \n" * 1000 + b"\n"
+        b"From a@x Thu Aug 22 12:00:00 2002\n" + html + b"\n"
+        b"From a@x Thu Aug 22 12:00:00 2002\nContent-Type: image/png\n\nx\n\n"
+    )  # fmt: skip
+    box = opened(path)
+    found = column(box, "PREVIEW")
+    assert found[0] == b'"' + b"word " * 40 + b'"'
+    assert found[1] == b"{7}\r\n" + "Grüße".encode()
