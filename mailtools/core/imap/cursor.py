@@ -40,6 +40,7 @@ class SequenceSet(NamedTuple):
     """A set of sequence numbers or UIDs; None stands for ``*``."""
 
     parts: tuple[tuple[int | None, int | None], ...]
+    is_saved: bool = False  # ``$``: what the last SEARCH saved (RFC 5182); it has no parts
 
     def ranges(self, largest: int) -> list[tuple[int, int]]:
         """The ranges (first, last), ascending and apart. *largest*: what ``*`` means."""
@@ -156,6 +157,8 @@ class Cursor:
 
     def sequence_set(self) -> SequenceSet:
         """A set of sequence numbers or UIDs."""
+        if self.takes(b"$"):
+            return SequenceSet((), True)
         text = self._match(_SET, "a set of numbers")[0]
         parts = []
         for part in text.split(b","):

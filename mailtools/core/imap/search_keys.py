@@ -17,7 +17,7 @@ _FLAGS = {
 }  # fmt: skip
 _FIELDS = {"BCC": "bcc", "CC": "cc", "FROM": "from", "SUBJECT": "subject", "TO": "to"}
 _DATES = {"BEFORE": "<", "ON": "=", "SINCE": ">="}
-RETURNS = ("MIN", "MAX", "ALL", "COUNT")
+RETURNS = ("MIN", "MAX", "ALL", "COUNT", "SAVE")
 
 
 class SearchKey(NamedTuple):
@@ -55,7 +55,7 @@ class _Reader:
             keys = self.keys(depth + 1)
             cursor.needs(b")")
             return keys[0] if len(keys) == 1 else SearchKey("AND", keys=keys)
-        if cursor.line[cursor.at : cursor.at + 1] in (b"*", *(b"%d" % digit for digit in range(10))):
+        if cursor.line[cursor.at : cursor.at + 1] in (b"*", b"$", *(b"%d" % digit for digit in range(10))):
             return SearchKey("SET", (cursor.sequence_set(), False))
         word = cursor.word()
         if word in ("NOT", "OR"):

@@ -11,6 +11,7 @@ from operator import eq, ge, lt
 from typing import Any
 
 from mailtools.core.imap import facts
+from mailtools.core.imap.cursor import SequenceSet
 from mailtools.core.imap.search_keys import SearchKey
 from mailtools.core.message import date, header, mime, words
 from mailtools.services.filters import render
@@ -230,10 +231,9 @@ def _keyword(value: tuple[bytes, bool], view: View) -> Test:
     return lambda message: bool(states.masks[message.row] & mask) is wanted
 
 
-def _set(value: tuple[object, bool], view: View) -> Test:
+def _set(value: tuple[SequenceSet, bool], view: View) -> Test:
     numbers, by_uid = value
-    chosen = view.chosen(numbers.ranges(view.largest(by_uid)), by_uid)  # type: ignore[attr-defined]
-    uids = {uid for _, uid in chosen}
+    uids = {uid for _, uid in view.picked(numbers, by_uid)}
     return lambda message: message.uid in uids
 
 

@@ -149,7 +149,7 @@ class Selected:
 
     def _chosen(self, command: "commands.Fetch | commands.Store | commands.Copy") -> list[tuple[int, int]]:
         view, by_uid = self.view, command.by_uid
-        return view.chosen(command.numbers.ranges(view.largest(by_uid)), by_uid)
+        return view.picked(command.numbers, by_uid)
 
     def _fetch(self, command: commands.Fetch) -> CommandOutcome:
         chosen = self._chosen(command)
@@ -157,7 +157,9 @@ class Selected:
         if command.changed_since is not None:
             if command.with_vanished:
                 last = max(self._box.states.uid_next - 1, 1)
-                gone = self.view.vanished(command.changed_since, command.numbers.ranges(last))
+                saved = [(uid, uid) for uid in self.view.saved]
+                asked = saved if command.numbers.is_saved else command.numbers.ranges(last)
+                gone = self.view.vanished(command.changed_since, asked)
             chosen = self.view.changed_since(chosen, command.changed_since)
         kinds = {item.kind for item in command.items}
         silent: Collection[int] = ()
@@ -182,7 +184,7 @@ class Selected:
         yield from self.view.news(is_by_uid, silent, is_by_uid)
 
     def _search(self, command: commands.Search) -> CommandOutcome:
-        found = search.matching(self.view, command.key)
+        found = self._found(command)
         numbers = [uid if command.by_uid else number for number, uid in found]
         modseqs = self.view.modseqs(found) if found and has_modseq(command.key) else []
         news = self.view.news(command.by_uid)
@@ -190,19 +192,31 @@ class Selected:
             shown = b"".join(b" %d" % number for number in numbers)
             modseq = b" (MODSEQ %d)" % max(modseqs) if modseqs else b""
             return CommandOutcome("OK", "done", untagged=(b"* SEARCH%b%b\r\n" % (shown, modseq), *news))
-        return CommandOutcome(
-            "OK",
-            "done",
-            untagged=(self._extended(command, numbers, modseqs), *news),
-        )
+        return CommandOutcome("OK", "done", untagged=(*self._extended(command, numbers, modseqs), *news))
+
+    def _found(self, command: commands.Search | commands.Sort) -> list[tuple[int, int]]:
+        """(sequence number, UID) of the messages that match; they are saved if that is asked for."""
+        options = set(command.returns or ())
+        if "SAVE" not in options:
+            return search.matching(self.view, command.key)
+        try:
+            found = search.matching(self.view, command.key)
+        except BaseException:
+            self.view.saved = []
+            raise
+        uids = [uid for _, uid in found]
+        if options <= {"SAVE", "MIN", "MAX"} and len(options) > 1:  # RFC 5182 §2.4
+            uids = sorted({*(uids[:1] if "MIN" in options else ()), *(uids[-1:] if "MAX" in options else ())})
+        self.view.saved = uids
+        return found
 
     def _sort(self, command: commands.Sort) -> CommandOutcome:
-        found = search.matching(self.view, command.key)
+        found = self._found(command)
         numbers = sorting.in_order(self._sortable(found, command.by_uid), command.order)
         modseqs = self.view.modseqs(found) if found and has_modseq(command.key) else []
         news = self.view.news(command.by_uid)
         if command.returns is not None:
-            return CommandOutcome("OK", "done", untagged=(self._extended(command, numbers, modseqs), *news))
+            return CommandOutcome("OK", "done", untagged=(*self._extended(command, numbers, modseqs), *news))
         shown = b"".join(b" %d" % number for number in numbers)
         modseq = b" (MODSEQ %d)" % max(modseqs) if modseqs else b""
         return CommandOutcome("OK", "done", untagged=(b"* SORT%b%b\r\n" % (shown, modseq), *news))
@@ -231,8 +245,11 @@ class Selected:
 
     def _extended(
         self, command: commands.Search | commands.Sort, numbers: list[int], modseqs: list[int]
-    ) -> bytes:
-        """The response ESEARCH (RFC 4731); the engine puts its tag in the place of TAG."""
+    ) -> tuple[bytes, ...]:
+        """ESEARCH (RFC 4731), if it is asked for; the engine puts its tag in the place of TAG."""
+        options = [option for option in command.returns or () if option != "SAVE"]
+        if not options:
+            return ()
         if isinstance(command, commands.Sort):  # the order counts
             all_of_them = b",".join(b"%d" % number for number in numbers)
         else:
@@ -243,13 +260,13 @@ class Selected:
             "ALL": b"ALL " + all_of_them if numbers else b"",
             "COUNT": b"COUNT %d" % len(numbers),
         }
-        asked = [values[option] for option in command.returns or () if values[option]]
+        asked = [values[option] for option in options if values[option]]
         if modseqs:  # of the messages that are told (RFC 7162 §3.1.5)
             ends = {"MIN": modseqs[:1], "MAX": modseqs[-1:]}
-            told = [number for option in command.returns or () for number in ends.get(option, modseqs)]
+            told = [number for option in options for number in ends.get(option, modseqs)]
             asked.append(b"MODSEQ %d" % max(told))
         uid = [b"UID"] if command.by_uid else []
-        return b" ".join((b'* ESEARCH (TAG "\0")', *uid, *asked)) + b"\r\n"
+        return (b" ".join((b'* ESEARCH (TAG "\0")', *uid, *asked)) + b"\r\n",)
 
     # -- changing ------------------------------------------------------------------------------------------
 
@@ -304,7 +321,7 @@ class Selected:
         view, box = self.view, self._box
         known = view.uids
         if command.uids is not None:
-            wanted = [uid for _, uid in view.chosen(command.uids.ranges(view.largest(True)), True)]
+            wanted = [uid for _, uid in view.picked(command.uids, True)]
         else:
             wanted = list(known)
         with box.lock:

@@ -9,6 +9,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence, Set
 
+from mailtools.core.imap.cursor import SequenceSet
 from mailtools.core.imap.grammar import sets
 from mailtools.core.mbox.state import ANSWERED, DELETED, DRAFT, FLAGGED, OLD, SEEN
 from mailtools.core.mbox.vanished import common
@@ -30,6 +31,7 @@ class View:
         """*enabled*: the extensions that the client enabled; the set may grow."""
         self.box = box
         self._enabled = enabled
+        self.saved: list[int] = []  # UIDs, ascending: what ``$`` means (RFC 5182)
         self._shown: dict[tuple[int, int, bool], bytes] = {}
         with box.lock:
             states = box.states
@@ -65,6 +67,12 @@ class View:
             stop = bisect_left(self.uids, end + 1) if by_uid else min(end, len(self.uids))
             found.extend((number + 1, self.uids[number]) for number in range(max(first, 0), stop))
         return found
+
+    def picked(self, numbers: SequenceSet, by_uid: bool) -> list[tuple[int, int]]:
+        """(sequence number, UID) of the messages in a set of a command, ascending."""
+        if numbers.is_saved:
+            return self.chosen([(uid, uid) for uid in self.saved], True)
+        return self.chosen(numbers.ranges(self.largest(by_uid)), by_uid)
 
     def largest(self, by_uid: bool) -> int:
         """What ``*`` means."""
