@@ -263,7 +263,11 @@ def _status(cursor: Cursor) -> StatusOf:
 
 def append(cursor: Cursor) -> AppendMessage:
     """The arguments of APPEND up to its message."""
-    name = mailbox(cursor)
+    return append_to(cursor, mailbox(cursor))
+
+
+def append_to(cursor: Cursor, name: str) -> AppendMessage:
+    """What stands before each message of APPEND: flags and a date, if they are given."""
     cursor.space()
     flags: tuple[bytes, ...] = ()
     if cursor.is_at(b"("):

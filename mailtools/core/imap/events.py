@@ -51,10 +51,14 @@ class MoreWanted(Question[bytes | CommandOutcome | None]):
 
 @dataclass(slots=True)
 class AppendStart(Question[ImapRefusal | None]):
-    """A question: may a message of *size* octets be appended? Its octets follow as `AppendChunk`."""
+    """A question: may a message of *size* octets be appended? Its octets follow as `AppendChunk`.
+
+    *is_further*: it belongs to the one before; both are stored, or none.
+    """
 
     command: commands.AppendMessage
     size: int
+    is_further: bool = False
 
 
 class AppendChunk(NamedTuple):
@@ -64,7 +68,7 @@ class AppendChunk(NamedTuple):
 
 
 class AppendEnd(Question[CommandOutcome]):
-    """A question: the message is complete; is it stored?"""
+    """A question: the messages are complete; are they stored?"""
 
     __slots__ = ()
 

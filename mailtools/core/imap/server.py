@@ -40,7 +40,7 @@ AFTER_LOGIN = (
     "STATUS=DELETED", "WITHIN", "CONDSTORE", "QRESYNC", "COMPRESS=DEFLATE", "SORT", "SORT=DISPLAY", "ESORT",
     "THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES", "CREATE-SPECIAL-USE", "METADATA",
     "LIST-METADATA", "NOTIFY", "QUOTA", "QUOTA=RES-STORAGE",
-    "PREVIEW", "SEARCHRES",
+    "PREVIEW", "SEARCHRES", "MULTIAPPEND",
 )  # fmt: skip
 _CAN_BE_ENABLED = frozenset(("CONDSTORE", "QRESYNC"))
 _LINE = 64 << 10  # octets of a line
@@ -49,6 +49,7 @@ _COMMAND = 1 << 20  # octets of a command, literals included; a message has its 
 _LITERAL = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
 _MESSAGE = re.compile(rb"~?\{([0-9]{1,20})(\+?)\}\Z")  # of APPEND; literal8 (RFC 3516 §4.4) may hold NUL
 _TAG = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,100}")  # RFC 9051: ASTRING-CHAR without "+"
+_MOST_MESSAGES = 1000  # of one APPEND
 _SENT_AT_ONCE = 256 << 10  # octets of responses, then other connections run
 _HTTP = (b" HTTP/1.1", b" HTTP/1.0", b" HTTP/2.0")
 _SECRET = (b"LOGIN", b"AUTHENTICATE")
@@ -262,29 +263,53 @@ class ImapServerEngine(Conversation):
                 following = yield from self._reader.read_line(_LINE)
                 line = line[: match.start()] + b"\x000\x00" + following
             else:
-                yield from self._take_message(command, size, is_waiting)
+                yield from self._take_messages(command, size, is_waiting)
                 return
         raise ImapCommandError("APPEND ends with a message")
 
-    def _take_message(self, command: commands.AppendMessage, size: int, is_waiting: bool) -> Steps:
-        refusal: ImapRefusal | None = ImapRefusal("the message is too large", "TOOBIG")
-        if size <= self.offer.max_append:
-            refusal = yield from self.ask(AppendStart(command, size))
-        if refusal is None or not is_waiting:
+    def _take_messages(self, command: commands.AppendMessage, size: int, is_waiting: bool) -> Steps:
+        """Take the messages of APPEND, of which MULTIAPPEND (RFC 3502) may send several: all or none."""
+        refusal: ImapRefusal | None = None
+        count, left = 0, self.offer.max_append
+        while True:
+            if refusal is None:
+                refusal = yield from self._start_message(command, size, count, left)
+            if refusal is not None and is_waiting:
+                break
             if is_waiting:
                 self._out.append(b"+ go on\r\n")
-            is_wanted = refusal is None
-            yield from self._take(
-                size, lambda octets: self._events.append(AppendChunk(octets)) if is_wanted else None
-            )
+            yield from self._take(size, self._pass_on if refusal is None else lambda octets: None)
+            count, left = count + 1, left - size
             line = yield from self._reader.read_line(_LINE)
-            if refusal is None and line:
-                refusal = ImapRefusal("one message at a time")
+            match = _MESSAGE.search(line)
+            if match is None:
+                if line and refusal is None:
+                    refusal = ImapRefusal("another message expected")
+                break
+            size, is_waiting = int(match[1]), not match[2]
+            try:
+                cursor = Cursor(line[: match.start()], [])
+                command = commands.append_to(cursor, command.mailbox)
+                cursor.end()
+            except ImapCommandError as error:
+                refusal = refusal or ImapRefusal(str(error))
         if refusal is not None:
             self._result("NO", refusal.text, refusal.code)
             return
         outcome = yield from self.ask(AppendEnd())
         yield from self._send(outcome)
+
+    def _pass_on(self, octets: bytes) -> None:
+        self._events.append(AppendChunk(octets))
+
+    def _start_message(
+        self, command: commands.AppendMessage, size: int, count: int, left: int
+    ) -> Generator[None, None, ImapRefusal | None]:
+        if size > left:
+            return ImapRefusal("the message is too large", "TOOBIG")
+        if count == _MOST_MESSAGES:
+            return ImapRefusal("too many messages at a time", "LIMIT")
+        return (yield from self.ask(AppendStart(command, size, count > 0)))
 
     # -- what needs no mailbox -----------------------------------------------------------------------------
 

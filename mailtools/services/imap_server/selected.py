@@ -4,7 +4,7 @@ Called by a worker; what FETCH responds is read while it is sent. All methods ra
 and OSError.
 """
 
-from collections.abc import Callable, Collection, Iterator, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import suppress
 from itertools import chain
 from typing import Any
@@ -399,20 +399,23 @@ class Selected:
 
 
 def append(
-    mailboxes: Mailboxes, command: commands.AppendMessage, intake: MboxIntake, now: float
+    mailboxes: Mailboxes, messages: Sequence[tuple[commands.AppendMessage, MboxIntake]], now: float
 ) -> CommandOutcome:
-    """Store the message in *intake* as APPEND asks. Raises MailboxError, MailError, OSError."""
-    box = mailboxes.open(command.mailbox, 10.0)
+    """Store *messages* as APPEND asks, all or none. Raises MailboxError, MailError, OSError."""
+    box = mailboxes.open(messages[0][0].mailbox)
     try:
-        bits = sum(BITS[flag] for flag in command.flags if flag in BITS)
-        words = tuple(flag for flag in command.flags if flag not in BITS)
-        seconds = now if command.seconds is None else command.seconds
-        record = mbox_form.fetched_record(intake.body, seconds)
-        (uid,) = box.append([NewMessage(record, bits, words)])
-        code = f"APPENDUID {box.states.validity} {uid}" if uid else ""
+        uids = box.append([_new_message(command, intake, now) for command, intake in messages], 0.0)
+        code = f"APPENDUID {box.states.validity} {','.join(sets(uids))}" if all(uids) else ""
     finally:
         mailboxes.leave(box)
     return CommandOutcome("OK", "appended", code)
+
+
+def _new_message(command: commands.AppendMessage, intake: MboxIntake, now: float) -> NewMessage:
+    bits = sum(BITS[flag] for flag in command.flags if flag in BITS)
+    words = tuple(flag for flag in command.flags if flag not in BITS)
+    record = mbox_form.fetched_record(intake.body, now if command.seconds is None else command.seconds)
+    return NewMessage(record, bits, words)
 
 
 _DO: dict[type, Callable[[Selected, Any], CommandOutcome]] = {

@@ -93,8 +93,7 @@ class ImapSession:
         self._watches: dict[str, FileWatch] = {}  # files that tell of news
         self._news = News()
         self._is_look_due = False  # one waits for a worker
-        self._intake: MboxIntake | None = None  # the message that APPEND sends
-        self._append: commands.AppendMessage | None = None
+        self._appends: list[tuple[commands.AppendMessage, MboxIntake]] = []  # the messages that APPEND sends
         self._append_error: MailError | OSError | None = None
         engine.mechanisms = self._mechanisms
 
@@ -338,28 +337,32 @@ class ImapSession:
         if not is_there:
             self._engine.answer(question, ImapRefusal("there is no such mailbox", "TRYCREATE"))
             return
-        self._intake, self._append, self._append_error = MboxIntake(beside=beside), command, None
+        if not question.is_further:
+            self._appends, self._append_error = [], None
+        self._appends.append((command, MboxIntake(beside=beside)))
         self._engine.answer(question, None)
 
     def _append_chunk(self, event: events.AppendChunk) -> None:
-        if self._intake is None or self._append_error is not None:
+        if self._append_error is not None:
             return
         try:
-            self._intake.take(event.octets)
+            self._appends[-1][1].take(event.octets)
         except (MailError, OSError) as error:
             self._append_error = error
 
     def _append_end(self, question: events.AppendEnd) -> None:
-        intake, command, error = self._intake, self._append, self._append_error
-        self._intake = None
-        assert intake is not None
-        assert command is not None
+        appends, self._appends = self._appends, []
+        error = self._append_error
+        try:
+            for _, intake in appends:
+                intake.end()
+        except (MailError, OSError) as problem:
+            error = error or problem
 
         def task() -> CommandOutcome:
             if error is not None:
                 raise error
-            intake.end()
-            return self._news.quietly(self._selected, lambda: append(self._its, command, intake, clock.now()))
+            return self._news.quietly(self._selected, lambda: append(self._its, appends, clock.now()))
 
         self._work(task, lambda outcome: self._answer(question, outcome))
 

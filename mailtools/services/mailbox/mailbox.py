@@ -192,13 +192,19 @@ class Mailbox:
                 self.refresh(patience)
 
     def append(self, messages: Sequence[NewMessage], patience: float = PATIENCE) -> list[int]:
-        """Append *messages* durably, with their flags; return their UIDs."""
+        """Append *messages* durably, with their flags; return their UIDs, 0 where that is not known.
+
+        If LockTimeoutError is raised nothing was written.
+        """
         if not messages:
             return []
         records = [_with_state(message) for message in messages]
         offsets = appending.append_waiting(self.path, records, patience)
         with self.lock:
-            self.refresh(patience)
+            try:
+                self.refresh(patience)
+            except LockTimeoutError:
+                return [0] * len(messages)
             return [self._uid_at(offset, record) for offset, record in zip(offsets, records, strict=True)]
 
     def _uid_at(self, offset: int, record: NewRecord) -> int:
