@@ -7,8 +7,6 @@ Invariants: any octets give facts; time is linear in the header; of a field at m
 of the references at most `MOST_REFERENCES` count. If a field occurs twice, the first counts as in
 ENVELOPE, but the texts are those of all.
 `from_octets(to_octets(facts)) == facts`; the octets are one line with a line end, and hold no other.
-
-Speed: 12 µs for a usual header, of which 4 µs find the fields.
 """
 
 import re

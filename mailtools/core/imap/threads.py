@@ -38,6 +38,7 @@ def references(messages: Sequence[Sortable]) -> bytes:
     dates = [(sent(message), message.number) for message in messages]
     for siblings in children.values():
         siblings.sort(key=dates.__getitem__)
+    roots.sort(key=lambda node: dates[node if node < len(dates) else children[node][0]])  # step 4
     _by_subject(messages, children, roots, len(parents))
 
     def date(node: int) -> tuple[int, int]:

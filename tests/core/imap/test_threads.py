@@ -90,3 +90,12 @@ def test_every_message_is_told_once_whatever_refers_to_what() -> None:
         assert numbers(found) == list(range(1, count + 1)), (told, found)
         assert found.count(b"(") == found.count(b")")
         assert b"()" not in found
+
+
+def test_threads_are_gathered_by_subject_in_the_order_of_their_dates() -> None:
+    told = [("a@x", "", "b", 4), ("b@x", "<gone@x>", "Re: b", 2), ("c@x", "", "b", 3)]
+    sent = [
+        message._replace(arrived=told[number][3])
+        for number, message in enumerate(messages(*(one[:3] for one in told)))
+    ]
+    assert references(sent) == b"((3 2)(1))"
