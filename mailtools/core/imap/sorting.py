@@ -15,8 +15,8 @@ from mailtools.core.imap.facts import Facts
 _MOST_KEYS = 20
 _LONGEST = 1000  # characters of a subject that count: taking prefixes away one by one is not linear
 _BLANKS = re.compile(r"\s+")
-_TRAILER = re.compile(r"(?:\s|\(fwd\))+\Z", re.IGNORECASE)
-_BLOB = re.compile(r"\[[^\[\]]*\] *")
+_TRAILER = "(fwd)"
+_BLOBS = re.compile(r"(?:\[[^\[\]]*\] *)+")
 _LEADER = re.compile(r"(?:\[[^\[\]]*\] *)*(?:re|fwd?) *(?:\[[^\[\]]*\] *)?: *", re.IGNORECASE)
 _FORWARDED = "[fwd:"
 
@@ -79,7 +79,7 @@ def base_and_reply(text: str) -> tuple[str, bool]:
     text = _BLANKS.sub(" ", text[:_LONGEST])
     is_reply = False
     while True:
-        cut = _TRAILER.sub("", text).lstrip()
+        cut = _without_trailers(text).lstrip()
         is_reply = is_reply or cut != text.strip()
         text, has_leader = _without_leaders(cut)
         is_reply = is_reply or has_leader
@@ -88,16 +88,20 @@ def base_and_reply(text: str) -> tuple[str, bool]:
         text, is_reply = text[len(_FORWARDED) : -1], True
 
 
+def _without_trailers(text: str) -> str:
+    text = text.rstrip()
+    while text[-len(_TRAILER) :].lower() == _TRAILER:
+        text = text[: -len(_TRAILER)].rstrip()
+    return text
+
+
 def _without_leaders(text: str) -> tuple[str, bool]:
     has_leader = False
-    while True:
-        if leader := _LEADER.match(text):
-            text, has_leader = text[leader.end() :], True
-            continue
-        blob = _BLOB.match(text)
-        if blob is None or blob.end() == len(text):
-            return text, has_leader
-        text = text[blob.end() :]
+    while leader := _LEADER.match(text):
+        text, has_leader = text[leader.end() :], True
+    if blobs := _BLOBS.match(text):  # no leader follows them: all go at once, or all but the last
+        text = text[text.rfind("[") if blobs.end() == len(text) else blobs.end() :]
+    return text, has_leader
 
 
 def sent(message: Sortable) -> int:

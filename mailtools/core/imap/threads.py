@@ -79,6 +79,7 @@ def _linked(messages: Sequence[Sortable]) -> list[int]:
             if above >= 0 and parents[node] < 0:
                 link(above, node)
             above = node
+        parents[number] = -1  # what others say of it does not count, also if it names no parent (1.B)
         if above >= 0:
             link(above, number)
     return parents

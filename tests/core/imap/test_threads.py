@@ -31,6 +31,8 @@ def messages(*told: tuple[str, str, str]) -> list[Sortable]:
         ([("b@x", "<gone@x>", "b"), ("c@x", "<gone@x>", "c")], b"((1)(2))"),
         ([("b@x", "<gone@x>", "b")], b"(1)"),
         ([("b@x", "<a@x> <gone@x>", "b"), ("a@x", "", "a")], b"(2 1)"),
+        # What a message says of itself counts, not what another said of it (step 1.B)
+        ([("a@x", "", "a"), ("c@x", "<a@x> <b@x>", "c"), ("b@x", "", "b")], b"(1)(3 2)"),
         ([("a@x", "<b@x>", "a"), ("b@x", "<a@x>", "b")], b"(2 1)"),  # a circle
         ([("a@x", "<a@x>", "a")], b"(1)"),
         ([("a@x", "", "a"), ("a@x", "", "b"), ("c@x", "<a@x>", "c")], b"(1 3)(2)"),  # one ID twice
