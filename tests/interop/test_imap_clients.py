@@ -1,9 +1,10 @@
-"""serve-imap beside real clients: curl, mutt, mbsync in both directions, fetchmail, getmail and our own fetch."""
+"""serve-imap beside real clients: curl, mutt, mbsync in both directions, IMAPClient, fetchmail, getmail and our own fetch."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,86 @@ def test_mutt(server: ImapServer, tmp_path: Path) -> None:
     assert len(left) == COUNT - 1
     listed = mailtools("mbox", "list", "-q", "is:flagged", str(server.inbox("bob"))).stdout
     assert listed.count(b"\n") == 1
+
+
+FORM = b"""\
+From: "Ann B" <ann@a.test>\r
+To: bob@a.test, Carol <carol@a.test>\r
+Date: Mon, 2 Nov 2026 10:00:00 +0100\r
+Subject: =?utf-8?q?caf=C3=A9?=\r
+Message-ID: <form@a.test>\r
+Content-Type: multipart/mixed; boundary=b\r
+\r
+--b\r
+Content-Type: text/plain; charset=utf-8\r
+\r
+one\r
+two\r
+--b\r
+Content-Type: image/png; name="x.png"\r
+Content-Transfer-Encoding: base64\r
+Content-Disposition: attachment; filename="x.png"\r
+\r
+iVBORw0KGgo=\r
+--b--\r
+"""
+
+
+def test_imapclient(server: ImapServer) -> None:
+    """IMAPClient parses each response into values: a wrong form raises an error."""
+    from imapclient import IMAPClient
+
+    with IMAPClient("127.0.0.1", server.port, ssl=False, timeout=20) as box:
+        box.login("bob", "x")
+        assert box.list_folders() == [((b"\\HasNoChildren",), b"/", "INBOX")]
+        box.create_folder("Käse & Brot")
+        assert "Käse & Brot" in {name for _, _, name in box.list_folders()}
+        opened = box.select_folder("INBOX")
+        assert (opened[b"EXISTS"], opened[b"UIDNEXT"], opened[b"READ-WRITE"]) == (COUNT, COUNT + 1, True)
+        assert box.folder_status("Käse & Brot", ["MESSAGES", "UIDNEXT"]) == {b"MESSAGES": 0, b"UIDNEXT": 1}
+
+        when = datetime(2026, 11, 2, 10, 0, 0, tzinfo=UTC)
+        said = box.append("INBOX", FORM, [b"\\Flagged", b"work"], when)
+        assert b"APPENDUID" in said and f" {COUNT + 1}]".encode() in said
+        box.normalise_times = False
+        uid = COUNT + 1
+        wanted = ["ENVELOPE", "BODYSTRUCTURE", "FLAGS", "INTERNALDATE", "BODY.PEEK[]", "RFC822.SIZE"]
+        found = box.fetch([uid], wanted)[uid]
+        envelope = found[b"ENVELOPE"]
+        assert (envelope.subject, envelope.message_id) == (b"=?utf-8?q?caf=C3=A9?=", b"<form@a.test>")
+        assert [str(a) for a in envelope.from_] == ["Ann B <ann@a.test>"]
+        assert [str(a) for a in envelope.to] == ["bob@a.test", "Carol <carol@a.test>"]
+        parts, kind = found[b"BODYSTRUCTURE"][:2]
+        assert (found[b"BODYSTRUCTURE"].is_multipart, kind.lower()) == (True, b"mixed")
+        assert [(p[0].lower(), p[1].lower()) for p in parts] == [(b"text", b"plain"), (b"image", b"png")]
+        assert found[b"INTERNALDATE"] == when
+        assert (found[b"BODY[]"], found[b"RFC822.SIZE"]) == (FORM, len(FORM))
+        assert {b"\\Flagged", b"work"} <= set(found[b"FLAGS"])
+
+        assert box.search(["FLAGGED", "KEYWORD", "work"]) == [uid]
+        assert box.search(["SUBJECT", "café"], charset="UTF-8") == [uid]
+        assert box.search(["OR", "SUBJECT", "000003", ["UID", "6:7"]]) == [4, 6, 7]
+        assert box.sort("REVERSE SUBJECT", ["UID", "1:3"]) == [3, 2, 1]
+        assert [thread[0] for thread in box.thread(criteria=["UID", "1:3"])] == [1, 2, 3]
+        assert box.add_flags([1, 2], [b"\\Seen"])[1] == (b"\\Seen", b"\\Recent")
+        assert b"\\Seen" not in box.remove_flags([1], [b"\\Seen"])[1]
+        assert box.get_flags([2])[2] == (b"\\Seen", b"\\Recent")
+
+        box.move([3, 4], "Käse & Brot")
+        box.copy([5], "Käse & Brot")
+        box.delete_messages([1])
+        box.uid_expunge([1])
+        assert box.search() == [2, *range(5, uid + 1)]
+        assert box.folder_status("Käse & Brot")[b"MESSAGES"] == 3
+
+        box.idle()
+        append(server.inbox("bob"), number(30))
+        assert (uid - 2, b"EXISTS") in box.idle_check(timeout=20)
+        box.idle_done()
+        assert box.search(["SUBJECT", "000030"]) == [uid + 1]
+        box.unselect_folder()
+        box.delete_folder("Käse & Brot")
+    assert subjects(server.inbox("bob"))[0] == "000001"
 
 
 def test_imapclient_of_python(server: ImapServer) -> None:

@@ -109,6 +109,15 @@ class Selected:
         self.refresh()
         return method(self, command)
 
+    def with_news(self, outcome: CommandOutcome) -> CommandOutcome:
+        """*outcome* of APPEND and what is new here: its message is told at once (RFC 9051 §6.3.12)."""
+        try:
+            self.refresh()
+        except (MailError, OSError):  # the message is stored, never again: the next command tells
+            return outcome
+        assert isinstance(outcome.untagged, tuple)
+        return outcome._replace(untagged=(*outcome.untagged, *self.view.news(True)))
+
     def opening(self) -> tuple[bytes, ...]:
         """The responses to SELECT."""
         with self._box.lock:

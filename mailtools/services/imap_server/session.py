@@ -362,7 +362,8 @@ class ImapSession:
         def task() -> CommandOutcome:
             if error is not None:
                 raise error
-            return self._news.quietly(self._selected, lambda: append(self._its, appends, clock.now()))
+            outcome = self._news.quietly(self._selected, lambda: append(self._its, appends, clock.now()))
+            return self._selected.with_news(outcome) if self._selected is not None else outcome
 
         self._work(task, lambda outcome: self._answer(question, outcome))
 
