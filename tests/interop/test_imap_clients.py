@@ -1,11 +1,12 @@
-"""serve-imap beside real clients: curl, mutt, mbsync in both directions, IMAPClient, fetchmail, getmail and our own fetch."""
+"""serve-imap beside real clients: curl, mutt, neomutt, mbsync, offlineimap, IMAPClient, imaplib, fetchmail, getmail, ours."""
 
+import imaplib
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,11 @@ def run(*words: str, folder: Path, stdin: bytes = b"") -> bytes:
     )  # fmt: skip
     assert done.returncode == 0, (words, done.stdout[-2000:], done.stderr[-2000:])
     return done.stdout
+
+
+def flagged(server: ImapServer) -> list[bytes]:
+    """The lines of `mbox list` that are about flagged messages."""
+    return mailtools("mbox", "list", "-q", "is:flagged", str(server.inbox("bob"))).stdout.splitlines()
 
 
 def test_curl(server: ImapServer, tmp_path: Path) -> None:
@@ -92,25 +98,99 @@ def test_mbsync_in_both_directions(server: ImapServer, tmp_path: Path) -> None:
     before = server.inbox("bob").read_bytes()
     assert len(sync()) == COUNT
     assert server.inbox("bob").read_bytes() == before, "a second run changes nothing"
-    # Here a flag and a deletion, there another of each, and a mailbox of its own.
+    # Here a flag and a deletion, there another of each, a new message, and a mailbox of its own.
     by_name = {
         p.read_text().split("Subject: ")[1][:6]: p
         for p in [*near.glob("INBOX/cur/*"), *near.glob("INBOX/new/*")]
     }
-    flagged = by_name["000001"]
-    flagged.rename(near / "INBOX" / "cur" / f"{flagged.name.partition(':')[0]}:2,FS")
+    changed = by_name["000001"]
+    changed.rename(near / "INBOX" / "cur" / f"{changed.name.partition(':')[0]}:2,FS")
     by_name["000002"].unlink()
     for sub in ("cur", "new", "tmp"):
         (near / "Sent" / sub).mkdir(parents=True)
     (near / "Sent" / "cur" / "1.x:2,S").write_bytes(number(50).replace(b"\r\n", b"\n"))
-    append(server.inbox("bob"), number(30))
+    change_there(server)
     found = sync()
-    assert (found["000001"], "000002" in found, "000030" in found) == ("FS", False, True)
-    assert subjects(server.inbox("bob")) == [f"{n:06d}" for n in range(COUNT) if n != 2] + ["000030"]
+    assert (found["000001"], found["000003"], found["000030"]) == ("FS", "R", "")
+    assert not {"000002", "000004"} & set(found)
+    check_both(server, found)
     assert subjects(server.root / "bob" / "Sent.mbox") == ["000050"]
-    listed = mailtools("mbox", "list", "-q", "is:flagged", str(server.inbox("bob"))).stdout
-    assert b"000001" in listed
+    before = server.inbox("bob").read_bytes()
     assert sync() == found
+    assert server.inbox("bob").read_bytes() == before
+
+
+def change_there(server: ImapServer) -> None:
+    """Another client answers 000003, expunges 000004; new mail comes."""
+    with imaplib.IMAP4("127.0.0.1", server.port, timeout=20) as box:
+        box.login("bob", "x")
+        box.select()
+        box.uid("STORE", "4", "+FLAGS", r"(\Answered)")
+        box.uid("STORE", "5", "+FLAGS", r"(\Deleted)")
+        box.expunge()
+    append(server.inbox("bob"), number(30))
+
+
+def check_both(server: ImapServer, near: dict[str, str]) -> None:
+    """The mbox has the messages that are *near*, and both have the flags of both sides."""
+    assert subjects(server.inbox("bob")) == sorted(near)
+    assert len(near) == COUNT - 1
+    with imaplib.IMAP4("127.0.0.1", server.port, timeout=20) as box:
+        box.login("bob", "x")
+        box.select(readonly=True)
+        found = {flag: box.uid("SEARCH", flag)[1] for flag in ("FLAGGED", "SEEN", "ANSWERED")}
+    assert found == {"FLAGGED": [b"2"], "SEEN": [b"2"], "ANSWERED": [b"4"]}
+
+
+OFFLINEIMAP = """
+[general]
+accounts = a
+metadata = {folder}/meta
+[Account a]
+localrepository = near
+remoterepository = far
+[Repository near]
+type = Maildir
+localfolders = {folder}/near
+[Repository far]
+type = IMAP
+remotehost = 127.0.0.1
+remoteport = {port}
+remoteuser = bob
+remotepass = x
+ssl = no
+starttls = no
+auth_mechanisms = PLAIN
+"""
+
+
+def test_offlineimap_in_both_directions(server: ImapServer, tmp_path: Path) -> None:
+    near = tmp_path / "near" / "INBOX"
+    rc = tmp_path / "offlineimaprc"
+    rc.write_text(OFFLINEIMAP.format(port=server.port, folder=tmp_path))
+
+    def sync() -> dict[str, Path]:
+        """The files of the Maildir, by the subjects of their messages."""
+        run("offlineimap", "-o", "-u", "basic", "-c", str(rc), folder=tmp_path)
+        paths = [*near.glob("cur/*"), *near.glob("new/*")]
+        return {path.read_text().split("Subject: ")[1][:6]: path for path in paths}
+
+    first = sync()
+    assert set(first) == {f"{n:06d}" for n in range(COUNT)}
+    before = server.inbox("bob").read_bytes()
+    assert sync() == first, "a second run changes nothing"
+    assert server.inbox("bob").read_bytes() == before
+    changed = first["000001"]
+    changed.rename(near / "cur" / f"{changed.name.partition(':')[0]}:2,FS")
+    first["000002"].unlink()
+    change_there(server)
+    second = sync()
+    flags = {subject: path.name.partition(":2,")[2] for subject, path in second.items()}
+    assert (flags["000001"], flags["000003"], flags["000030"]) == ("FS", "R", "")
+    check_both(server, flags)
+    before = server.inbox("bob").read_bytes()
+    assert sync() == second
+    assert server.inbox("bob").read_bytes() == before
 
 
 def test_fetchmail_and_our_own_fetch(server: ImapServer, tmp_path: Path) -> None:
@@ -143,20 +223,40 @@ def test_getmail(server: ImapServer, tmp_path: Path) -> None:
     assert (tmp_path / "fetched").read_bytes().count(b"Subject: ") == COUNT
 
 
-def test_mutt(server: ImapServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ["mutt", "neomutt"])
+def test_mutt(server: ImapServer, tmp_path: Path, program: str) -> None:
     """Tags, copies, flags and deletes; the terminal is a pseudo-terminal of `script`."""
-    (tmp_path / "muttrc").write_text(
-        f"set folder=imap://bob:x@127.0.0.1:{server.port}/\nset ssl_starttls=no\nset ssl_force_tls=no\nset confirmcreate=no\n"
-        "set confirmappend=no\nset delete=yes\nset copy=no\nset header_cache=''\nset move=no\n"
-        "push '<flag-message><next-entry><copy-message>=Kept<enter><delete-message><sync-mailbox><quit>'\n"
-    )
-    command = f"mutt -n -F {tmp_path}/muttrc -f imap://bob:x@127.0.0.1:{server.port}/INBOX"
-    run("script", "-qec", command, "/dev/null", folder=tmp_path, stdin=b"yyyyyyyy")
+    keys = "<flag-message><next-entry><copy-message>=Kept<enter><delete-message><sync-mailbox><quit>"
+    run_mutt(program, server, tmp_path, keys, "set header_cache=''\n")
     assert subjects(server.root / "bob" / "Kept.mbox")
-    left = subjects(server.inbox("bob"))
-    assert len(left) == COUNT - 1
-    listed = mailtools("mbox", "list", "-q", "is:flagged", str(server.inbox("bob"))).stdout
-    assert listed.count(b"\n") == 1
+    assert len(subjects(server.inbox("bob"))) == COUNT - 1
+    assert len(flagged(server)) == 1
+
+
+def test_neomutt_with_a_cache(server: ImapServer, tmp_path: Path) -> None:
+    """The second start learns by QRESYNC which messages changed and which are gone."""
+    cache = f"set header_cache={tmp_path}/cache\nset imap_qresync=yes\nset imap_condstore=yes\n"
+    run_mutt("neomutt", server, tmp_path, "<quit>", cache)
+    with imaplib.IMAP4("127.0.0.1", server.port, timeout=20) as box:
+        box.login("bob", "x")
+        box.select()
+        box.store("3", "+FLAGS", r"(\Flagged)")
+        box.store("2", "+FLAGS", r"(\Deleted)")
+        box.expunge()
+    keys = "<tag-pattern>~F<enter><tag-prefix><copy-message>=Kept<enter><last-entry><delete-message><sync-mailbox><quit>"
+    run_mutt("neomutt", server, tmp_path, keys, cache)
+    assert subjects(server.root / "bob" / "Kept.mbox") == ["000002"]
+    assert subjects(server.inbox("bob")) == [f"{n:06d}" for n in range(COUNT - 1) if n != 1]
+
+
+def run_mutt(program: str, server: ImapServer, tmp_path: Path, keys: str, more: str) -> None:
+    """One session of mutt or neomutt, whose user types *keys*."""
+    (tmp_path / "muttrc").write_text(
+        f"set folder=imap://bob@127.0.0.1:{server.port}/\nset imap_pass=x\nset ssl_starttls=no\nset ssl_force_tls=no\nset confirmcreate=no\n"
+        f"set confirmappend=no\nset delete=yes\nset copy=no\nset move=no\nset sort=mailbox-order\n{more}push '{keys}'\n"
+    )
+    command = f"{program} -n -F {tmp_path}/muttrc -f imap://bob@127.0.0.1:{server.port}/INBOX"
+    run("script", "-qec", command, "/dev/null", folder=tmp_path, stdin=b"yyyyyyyy")
 
 
 FORM = b"""\
@@ -239,11 +339,42 @@ def test_imapclient(server: ImapServer) -> None:
     assert subjects(server.inbox("bob"))[0] == "000001"
 
 
-def test_imapclient_of_python(server: ImapServer) -> None:
-    """The standard library, in a process of its own."""
-    script = (
-        "import imaplib, sys\nbox = imaplib.IMAP4('127.0.0.1', int(sys.argv[1]))\nbox.login('bob', 'x')\n"
-        "box.select()\nassert len(box.search(None, 'ALL')[1][0].split()) == 20\nbox.logout()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(server.port)], check=False, timeout=60)
-    assert done.returncode == 0
+def test_imaplib(server: ImapServer) -> None:
+    def ok(answer: tuple[str, list[Any]]) -> list[Any]:
+        assert answer[0] == "OK", answer
+        return answer[1]
+
+    with imaplib.IMAP4("127.0.0.1", server.port, timeout=20) as box:
+        ok(box.authenticate("PLAIN", lambda _: b"\0bob\0x"))
+        assert "UIDPLUS" in ok(box.capability())[0].decode().split()
+        assert ok(box.namespace()) == [b'(("" "/")) NIL NIL']
+        ok(box.enable("CONDSTORE"))
+        ok(box.create("Work"))
+        ok(box.subscribe("Work"))
+        assert ok(box.lsub()) == [b'(\\HasNoChildren) "/" Work']
+        assert ok(box.select()) == [b"20"]
+        assert box.response("UIDNEXT")[1] == [b"21"]
+
+        ok(box.append("INBOX", r"(\Flagged work)", imaplib.Time2Internaldate(1793610000), FORM))
+        assert ok(box.search(None, "FLAGGED", "UNSEEN")) == [b"21"]
+        box.literal = "café".encode()
+        assert ok(box.search("UTF-8", "SUBJECT")) == [b"21"]
+        (head, content), *_ = ok(box.uid("FETCH", "21", "(INTERNALDATE BODY.PEEK[])"))
+        assert (content, imaplib.Internaldate2tuple(head) is not None) == (FORM, True)
+        assert ok(box.fetch("21", "(FLAGS)")) == [rb"21 (FLAGS (\Flagged work \Recent))"]
+        assert ok(box.sort("(REVERSE SUBJECT)", "UTF-8", "1:3")) == [b"3 2 1"]
+        assert ok(box.thread("REFERENCES", "UTF-8", "1:2")) == [b"(1)(2)"]
+
+        ok(box.copy("1:2", "Work"))
+        ok(box.uid("MOVE", "3", "Work"))
+        assert ok(box.status("Work", "(MESSAGES UNSEEN)")) == [b"Work (MESSAGES 3 UNSEEN 3)"]
+        ok(box.store("1", "+FLAGS", r"(\Deleted)"))
+        assert ok(box.expunge()) == [b"3", b"1"]  # the first is of MOVE
+        ok(box.rename("Work", "Done"))
+        ok(box.delete("Done"))
+        with pytest.raises(imaplib.IMAP4.error):
+            box.fetch("1", "(NONSENSE)")
+        assert box.select("Nowhere")[0] == "NO"
+        ok(box.select("INBOX", readonly=True))
+        ok(box.unselect())
+    assert subjects(server.inbox("bob"))[:2] == ["000001", "000003"]
