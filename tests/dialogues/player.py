@@ -40,6 +40,10 @@ MAIL = {
     "plain": b"From: ann@a.test\r\nSubject: plain\r\n\r\none\r\ntwo\r\nthree\r\n",
     "dots": b"Subject: dots\r\nStatus: RO\r\n\r\n.\r\n..two\r\nFrom here\r\n>From there\r\n",
     "other": b"Subject: other\r\n\r\nx\r\n",
+    "parts": b"From: Ann B <ann@a.test>\r\nTo: bob@a.test\r\nSubject: parts\r\nDate: Mon, 2 Nov 2026 10:00:00 +0100\r\n"
+    b"Message-ID: <parts@a.test>\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+    b"--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\none\r\n"
+    b"--b\r\nContent-Type: image/png; name=x.png\r\nContent-Transfer-Encoding: base64\r\n\r\niVBORw0KGgo=\r\n--b--\r\n",
 }
 
 # Octet by octet, a line of 60,000 octets takes a second. What decides how it is read stands at its ends.

@@ -15,7 +15,12 @@ _MACROS = {
     "FULL": ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY"),
 }
 _WHOLE, _HEADER, _TEXT = Section((), "", ()), Section((), "HEADER", ()), Section((), "TEXT", ())
-_RFC822 = {"RFC822": (_WHOLE, False), "RFC822.HEADER": (_HEADER, True), "RFC822.TEXT": (_TEXT, False)}
+_RFC822 = {
+    "RFC822": (_WHOLE, False),
+    "RFC822.PEEK": (_WHOLE, True),  # RFC 1730 §6.4.5, which Outlook still sends; the response has RFC822
+    "RFC822.HEADER": (_HEADER, True),
+    "RFC822.TEXT": (_TEXT, False),
+}
 _NAME = re.compile(rb"[A-Za-z0-9.]+")
 _SECTION = re.compile(rb"\[([0-9A-Za-z.]{0,1000})")
 _PARTIAL = re.compile(rb"<([0-9]{1,10})\.([0-9]{1,10})>")
@@ -71,7 +76,7 @@ def _item(cursor: Cursor) -> FetchItem:
         return _plain(name)
     if name in _RFC822:
         section, is_peek = _RFC822[name]
-        return FetchItem(name.encode(), "CONTENT", section, is_peek)
+        return FetchItem(name.removesuffix(".PEEK").encode(), "CONTENT", section, is_peek)
     raise ImapCommandError(f"no item of FETCH: {name[:50]}")
 
 

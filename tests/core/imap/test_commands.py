@@ -112,6 +112,7 @@ def test_items_of_fetch() -> None:
     assert item.section == Section((2,), "HEADER.FIELDS.NOT", (b"SUBJECT", b"X Y"))
     assert items("BODY[HEADER.FIELDS (\0" + "0\0)]", b"From")[0].section.fields == (b"FROM",)
     assert items("RFC822")[0] == FetchItem(b"RFC822", "CONTENT", Section(), False)
+    assert items("RFC822.peek")[0] == FetchItem(b"RFC822", "CONTENT", Section(), True)
     assert items("RFC822.HEADER")[0].is_peek
     assert [item.kind for item in items("(BINARY.PEEK[1] BINARY.SIZE[1] BINARY[1]<0.5>)")] == [
         "BINARY", "BINARY.SIZE", "BINARY",
