@@ -161,6 +161,7 @@ def test_any_octets_give_a_structure(message: bytes) -> None:
     told(b"Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n" + message)
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(
     "message",
     [

@@ -65,6 +65,7 @@ def numbers(threads: bytes) -> list[int]:
     return sorted(map(int, re.findall(rb"[0-9]+", threads)))
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("step", [1, -1])
 def test_a_thread_of_great_depth(step: int) -> None:
     told = [(f"{n}@x", f"<{n - 1}@x>", "a") for n in range(20_000)][::step]

@@ -95,6 +95,7 @@ def test_the_name_and_the_address_are_of_one_mailbox(value: bytes, name: str, sp
     assert author(value) == (name, spec)
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(
     "value",
     [
@@ -122,12 +123,14 @@ def test_a_million_octets_of_anything_take_linear_time(value: str) -> None:
     addresses(value * (1_000_000 // len(value)))
 
 
+@pytest.mark.usefixtures("untraced")
 def test_mixed_floods_take_linear_time() -> None:
     addresses("(" * 300_000 + ")" * 300_000)
     addresses('<"' + '"' * 300_000 + "," * 300_000)
     addresses('"' + '\\",' * 300_000)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_million_addresses() -> None:
     assert len(addresses("Bob <b@x>,\r\n " * 1_000_000)) == 1_000_000
 

@@ -50,6 +50,9 @@ from mailtools.core.message.html import to_text
             "soft word \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 x\n",
         ),
         ("<p>cut <a href='http", "cut <a href='http\n"),
+        ("a<!--b<!--c", "abc\n"),
+        ("<a b <a c", "<a b <a c\n"),
+        ("x</a>y", "xy\n"),
         ("", "\n"),
     ],
 )
@@ -57,6 +60,7 @@ def test_to_text(html: str, text: str) -> None:
     assert to_text(html) == text
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(
     "piece",
     [

@@ -362,6 +362,7 @@ def skeleton(message: bytes) -> bytes:
     )
 
 
+@pytest.mark.usefixtures("untraced")
 def test_endless_lines_and_parts_take_no_time_to_speak_of() -> None:
     check(TEXT + ("é" + "x" * 20).encode() * 100_000)
     check(HEAD + a_multipart(*[NO_HEADER] * 5000))

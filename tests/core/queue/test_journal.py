@@ -165,6 +165,7 @@ def test_a_line_that_goes_on_in_the_next_one_is_none() -> None:
     assert states(parse(octets)) == [DUE, DUE, DUE]
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_long_journal_of_many_recipients_takes_no_time() -> None:
     """A hundred thousand times a hundred thousand would never end."""
     many = ENVELOPE._replace(recipients=tuple(Recipient(f"r{n}@example.com") for n in range(100_000)))
