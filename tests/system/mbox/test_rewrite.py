@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -146,8 +147,6 @@ def test_no_room(path: Path) -> None:
         code = 1
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
-            import signal
-
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             rewrite.remove(str(path), before, [0])
         except CannotWriteError:
@@ -172,7 +171,7 @@ def test_killed_at_any_step(path: Path, step: str, when: str) -> None:
         if not child:
             _die_at(step, when, occurrence)
             rewrite.remove(str(path), before, [0, 5])
-            os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
         os.waitpid(child, 0)
         assert subjects(path) in (TEN, [TEN[n] for n in (1, 2, 3, 4, 6, 7, 8, 9)])
     rewrite.remove(str(path), before, [0, 5])
@@ -189,10 +188,10 @@ def _die_at(step: str, when: str, occurrence: int) -> None:
     def dying(*args: object, **named: object) -> object:
         left[0] -= 1
         if not left[0] and when == "before":
-            os._exit(9)
+            os.kill(os.getpid(), signal.SIGKILL)
         result = original(*args, **named)
         if not left[0]:
-            os._exit(9)
+            os.kill(os.getpid(), signal.SIGKILL)
         return result
 
     setattr(os, step, dying)
