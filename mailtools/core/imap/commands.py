@@ -216,16 +216,26 @@ def _resync(cursor: Cursor) -> Resync:
     cursor.space()
     modseq = cursor.number()
     known = None
-    if cursor.takes(b" ") and not cursor.is_at(b"("):
-        known = cursor.sequence_set()
-        cursor.takes(b" ")
-    if cursor.takes(b"("):  # sequence numbers and their UIDs: we know without them what is gone
-        cursor.sequence_set()
+    is_more = cursor.takes(b" ")
+    if is_more and not cursor.is_at(b"("):
+        known = _known(cursor)
+        is_more = cursor.takes(b" ")
+    if is_more:  # sequence numbers and their UIDs: we know without them what is gone
+        cursor.needs(b"(")
+        _known(cursor)
         cursor.space()
-        cursor.sequence_set()
+        _known(cursor)
         cursor.needs(b")")
     cursor.needs(b")")
     return Resync(validity, modseq, known)
+
+
+def _known(cursor: Cursor) -> SequenceSet:
+    """A set that a client remembers: ``*`` and ``$`` mean nothing before the mailbox is selected."""
+    numbers = cursor.sequence_set()
+    if numbers.is_saved or any(None in part for part in numbers.parts):
+        raise ImapCommandError("a set without * and $ expected")
+    return numbers
 
 
 def _create(cursor: Cursor) -> Create:
@@ -285,9 +295,7 @@ def _fetch(cursor: Cursor, by_uid: bool) -> Fetch:
     cursor.space()
     items = fetch_items.parse(cursor)
     if cursor.takes(b" ("):
-        since = _modseq(cursor, "CHANGEDSINCE")
-        with_vanished = cursor.takes(b" VANISHED")
-        cursor.needs(b")")
+        since, with_vanished = _fetch_modifiers(cursor)
         if with_vanished and not by_uid:
             raise ImapCommandError("VANISHED is for UID FETCH")
         items = tuple(dict.fromkeys((*items, fetch_items.MODSEQ)))
@@ -295,8 +303,28 @@ def _fetch(cursor: Cursor, by_uid: bool) -> Fetch:
     return Fetch(by_uid, numbers, items)
 
 
+def _fetch_modifiers(cursor: Cursor) -> tuple[int, bool]:
+    """CHANGEDSINCE, and whether VANISHED is there, in any order (RFC 4466 §2.4, RFC 7162 §3.2.6)."""
+    since, with_vanished = None, False
+    while True:
+        word = cursor.word()
+        if word == "CHANGEDSINCE" and since is None:
+            cursor.space()
+            since = cursor.number()
+        elif word == "VANISHED" and not with_vanished:
+            with_vanished = True
+        else:
+            raise ImapCommandError("no such modifier")
+        if cursor.takes(b")"):
+            break
+        cursor.space()
+    if since is None:
+        raise ImapCommandError("VANISHED needs CHANGEDSINCE")
+    return since, with_vanished
+
+
 def _modseq(cursor: Cursor, name: str) -> int:
-    """The number behind the modifier *name* (RFC 7162 §3.1.3, §3.1.4)."""
+    """The number behind the modifier *name* (RFC 7162 §3.1.3)."""
     if cursor.word() != name:
         raise ImapCommandError("no such modifier")
     cursor.space()

@@ -214,6 +214,8 @@ class ImapServerEngine(Conversation):
         is_of_selected = word in commands.SELECTED or word == "UID"
         if is_of_selected and not self._is_selected:
             raise ImapCommandError("select a mailbox first")
+        if word in ("SELECT", "EXAMINE") and self._is_selected and "QRESYNC" in self.enabled:
+            self._untagged("OK [CLOSED] the mailbox before")  # also if the other cannot be selected
         if word in ("SELECT", "EXAMINE", "CLOSE", "UNSELECT"):
             self._is_selected = False
         outcome = yield from self.ask(Execute(command))

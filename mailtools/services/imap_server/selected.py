@@ -183,11 +183,10 @@ class Selected:
                 items = (*items, fetch.FLAGS)
             if silent and self.view.with_modseq and MODSEQ not in items:
                 items = (*items, MODSEQ)
-        is_by_uid = command.by_uid
-        responses = fetch.responses(self.view, chosen, items, is_by_uid)
-        return CommandOutcome(
-            "OK", "done", untagged=chain(gone, responses, self._late_news(silent, is_by_uid))
-        )
+        by_uid = command.by_uid
+        with_uid = by_uid or bool(silent and self.view.with_modseq)  # RFC 7162 §3.2.4
+        responses = fetch.responses(self.view, chosen, items, with_uid)
+        return CommandOutcome("OK", "done", untagged=chain(gone, responses, self._late_news(silent, by_uid)))
 
     def _late_news(self, silent: Collection[int], is_by_uid: bool) -> Iterator[bytes]:
         yield from self.view.news(is_by_uid, silent, is_by_uid)
@@ -319,7 +318,8 @@ class Selected:
         words = tuple(view.new_words())
         items = () if command.is_silent else (fetch.FLAGS,)
         items = (*items, MODSEQ) if view.with_modseq else items
-        shown = tuple(fetch.responses(view, done, items, by_uid)) if items else ()
+        with_uid = by_uid or view.with_modseq  # RFC 7162 §3.2.4
+        shown = tuple(fetch.responses(view, done, items, with_uid)) if items else ()
         news = view.news(by_uid, uids - failed, by_uid)
         numbers = [uid if by_uid else number for number, uid in chosen if uid in failed]
         code = f"MODIFIED {','.join(sets(numbers))}" if numbers else ""
@@ -338,8 +338,12 @@ class Selected:
             doomed = [uid for uid in wanted if (row := view.row(uid)) >= 0 and flags[row] & DELETED]
         if doomed:
             self._box.expunge(doomed)
-        code = f"HIGHESTMODSEQ {box.states.modseq}" if view.with_vanished and doomed else ""
+        code = self._highest() if doomed else ""
         return CommandOutcome("OK", "expunged", code, tuple(view.news(True)))
+
+    def _highest(self) -> str:
+        """The response code of commands that expunged messages (RFC 7162 §3.2.7)."""
+        return f"HIGHESTMODSEQ {self._box.states.modseq}" if self.view.with_vanished else ""
 
     def expunge_silently(self) -> None:
         """Remove the messages with the flag Deleted, as CLOSE does."""
@@ -373,7 +377,8 @@ class Selected:
             return CommandOutcome("OK", "copied", code, tuple(self.view.news(command.by_uid)))
         self._box.expunge([uid for uid in chosen if uid in copied])
         told = (f"* OK [{code}] moved\r\n".encode(),) if code else ()
-        return CommandOutcome("OK", "moved", untagged=(*told, *self.view.news(True)))
+        highest = self._highest() if copied else ""
+        return CommandOutcome("OK", "moved", highest, untagged=(*told, *self.view.news(True)))
 
     def _copy_to(self, chosen: list[int], target: Mailbox, pairs: list[tuple[int, int]]) -> None:
         """Append the messages *chosen* (UIDs) to *target*; add (old, new) UIDs to *pairs*."""

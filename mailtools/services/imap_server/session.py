@@ -304,15 +304,13 @@ class ImapSession:
         return found or self._its.do(command)
 
     def _select(self, command: commands.Select) -> CommandOutcome:
-        was_closed = self._selected is not None and self._selected.view.with_vanished
         self._leave(False)
         self._selected = selected = Selected(
             self._its, command.mailbox, command.is_read_only, self._engine.enabled
         )
         mode = "READ-ONLY" if command.is_read_only else "READ-WRITE"
-        closed = (b"* OK [CLOSED] the mailbox before\r\n",) if was_closed else ()
         resynced = selected.resynced(command.resync) if command.resync is not None else ()
-        return CommandOutcome("OK", "selected", mode, (*closed, *selected.opening(), *resynced))
+        return CommandOutcome("OK", "selected", mode, (*selected.opening(), *resynced))
 
     def _leave(self, expunges: bool) -> CommandOutcome:
         selected = self._selected

@@ -184,7 +184,7 @@ class View:
             uid = states.uids[row]
             number = bisect_left(self.uids, uid) + 1
             if uid not in known and number <= len(self.uids) and self.uids[number - 1] == uid:
-                shown = b"UID %d " % uid if with_uid or self.with_vanished else b""
+                shown = b"UID %d " % uid if with_uid or self.with_modseq else b""  # RFC 7162 §3.2.4
                 modseq = b" MODSEQ (%d)" % states.modseqs[row] if self.with_modseq else b""
                 yield b"* %d FETCH (%bFLAGS (%b)%b)\r\n" % (number, shown, self.flags(uid, row), modseq)
 
